@@ -1,0 +1,141 @@
+"""What the command tests share: a small generator, small photos, and the command line itself."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from originals import resnet_state_dict
+from PIL import Image
+
+import wkdc
+from wkdc.cli import main
+from wkdc.photos import photo_paths
+
+PHOTO_SIZE = (72, 64)  # width and height, as Pillow counts
+PHOTOS = 6
+
+
+@dataclass(frozen=True)
+class Called:
+    """How one command ended, and what it said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines on stderr that say what went wrong."""
+        return [line for line in self.stderr.splitlines() if line.startswith("wkdc:")]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread draws small pictures sooner than several that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher, a student of it, and photos; tests work on copies."""
+    folder = tmp_path_factory.mktemp("made-once")
+    torch.save(resnet_state_dict(0, blocks=3, ngf=4), folder / "teacher.pth")
+    wkdc.prune(folder / "teacher.pth", ratio=2, output=folder / "student.pth")
+    (folder / "photos").mkdir()
+    for path in photo_paths()[:PHOTOS]:
+        with Image.open(path) as photo:
+            small = photo.convert("RGB").resize(PHOTO_SIZE)
+        small.save(folder / "photos" / f"{path.stem}.png")
+    return folder
+
+
+@pytest.fixture
+def teacher(made_once: Path, tmp_path: Path) -> Path:
+    """`teacher.pth` in the test's folder: a ResNet with 3 blocks, 4 to 16 channels, InstanceNorm."""
+    return Path(shutil.copy(made_once / "teacher.pth", tmp_path))
+
+
+@pytest.fixture
+def student(made_once: Path, teacher: Path) -> Path:
+    """`student.pth` beside `teacher.pth`, with half of its parameters."""
+    return Path(shutil.copy(made_once / "student.pth", teacher.parent))
+
+
+@pytest.fixture
+def photos(made_once: Path, tmp_path: Path) -> Path:
+    """The folder `photos` in the test's folder: six real ones, 72 wide and 64 high, as PNG."""
+    return Path(shutil.copytree(made_once / "photos", tmp_path / "photos"))
+
+
+@pytest.fixture
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a command may see of the outside: an empty cache, no server, and this wkdc."""
+    home = str(Path(wkdc.__file__).parents[1])
+    return {
+        "WKDC_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "WKDC_DATA_URL": "http://127.0.0.1:9",  # the port where nobody answers
+        "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def call_wkdc(
+    tmp_path: Path,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Callable[..., Called]]:
+    """Call `wkdc ARGUMENTS` in this process, in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    on_kill = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> Called:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        code = ended.value.code
+        out, err = capsys.readouterr()
+        return Called(code if isinstance(code, int) else int(code is not None), out, err)
+
+    yield call
+    signal.signal(signal.SIGTERM, on_kill)
+
+
+@pytest.fixture
+def run_wkdc(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Called]:
+    """Run `python -m wkdc ARGUMENTS` in a process of its own, by default in the test's folder.
+
+    `prepare` is called in that process before Python starts, and `set_` changes its environment.
+    """
+
+    def run(
+        *arguments: object,
+        cwd: Path = tmp_path,
+        prepare: Callable[[], None] | None = None,
+        set_: dict[str, str] | None = None,
+    ) -> Called:
+        done = subprocess.run(
+            [sys.executable, "-m", "wkdc", *map(str, arguments)],
+            cwd=cwd,
+            env=os.environ | environment | (set_ or {}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            preexec_fn=prepare,
+        )
+        return Called(done.returncode, done.stdout, done.stderr)
+
+    return run

@@ -1,0 +1,75 @@
+"""wkdc: smaller, faster image-to-image generators that keep what they draw.
+
+The names below are the public API. They are imported at first use, so `import wkdc` is light.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from wkdc.checkpoint import Generator, load_generator
+    from wkdc.distill import DistillResult, Recipe, distill
+    from wkdc.export import ExportResult, export
+    from wkdc.profile import ModelProfile, ProfileResult, profile
+    from wkdc.prune import PruneResult, prune
+    from wkdc.translate import TranslateResult, translate
+
+_HOMES = {
+    "Generator": "checkpoint",
+    "load_generator": "checkpoint",
+    "DistillResult": "distill",
+    "Recipe": "distill",
+    "distill": "distill",
+    "ExportResult": "export",
+    "export": "export",
+    "ModelProfile": "profile",
+    "ProfileResult": "profile",
+    "profile": "profile",
+    "PruneResult": "prune",
+    "prune": "prune",
+    "TranslateResult": "translate",
+    "translate": "translate",
+}
+
+__all__ = [
+    "DistillResult",
+    "ExportResult",
+    "Generator",
+    "ModelProfile",
+    "ProfileResult",
+    "PruneResult",
+    "Recipe",
+    "TranslateResult",
+    "__version__",
+    "distill",
+    "export",
+    "load_generator",
+    "profile",
+    "prune",
+    "translate",
+]
+
+
+class _Package(ModuleType):
+    """`wkdc.prune` is the function, also once something has imported the module of that name.
+
+    Importing a submodule binds it on the package; for the names above that is not wanted.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'wkdc' has no attribute {name!r}")
+        value = getattr(import_module(f"wkdc.{_HOMES[name]}"), name)
+        setattr(self, name, value)
+        return value
+
+
+sys.modules[__name__].__class__ = _Package

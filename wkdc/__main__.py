@@ -1,0 +1,5 @@
+"""`python -m wkdc` is `wkdc`."""
+
+from wkdc.cli import main
+
+main()

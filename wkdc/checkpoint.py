@@ -1,0 +1,283 @@
+"""Any .pth <-> a generator and its card. The only home of torch.load and torch.save."""
+
+import datetime
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import wkdc
+from wkdc.errors import CheckpointError, OptionError
+from wkdc.files import sha256_of, write_atomically
+from wkdc.networks.layers import Norm, Padding
+from wkdc.networks.resnet import Upsampling
+from wkdc.recognition import Architecture, recognise
+
+FORMAT = 1
+"""Version of the layout of a card; docs/checkpoint-format.md describes it."""
+
+WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "generator", "netG", "model")
+"""Keys under which training scripts put a state dict, in the order they are looked for."""
+
+Card = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A generator that came out of a file.
+
+    Attributes:
+        network: the module, float32, in evaluation mode.
+        architecture: what it is; `architecture.build()` makes another one.
+        card: how it was made, where wkdc wrote the file; else None.
+        notes: what the file could not tell and was assumed.
+        path, sha256: the file and its digest.
+    """
+
+    network: nn.Module
+    architecture: Architecture
+    card: Card | None
+    notes: tuple[str, ...]
+    path: Path
+    sha256: str
+
+    @property
+    def in_channels(self) -> int:
+        return int(self.architecture.options["in_channels"])
+
+    @property
+    def out_channels(self) -> int:
+        return int(self.architecture.options["out_channels"])
+
+
+def load_generator(
+    path: str | Path,
+    *,
+    norm: Norm | None = None,
+    block_padding: Padding | None = None,
+    upsampling: Upsampling | None = None,
+) -> Generator:
+    """Load the generator of a .pth file, whichever training script wrote it.
+
+    Nothing in the file is executed: it is read with `weights_only=True`.
+
+    Args:
+        path: a raw or wrapped state dict of a ResNet or U-Net generator, or a file of wkdc.
+        norm, block_padding, upsampling: override what is read or assumed; see `wkdc.recognition`.
+
+    Raises:
+        CheckpointError: missing, broken or hostile file, or no generator that wkdc knows.
+        OptionError: an override that is no known name.
+    """
+    path = Path(path)
+    content = load_plain(path)
+    card = content.get("wkdc")
+    if card is not None:
+        card = _checked_card(card, path)
+        norm = norm or card["options"]["norm"]
+        block_padding = block_padding or card["options"].get("block_padding")
+        upsampling = upsampling or card["options"].get("upsampling")
+    try:
+        recognition = recognise(
+            _unwrap(content), norm=norm, block_padding=block_padding, upsampling=upsampling
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    broken = [k for k, v in recognition.state_dict.items() if not bool(v.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"{path}: {broken[0]!r} holds NaN or infinity; the file is no use")
+    network = recognition.architecture.build()
+    network.load_state_dict(recognition.state_dict)
+    return Generator(
+        network.eval().requires_grad_(False),
+        recognition.architecture,
+        card,
+        () if card else recognition.notes,
+        path,
+        sha256_of(path),
+    )
+
+
+def save_generator(path: str | Path, network: nn.Module, card: Card) -> None:
+    """Write `{"wkdc": card, "state_dict": ...}` to `path`, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    _check_plain(card)
+    save_plain(path, {"wkdc": card, "state_dict": weights})
+
+
+def make_card(
+    architecture: Architecture,
+    teacher: Card,
+    history: list[Card],
+) -> Card:
+    """The card of a student: format, architecture, its teacher, and the commands that made it.
+
+    Args:
+        teacher: `path` and `sha256` of the teacher, `params` and `macs` of its network.
+        history: one entry per command, from `history_entry`, oldest first.
+    """
+    return {
+        "format": FORMAT,
+        "version": wkdc.__version__,
+        "family": architecture.family,
+        "options": architecture.options,
+        "teacher": teacher,
+        "history": history,
+    }
+
+
+def history_entry(command: str, **options: Any) -> Card:
+    """One line of a card's history: which command, when, with which version and options."""
+    return {
+        "command": command,
+        "version": wkdc.__version__,
+        "torch": str(torch.__version__),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.items()},
+    }
+
+
+def teacher_path(student: Generator) -> Path:
+    """Where the teacher of `student` lies: the path on its card, as seen from the student's folder.
+
+    Raises:
+        CheckpointError: no card, no such file, or a file that is not the teacher any more.
+    """
+    if student.card is None:
+        raise CheckpointError(
+            f"{student.path} does not say who its teacher is; name it with --teacher"
+        )
+    named, digest = Path(student.card["teacher"]["path"]), student.card["teacher"]["sha256"]
+    candidates = [student.path.parent / named, student.path.parent / named.name]
+    for path in candidates:
+        if path.is_file():
+            if sha256_of(path) != digest:
+                raise CheckpointError(
+                    f"{path} has changed since {student.path} was pruned from it; put the "
+                    "original back, or name another teacher with --teacher"
+                )
+            return path
+    raise CheckpointError(
+        f"the teacher of {student.path}, {named}, is not there; name it with --teacher"
+    )
+
+
+def relative_to(path: Path, folder: Path) -> str:
+    """`path` as a card keeps it: relative where it lies below `folder`, else absolute."""
+    path, folder = path.resolve(), folder.resolve()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def save_plain(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain types to `path`, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+
+    def write(temporary: Path) -> None:
+        try:
+            torch.save(dict(content), temporary)
+        except RuntimeError as error:  # how torch.save reports a full disk
+            raise OSError(str(error).splitlines()[0]) from error
+
+    write_atomically(Path(path), write)
+
+
+def load_plain(path: Path) -> dict[str, Any]:
+    """The dict of tensors and plain types in a .pth file, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, is not one, or carries code.
+    """
+    if not path.is_file():
+        what = "is a folder, not a weight file" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"{path} {what}; give a .pth file")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty; copy or download it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of the format
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} {_refusal(str(error))}") from None
+    except Exception:  # a broken file makes torch.load raise nearly anything
+        raise CheckpointError(
+            f"{path} cannot be read: it is truncated, or no PyTorch file; copy or download it again"
+        ) from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, not a state dict; save the network's "
+            "state_dict() instead"
+        )
+    return dict(content)
+
+
+def _refusal(message: str) -> str:
+    if "GLOBAL" in message or "Unsupported" in message or "not an allowed" in message:
+        return (
+            "carries code, not only weights, and is refused; save the network's state_dict() "
+            "in the environment that made the file"
+        )
+    return "cannot be read: it is truncated, or no PyTorch file; copy or download it again"
+
+
+def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
+    """The state dict inside `content`, without wrappers and `module.` prefixes, as float32."""
+    for key in WRAPPERS:
+        inner = content.get(key)
+        if isinstance(inner, Mapping) and depth:
+            return _unwrap(inner, depth - 1)
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        keys = ", ".join(repr(k) for k in list(content)[:3]) or "nothing"
+        raise CheckpointError(
+            f"holds no state dict: it starts with {keys}; looked for tensors, or a dict under "
+            + ", ".join(WRAPPERS)
+        )
+    weights: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if not isinstance(value, Tensor) or not isinstance(key, str):
+            raise CheckpointError(f"{key!r} is no tensor; save the network's state_dict() instead")
+        if not value.is_floating_point() and not key.endswith("num_batches_tracked"):
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{key!r} holds {kind} numbers; weights are floating-point")
+        weights[key] = value.float() if value.is_floating_point() else value
+    while all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    return weights
+
+
+def _checked_card(card: Any, path: Path) -> Card:
+    try:
+        if card["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path} was written by a newer wkdc (card format {card['format']}, this one "
+                f"reads up to {FORMAT}); upgrade wkdc"
+            )
+        Architecture(card["family"], card["options"]).build_empty()
+        _ = card["teacher"]["path"], card["teacher"]["sha256"]
+    except (TypeError, KeyError, ValueError, IndexError, RuntimeError, OptionError):
+        raise CheckpointError(f"{path}: its card is broken; prune the teacher again") from None
+    return dict(card)
+
+
+def _check_plain(value: Any) -> None:
+    """Raise TypeError unless `weights_only=True` loads `value` again anywhere: built-in types."""
+    if type(value) is dict:
+        for key, entry in value.items():
+            _check_plain(key)
+            _check_plain(entry)
+    elif type(value) in (list, tuple):
+        for entry in value:
+            _check_plain(entry)
+    elif value is not None and type(value) not in (str, int, float, bool):
+        raise TypeError(f"a card cannot hold a {type(value).__name__}")

@@ -1,0 +1,82 @@
+"""The command line: one file a command. Only this package prints, reads argv and exits."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Never
+
+import typer
+
+import wkdc
+from wkdc.cli.demo import demo
+from wkdc.cli.distill import distill
+from wkdc.cli.export import export
+from wkdc.cli.profile import profile
+from wkdc.cli.prune import prune
+from wkdc.cli.render import say_error
+from wkdc.cli.translate import translate
+from wkdc.errors import OptionError, WkdcError
+
+app = typer.Typer(
+    name="wkdc",
+    help="Make a pretrained image-to-image generator several times smaller and faster.",
+    epilog="The four commands chain in one folder: prune, distill, export, profile.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (prune, distill, export, profile, translate, demo):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wkdc {wkdc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the whole traceback of an error.")
+    ] = False,
+) -> None:
+    """Make a pretrained image-to-image generator several times smaller and faster."""
+
+
+def main(argv: Sequence[str] | None = None) -> Never:
+    """Run one command and exit: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # A polite kill ends a run as Ctrl-C does, with what was learned kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    try:
+        code = app(arguments, prog_name="wkdc", standalone_mode=False)
+    except WkdcError as error:
+        if debug:
+            raise
+        say_error(str(error))
+        sys.exit(2 if isinstance(error, OptionError) else 1)
+    except typer.TyperException as error:
+        if debug:
+            raise
+        say_error(f"{error.format_message()} (wkdc --help shows what there is)")
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        say_error("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has left
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        what = str(error).splitlines()[0] if str(error) else ""
+        say_error(f"unexpected {type(error).__name__}: {what}; wkdc --debug ... shows where")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,88 @@
+"""wkdc demo."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wkdc.cli import options, render
+from wkdc.cli.distill import show_step
+from wkdc.cli.profile import profile_as_json, show_profile
+
+if TYPE_CHECKING:
+    from wkdc.demo import DemoResult
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("wkdc-demo"),
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps.", show_default="as many as fit the time")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes of training.", show_default="3.7")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier demo's files.")
+    ] = False,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """The whole chain on a real CycleGAN generator and bundled photos: five minutes, no network."""
+    from wkdc.demo import demo as run_demo
+    from wkdc.devices import default_device
+
+    started = time.monotonic()
+    with render.meter() as meter:
+        result = run_demo(
+            folder,
+            steps=steps,
+            minutes=minutes,
+            seed=seed,
+            device=device or default_device(),
+            overwrite=overwrite,
+            on_stage=render.say,
+            on_step=lambda report: show_step(meter, report),
+        )
+    seconds = time.monotonic() - started
+    if json:
+        render.print_json(_as_json(result, seconds))
+    else:
+        _show(result, seconds)
+
+
+def _show(result: "DemoResult", seconds: float) -> None:
+    show_profile(result.profiled)
+    before, after = result.distilled.before, result.distilled.after
+    render.table(
+        f"student against teacher on {after.images} photos that it was not trained on",
+        ("", "at start", "now"),
+        [
+            ("PSNR", f"{before.psnr_db:.2f} dB", f"{after.psnr_db:.2f} dB"),
+            ("high-band error", f"{before.high_band_error:.3f}", f"{after.high_band_error:.3f}"),
+        ],
+    )
+    render.out.print(
+        f"{render.duration(seconds)} in all; look at [bold]{result.comparison}[/bold]: "
+        "input | teacher | student at start | student"
+    )
+    render.say_next(f"wkdc translate {result.exported.output} YOUR_PHOTOS -o vintage")
+
+
+def _as_json(result: "DemoResult", seconds: float) -> dict[str, object]:
+    after = result.distilled.after
+    return {
+        "folder": str(result.folder),
+        "comparison": str(result.comparison),
+        "seconds": round(seconds, 1),
+        "steps": result.distilled.steps,
+        "images_per_second": round(result.distilled.images_per_second, 3),
+        "student_vs_teacher": {
+            "psnr_db": after.psnr_db,
+            "high_band_error": after.high_band_error,
+            "images": after.images,
+        },
+        "onnx_max_abs_error": result.exported.max_abs_error,
+        "profile": profile_as_json(result.profiled),
+    }

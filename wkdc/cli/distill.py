@@ -1,0 +1,193 @@
+"""wkdc distill."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from wkdc.cli import options, render
+
+if TYPE_CHECKING:
+    from wkdc.datasets import DownloadProgress
+    from wkdc.distill import DistillResult, Recipe, StepReport
+
+
+LENGTH, LOSSES, PICTURES = "Length (one of these)", "Losses", "Pictures"
+
+
+def distill(
+    data: Annotated[str, typer.Option(help="A data set's name, or a folder of pictures.")],
+    student: options.Student = Path("student.pth"),
+    teacher: Annotated[
+        Path | None, typer.Option(help="The teacher.", show_default="the one on the student's card")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write.", show_default="the student's own"),
+    ] = None,
+    recipe: Annotated[
+        Literal["faithful", "paper"],
+        typer.Option(help="faithful: nearest to the teacher in minutes. paper: its settings."),
+    ] = "faithful",
+    steps: Annotated[int | None, typer.Option(rich_help_panel=LENGTH)] = None,
+    epochs: Annotated[int | None, typer.Option(rich_help_panel=LENGTH)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(rich_help_panel=LENGTH, show_default="the recipe's length")
+    ] = None,
+    wavelet_weight: Annotated[
+        float | None, typer.Option(help="High bands, to the teacher's.", rich_help_panel=LOSSES)
+    ] = None,
+    pixel: Annotated[
+        float | None, typer.Option(help="Pixels, to the teacher's.", rich_help_panel=LOSSES)
+    ] = None,
+    truth: Annotated[
+        float | None, typer.Option(help="Pixels, to paired truth.", rich_help_panel=LOSSES)
+    ] = None,
+    adversarial: Annotated[
+        float | None, typer.Option(help="Least-squares GAN loss.", rich_help_panel=LOSSES)
+    ] = None,
+    ndf: Annotated[
+        int | None, typer.Option(help="Discriminator's channels.", rich_help_panel=LOSSES)
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(rich_help_panel=LOSSES)] = None,
+    batch: Annotated[int | None, typer.Option(rich_help_panel=PICTURES)] = None,
+    load_size: Annotated[
+        int | None, typer.Option(help="Shorter side before the crop.", rich_help_panel=PICTURES)
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Side of the crops.", rich_help_panel=PICTURES)
+    ] = None,
+    direction: Annotated[Literal["AtoB", "BtoA"], typer.Option(rich_help_panel=PICTURES)] = "AtoB",
+    data_url: Annotated[
+        str | None, typer.Option(help="Mirror to fetch named sets from.", rich_help_panel=PICTURES)
+    ] = None,
+    device: options.Device = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="auto: bfloat16 where the device computes in it."),
+    ] = "auto",
+    seed: options.Seed = 0,
+    runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
+    json: options.Json = False,
+) -> None:
+    """Teach student.pth to draw what its teacher draws; written back when done.
+
+    Ctrl-C ends the training early and keeps what was learned.
+    """
+    import wkdc
+    from wkdc.datasets import find_dataset
+    from wkdc.devices import default_device
+    from wkdc.distill import recipe_named
+
+    changes: dict[str, Any] = {
+        "wavelet_weight": wavelet_weight,
+        "pixel": pixel,
+        "truth": truth,
+        "adversarial": adversarial,
+        "ndf": ndf,
+        "learning_rate": learning_rate,
+        "batch": batch,
+        "load_size": load_size,
+        "crop": crop,
+    }
+    settings = dataclasses.replace(
+        recipe_named(recipe), **{k: v for k, v in changes.items() if v is not None}
+    )
+    with render.meter() as meter:
+        folder = find_dataset(
+            data, mirror=data_url, on_progress=lambda done: _show_download(meter, done)
+        )
+    place = device or default_device()
+    _say_plan(settings, folder, place, any((steps, epochs, minutes)))
+    with render.meter() as meter:
+        result = wkdc.distill(
+            folder,
+            student=student,
+            teacher=teacher,
+            output=output,
+            recipe=settings,
+            steps=steps,
+            epochs=epochs,
+            minutes=minutes,
+            direction=direction,
+            device=place,
+            precision=precision,
+            seed=seed,
+            runs=runs,
+            on_step=lambda report: show_step(meter, report),
+            on_notice=render.say,
+        )
+    if json:
+        render.print_json(_as_json(result))
+    else:
+        _show(result)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+def show_step(meter: render.Meter, report: "StepReport") -> None:
+    """A training step on the progress bar."""
+    if report.phase == "draw":
+        meter.show(report.progress, f"the teacher draws: {report.step} crops")
+        return
+    losses = "  ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+    meter.show(
+        report.progress,
+        f"step {report.step}  {losses}  {report.images_per_second:.1f} images/s  "
+        f"{render.duration(report.eta_seconds)} left",
+    )
+
+
+def _show_download(meter: render.Meter, done: "DownloadProgress") -> None:
+    total = done.total_bytes
+    share = done.done_bytes / total if total else 0.0
+    of = f" of {render.megabytes(total)}" if total else ""
+    meter.show(share, f"{done.name}: {render.megabytes(done.done_bytes)}{of}")
+
+
+def _say_plan(recipe: "Recipe", folder: Path, device: str, given: bool) -> None:
+    length = f"{recipe.minutes:g} minutes" if recipe.minutes else f"{recipe.epochs} epochs"
+    hint = "" if given else f", for {length} (--minutes, --steps or --epochs set another length)"
+    render.say(f"recipe {recipe.name} on {folder}, {device}{hint}; Ctrl-C keeps what was learned")
+
+
+def _as_json(result: "DistillResult") -> dict[str, object]:
+    return {
+        "output": str(result.output),
+        "run": str(result.run),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 2),
+        "images_per_second": round(result.images_per_second, 3),
+        "losses": result.losses,
+        "student_vs_teacher": {
+            "psnr_db": result.after.psnr_db,
+            "high_band_error": result.after.high_band_error,
+            "images": result.after.images,
+            "held_out": result.held_out,
+            "before": {
+                "psnr_db": result.before.psnr_db,
+                "high_band_error": result.before.high_band_error,
+            },
+        },
+        "interrupted": result.interrupted,
+    }
+
+
+def _show(result: "DistillResult") -> None:
+    where = "held-out" if result.held_out else "test"
+    before, after = result.before, result.after
+    render.table(
+        f"{result.output} against its teacher on {after.images} {where} pictures",
+        ("", "before", "after"),
+        [
+            ("PSNR", f"{before.psnr_db:.2f} dB", f"{after.psnr_db:.2f} dB"),
+            ("high-band error", f"{before.high_band_error:.3f}", f"{after.high_band_error:.3f}"),
+        ],
+    )
+    stopped = "stopped after" if result.interrupted else "trained"
+    render.out.print(
+        f"{stopped} {result.steps} steps in {render.duration(result.seconds)}, "
+        f"{result.images_per_second:.1f} images/s; run folder {result.run}"
+    )
+    render.say_next(f"wkdc export {result.output} --onnx")

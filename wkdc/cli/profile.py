@@ -1,0 +1,100 @@
+"""wkdc profile."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wkdc.cli import options, render
+
+if TYPE_CHECKING:
+    from wkdc.profile import ProfileResult
+
+
+def profile(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help=".pth and .onnx files.", show_default="student.pth and its teacher"),
+    ] = None,
+    size: Annotated[str, typer.Option(help="Height and width: 256, or 192x320.")] = "256",
+    batch: Annotated[int, typer.Option(help="Pictures a call.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of each runtime.", show_default="all cores")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Timed calls of each model.")] = 15,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Size and speed of models side by side: by default student.pth and its teacher."""
+    import wkdc
+    from wkdc.checkpoint import teacher_path
+
+    if not models:
+        student = wkdc.load_generator("student.pth")
+        models = [teacher_path(student), student.path]
+    with render.meter() as meter:
+        result = wkdc.profile(
+            models,
+            size=options.parse_size(size),
+            batch=batch,
+            threads=threads,
+            device=device,
+            rounds=rounds,
+            on_round=lambda done, total: meter.show(done / total, f"round {done} of {total}"),
+        )
+    if json:
+        render.print_json(profile_as_json(result))
+    else:
+        show_profile(result)
+
+
+def show_profile(result: "ProfileResult") -> None:
+    """The table of a profile."""
+    models, speedup = result.models, result.speedup
+
+    def row(name: str, cells: list[str], ratio: str = "") -> tuple[str, ...]:
+        return (name, *cells, f"{speedup[ratio]:.2f}x" if ratio in speedup else "")
+
+    rows = [
+        row("parameters", [render.millions(m.params) for m in models], "params"),
+        row("MACs", [render.billions(m.macs) for m in models], "macs"),
+        row("MACs, as papers count", [render.billions(m.macs_output_resolution) for m in models]),
+        row("file", [render.megabytes(m.size_bytes) for m in models]),
+        row("peak memory", [render.megabytes(m.peak_memory_bytes) for m in models]),
+    ]
+    for runtime in sorted({name for model in models for name in model.latency_ms}):
+        found = [model.latency_ms.get(runtime) for model in models]
+        cells = [f"{f.median:.1f} ms (p90 {f.p90:.1f})" if f else "-" for f in found]
+        rows.append(row(runtime, cells, runtime))
+    height, width = result.size
+    render.table(
+        f"{height}x{width}, batch {result.batch}, {result.threads} threads, {result.device}",
+        ("", *(str(model.path) for model in models), "ratio"),
+        rows,
+    )
+
+
+def profile_as_json(result: "ProfileResult") -> dict[str, object]:
+    """A profile as the contract of `--json` has it."""
+    return {
+        "size": list(result.size),
+        "batch": result.batch,
+        "threads": result.threads,
+        "device": result.device,
+        "models": [
+            {
+                "path": str(model.path),
+                "params": model.params,
+                "macs": model.macs,
+                "macs_output_resolution": model.macs_output_resolution,
+                "size_bytes": model.size_bytes,
+                "peak_memory_bytes": model.peak_memory_bytes,
+                "latency_ms": {
+                    name: {"median": found.median, "p90": found.p90, "rounds": found.rounds}
+                    for name, found in model.latency_ms.items()
+                },
+            }
+            for model in result.models
+        ],
+        "speedup": result.speedup,
+    }

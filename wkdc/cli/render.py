@@ -1,0 +1,116 @@
+"""What the commands print: tables and next steps on stdout, progress and notes on stderr."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say_error(message: str) -> None:
+    """One line on stderr."""
+    typer.echo(f"wkdc: {' '.join(message.split())}", err=True)
+
+
+def say(message: str) -> None:
+    """A note to the user, on stderr so that stdout stays the result."""
+    err.print(message, style="dim", markup=False)
+
+
+def say_notes(notes: Sequence[str]) -> None:
+    """What a weight file could not tell, in one line."""
+    if notes:
+        say(f"assumed, as the file cannot tell: {'; '.join(notes)}")
+
+
+def say_next(command: str) -> None:
+    """The command that usually comes next."""
+    out.print(f"next: [bold]{command}[/bold]")
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on stdout; numbers that JSON does not have become null."""
+    typer.echo(json.dumps(_finite(value), default=str))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, its first column to the left, the others to the right."""
+    view = Table(title=title, title_justify="left", title_style="bold")
+    for n, column in enumerate(columns):
+        view.add_column(column, justify="right" if n else "left", overflow="fold")
+    for row in rows:
+        view.add_row(*row)
+    out.print(view)
+
+
+def millions(count: int | None) -> str:
+    """`11.39 M`."""
+    return "-" if count is None else f"{count / 1e6:.2f} M"
+
+
+def billions(count: int | None) -> str:
+    """`49.55 G`."""
+    return "-" if count is None else f"{count / 1e9:.2f} G"
+
+
+def megabytes(count: int | None) -> str:
+    """`45.6 MB`."""
+    return "-" if count is None else f"{count / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """`1:05:00`, `4:05`."""
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+class Meter:
+    """A progress bar on a terminal; elsewhere a plain line now and then."""
+
+    EVERY = 15.0
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task("", total=1.0, text="")
+        self._last = 0.0
+
+    def show(self, share: float, text: str) -> None:
+        """Set the bar to `share` of 1, with `text` beside it."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=share, text=text)
+        elif time.monotonic() - self._last > self.EVERY or share >= 1:
+            self._last = time.monotonic()
+            say(f"{share:4.0%} {text}")
+
+
+@contextmanager
+def meter() -> Iterator[Meter]:
+    """A `Meter` for the time of the block."""
+    if not err.is_terminal:
+        yield Meter(None)
+        return
+    columns = (BarColumn(24), TextColumn("{task.percentage:3.0f} %  {task.fields[text]}"))
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield Meter(progress)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _finite(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_finite(entry) for entry in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

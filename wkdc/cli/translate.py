@@ -1,0 +1,62 @@
+"""wkdc translate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wkdc.cli import options, render
+
+
+def translate(
+    model: Annotated[Path, typer.Argument(help="A .pth or .onnx generator.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A folder, or a file for one picture.")
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.")
+    ] = False,
+    device: options.Device = None,
+    norm: options.Norm = None,
+    padding: options.BlockPadding = None,
+    upsampling: options.Upsampling = None,
+    json: options.Json = False,
+) -> None:
+    """Draw pictures with a generator, at their own size."""
+    import wkdc
+    from wkdc.devices import default_device
+    from wkdc.models import open_model
+
+    opened = open_model(
+        model,
+        device=device or ("cpu" if model.suffix.lower() == ".onnx" else default_device()),
+        norm=norm,
+        block_padding=padding,
+        upsampling=upsampling,
+    )
+    with render.meter() as meter:
+        result = wkdc.translate(
+            opened,
+            inputs,
+            output,
+            overwrite=overwrite,
+            on_image=lambda done, total: meter.show(done / total, f"{done} of {total}"),
+        )
+    render.say_notes(result.notes)
+    for problem in result.skipped:
+        render.say(f"skipped: {problem}")
+    if json:
+        render.print_json(
+            {
+                "outputs": [str(path) for path in result.outputs],
+                "skipped": list(result.skipped),
+                "seconds": round(result.seconds, 3),
+            }
+        )
+        return
+    count = len(result.outputs)
+    render.out.print(
+        f"{count} picture{'s' if count > 1 else ''} -> {output} "
+        f"in {result.seconds:.1f} s ({count / result.seconds:.1f} a second)"
+    )

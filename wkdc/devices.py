@@ -1,0 +1,42 @@
+"""Which device, and at which precision it is fast."""
+
+import torch
+
+from wkdc.errors import DeviceError
+
+
+def check_device(name: str) -> torch.device:
+    """The device called `name`.
+
+    Raises:
+        DeviceError: an unknown name, or a GPU where none is.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"device {name!r} is not known; choose cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise DeviceError(
+                f"device {name} was asked for, but PyTorch sees {count or 'no'} CUDA "
+                f"device{'s' if count > 1 else ''}; use --device cpu"
+            )
+    elif device.type != "cpu":
+        raise DeviceError(f"device {name!r} is not supported; choose cpu, cuda or cuda:N")
+    return device
+
+
+def default_device() -> str:
+    """`cuda` where PyTorch sees one, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether `device` multiplies in bfloat16 itself; elsewhere it is emulated, and slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))

@@ -1,0 +1,157 @@
+"""Teach a pruned student to draw what its teacher draws."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wkdc.checkpoint import Generator, load_generator, teacher_path
+from wkdc.devices import check_device
+from wkdc.distill.data import Direction, read_layout
+from wkdc.distill.loop import Budget, StepReport
+from wkdc.distill.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
+from wkdc.distill.run import RunFolder
+from wkdc.distill.session import Session
+from wkdc.errors import CheckpointError, OptionError
+from wkdc.metrics import Fidelity
+
+__all__ = [
+    "FAITHFUL",
+    "PAPER",
+    "DistillResult",
+    "Fidelity",
+    "Recipe",
+    "StepReport",
+    "distill",
+    "recipe_named",
+]
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What a run did.
+
+    Attributes:
+        output: the student; `run` the folder with options, metrics, samples and checkpoints.
+        seconds: of wall clock, drawing and measuring included.
+        images_per_second: trained pictures by the seconds spent on training steps.
+        losses: mean of each over the last tenth of the steps.
+        before, after: student against teacher, on pictures that were not trained on.
+        held_out: whether those were set aside from the training pictures, for want of a test set.
+        interrupted: whether the run was stopped before its end.
+    """
+
+    output: Path
+    run: Path
+    steps: int
+    seconds: float
+    images_per_second: float
+    losses: dict[str, float]
+    before: Fidelity
+    after: Fidelity
+    held_out: bool
+    interrupted: bool
+
+
+def distill(
+    data: str | Path,
+    *,
+    student: str | Path = "student.pth",
+    teacher: str | Path | None = None,
+    output: str | Path | None = None,
+    recipe: Recipe = FAITHFUL,
+    steps: int | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    direction: Direction = "AtoB",
+    device: str = "cpu",
+    precision: Precision = "auto",
+    seed: int = 0,
+    runs: str | Path = "runs",
+    on_step: Callable[[StepReport], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> DistillResult:
+    """Train `student` on the pictures in `data` and write it back when done.
+
+    KeyboardInterrupt ends the training early and keeps what was learned.
+
+    Args:
+        data: a folder in one of three layouts, see `wkdc.distill.data.read_layout`.
+        student: a file of `prune`; `teacher` its teacher, by default the one on its card.
+        output: the file to write, by default `student` itself.
+        steps, epochs, minutes: at most one, the length of the run; the learning rate follows it.
+        direction: `BtoA` for a generator that draws domain A from domain B.
+        device: `cpu`, `cuda`, `cuda:1`, ...
+        precision: `auto` uses bfloat16 where the device computes in it; weights are float32.
+        runs: where the run folder is made.
+        on_step: called after each step; `on_notice` with each thing that the user should know.
+
+    Raises:
+        OptionError: two lengths at once, or a value out of range.
+        CheckpointError: student or teacher cannot be used, or do not belong together.
+        DatasetError, ImageError: the pictures cannot be used.
+        DivergedError: the loss became NaN; the last good student is in the run folder.
+        OutputError: something cannot be written.
+    """
+    notice = on_notice or (lambda _: None)
+    budget_given = _check_budget(steps, epochs, minutes)
+    place = check_device(device)
+    learner, guide = load_pair(student, teacher)
+    recipe = _fit_to_network(recipe, learner.architecture.multiple)
+    layout = read_layout(Path(data), direction=direction, seed=seed, on_notice=notice)
+    if not budget_given:
+        epochs, minutes = recipe.epochs, recipe.minutes
+    if epochs is not None:
+        steps = max(1, round(epochs * len(layout.train) / recipe.batch))
+    budget = Budget(steps, None if minutes is None else 60 * minutes)
+    with RunFolder(Path(runs)) as run:
+        session = Session(
+            learner, guide, layout, recipe, budget, run, place, precision=precision, seed=seed
+        )
+        outcome = session.train(Path(output or student), Path(data), on_step=on_step)
+    return DistillResult(
+        output=Path(output or student),
+        run=run.path,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        images_per_second=outcome.images_per_second,
+        losses=outcome.losses,
+        before=outcome.before,
+        after=outcome.after,
+        held_out=layout.held_out,
+        interrupted=outcome.interrupted,
+    )
+
+
+def load_pair(student: str | Path, teacher: str | Path | None) -> tuple[Generator, Generator]:
+    """A student and its teacher, the one on its card unless another is named.
+
+    Raises:
+        CheckpointError: one of them cannot be loaded, or their pictures differ in channels.
+    """
+    learner = load_generator(student)
+    guide = load_generator(teacher if teacher is not None else teacher_path(learner))
+    ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
+    if ours != theirs:
+        raise CheckpointError(
+            f"{learner.path} draws {ours[1]} channels from {ours[0]}, its teacher {guide.path} "
+            f"{theirs[1]} from {theirs[0]}; they must agree"
+        )
+    return learner, guide
+
+
+def _check_budget(steps: int | None, epochs: int | None, minutes: float | None) -> bool:
+    """Whether a length was given; more than one, or one that is not positive, is an error."""
+    given = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) > 1:
+        raise OptionError(f"{' and '.join(named)} were given; a run has one length")
+    for name, value in named.items():
+        if not 0 < value < float("inf"):
+            raise OptionError(f"{name} is {value}; give a positive number")
+    return bool(named)
+
+
+def _fit_to_network(recipe: Recipe, multiple: int) -> Recipe:
+    """Crops that the network can draw: the next multiple of `multiple` at or above the recipe's."""
+    crop = -(-recipe.crop // multiple) * multiple
+    return replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))

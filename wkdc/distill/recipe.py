@@ -1,0 +1,149 @@
+"""The settings of a run: frozen, plain, and written down with it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from wkdc.errors import OptionError
+from wkdc.losses import Reduction
+
+Schedule = Literal["linear", "cosine"]
+Optimizer = Literal["adam", "adamw"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a student learns.
+
+    Attributes:
+        name: what the preset is called.
+        adversarial: weight of the least-squares GAN loss; at 0 no discriminator is built.
+        ndf: channels of the discriminator's first layer; the paper's best for its students is 32.
+        image_pool: how many earlier fakes the discriminator is also shown, 0 for none.
+        wavelet_weight, wavelet, levels, reduction: see `wkdc.losses.wavelet_loss`.
+        pixel: weight of the mean absolute difference to the teacher's pictures.
+        truth: the same to the true pictures of paired data.
+        optimizer, learning_rate, beta1: of the student and its discriminator.
+        schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
+            falls from the start.
+        batch: pictures a step.
+        load_size: the shorter side that pictures are resized to before they are cropped.
+        crop: side of the squares that are trained on.
+        reuse: how often a crop is used, on average, with one drawing of the teacher; 1 draws anew
+            for every step.
+        average_from: share of the run after which the weights are averaged.
+        epochs: the run's length where no other is asked for; None asks for `minutes`.
+        minutes: likewise.
+    """
+
+    name: str
+    adversarial: float
+    ndf: int
+    image_pool: int
+    wavelet_weight: float
+    wavelet: str
+    levels: int
+    reduction: Reduction
+    pixel: float
+    truth: float
+    optimizer: Optimizer
+    learning_rate: float
+    beta1: float
+    schedule: Schedule
+    batch: int
+    load_size: int
+    crop: int
+    reuse: int
+    average_from: float
+    epochs: int | None
+    minutes: float | None
+
+    def __post_init__(self) -> None:
+        """Check every value where it enters.
+
+        Raises:
+            OptionError: a negative weight, a crop larger than the loaded picture, ...
+        """
+        for name in ("adversarial", "wavelet_weight", "pixel", "truth"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise OptionError(f"weight {name} is {value}; give 0 or a positive number")
+        for name in ("ndf", "levels", "batch", "crop", "reuse"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.adversarial == self.wavelet_weight == self.pixel == self.truth == 0:
+            raise OptionError("all loss weights are 0; nothing would be learned")
+        if self.crop > self.load_size:
+            raise OptionError(
+                f"crop {self.crop} is larger than the {self.load_size} that pictures are resized "
+                "to; lower --crop or raise --load-size"
+            )
+        if not math.isfinite(self.learning_rate) or self.learning_rate <= 0:
+            raise OptionError(f"learning rate {self.learning_rate}; give a positive number")
+
+
+PAPER = Recipe(
+    name="paper",
+    adversarial=1.0,
+    ndf=32,
+    image_pool=50,
+    wavelet_weight=0.4,
+    wavelet="haar",
+    levels=4,
+    reduction="levels",
+    pixel=0.0,
+    truth=100.0,
+    optimizer="adam",
+    learning_rate=2e-4,
+    beta1=0.5,
+    schedule="linear",
+    batch=1,
+    load_size=286,
+    crop=256,
+    reuse=1,
+    average_from=0.0,
+    epochs=200,
+    minutes=None,
+)
+"""Zhang et al. 2022 with one teacher and one student: section 4.1 and the authors' code."""
+
+FAITHFUL = Recipe(
+    name="faithful",
+    adversarial=0.0,
+    ndf=32,
+    image_pool=50,
+    wavelet_weight=16.0,
+    wavelet="haar",
+    levels=4,
+    reduction="pixels",
+    pixel=1.0,
+    truth=0.0,
+    optimizer="adamw",
+    learning_rate=5e-4,
+    beta1=0.9,
+    schedule="cosine",
+    batch=4,
+    load_size=256,
+    crop=128,
+    reuse=6,
+    average_from=0.5,
+    epochs=None,
+    minutes=30.0,
+)
+"""What brings a student nearest to its teacher in minutes: docs/results.md has the figures."""
+
+
+def recipe_named(name: str) -> Recipe:
+    """The preset called `name`.
+
+    Raises:
+        OptionError: an unknown name.
+    """
+    match name:
+        case "paper":
+            return PAPER
+        case "faithful":
+            return FAITHFUL
+        case _:
+            raise OptionError(f"recipe {name!r} is not known; choose faithful or paper")

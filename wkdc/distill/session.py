@@ -1,0 +1,337 @@
+"""One training run from the first measurement to the last."""
+
+import copy
+import dataclasses
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wkdc.checkpoint import Card, Generator, history_entry, make_card, save_generator
+from wkdc.devices import bfloat16_pays
+from wkdc.distill.data import Crops, Drawings, Layout, part_loader
+from wkdc.distill.loop import Budget, StepReport, Trainer, run_steps
+from wkdc.distill.objective import Batch, Objective
+from wkdc.distill.recipe import Precision, Recipe
+from wkdc.distill.run import RunFolder
+from wkdc.errors import DivergedError
+from wkdc.files import sha256_of
+from wkdc.images import center_crop, pixels_to_images, resize_short_side
+from wkdc.metrics import Fidelity, mean_fidelity
+from wkdc.networks.layers import Norm
+from wkdc.networks.patchgan import PatchGAN
+
+MEASURE_SIZE = 256
+"""Pictures are compared at this height and width, or at the next that the network can draw."""
+
+MEASURE_PICTURES = 32
+"""At most so many pictures are compared, evenly spread over their names."""
+
+SAMPLE_ROWS = 4
+"""Rows of a sample grid."""
+
+MAX_DRAWINGS = 4096
+"""Crops that the teacher draws ahead at most: 0.6 GB at 128x128."""
+
+DRAWING_SHARE = 0.2
+"""Share of a time budget that the teacher may spend on drawing ahead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What `Session.train` did; `wkdc.distill.DistillResult` says what the fields are."""
+
+    steps: int
+    seconds: float
+    images_per_second: float
+    losses: dict[str, float]
+    before: Fidelity
+    after: Fidelity
+    interrupted: bool
+
+
+class Session:
+    """The networks on their device, the pictures, and the order of things.
+
+    Args:
+        run: an open run folder, to be written into.
+        precision: see `wkdc.distill.distill`.
+        seed: of the crops, their order, the discriminator and its pool.
+    """
+
+    def __init__(
+        self,
+        student: Generator,
+        teacher: Generator,
+        layout: Layout,
+        recipe: Recipe,
+        budget: Budget,
+        run: RunFolder,
+        device: torch.device,
+        *,
+        precision: Precision,
+        seed: int,
+    ) -> None:
+        torch.manual_seed(seed)
+        self._student, self._layout, self._recipe, self._run = student, layout, recipe, run
+        self._budget, self._device, self._seed = budget, device, seed
+        self._teacher_file = teacher
+        self._bfloat16 = bfloat16_pays(device) if precision == "auto" else precision == "bfloat16"
+        self._teacher = self._place(teacher.network)
+        network = self._place(copy.deepcopy(student.network)).requires_grad_(True).train()
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):  # noise that the teacher's pictures do not have
+                module.eval()
+        self._trainer = Trainer(network, self._objective(), recipe)
+        self._load = part_loader(layout, student.in_channels, student.out_channels)
+        size, crop = recipe.load_size, recipe.crop
+        self._crops = Crops(layout.train, self._load, load_size=size, crop=crop, seed=seed)
+        self._real = self._crops
+        if layout.real:
+            load_real = part_loader(layout, student.out_channels, student.out_channels)
+            self._real = Crops(layout.real, load_real, load_size=size, crop=crop, seed=seed + 1)
+
+    def train(
+        self,
+        output: Path,
+        data: Path,
+        *,
+        on_step: Callable[[StepReport], None] | None = None,
+    ) -> Outcome:
+        """Measure, draw ahead, train, write `output`, measure again."""
+        started = time.monotonic()
+        made_with = self._options(data)
+        self._run.write_options(made_with)
+        inputs = self._measured_inputs()
+        wanted = [self._draw(self._teacher, images) for images in inputs]
+        before = self._fidelity(self._trainer.student, inputs, wanted)
+        self._sample(0, self._trainer.student, inputs, wanted)
+        history: list[StepReport] = []
+        train_started = started
+
+        def stepped(report: StepReport) -> None:
+            if report.phase == "train":
+                history.append(dataclasses.replace(report, losses=report.losses))
+                self._run.log(report.step, time.monotonic() - started, report.losses)
+            if on_step is not None:
+                on_step(report)
+
+        def marked(step: int) -> None:
+            result = self._trainer.result
+            self._run.save_checkpoint(step, result, self._card({**made_with, "steps": step}))
+            self._sample(step, result, inputs, wanted)
+
+        interrupted = False
+        try:
+            next_batch = self._next_batch(self._draw_ahead(started, stepped))
+            train_started = time.monotonic()
+            run_steps(
+                self._trainer,
+                next_batch,
+                self._budget,
+                started=started,
+                on_step=stepped,
+                on_mark=marked,
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+        except FloatingPointError:
+            step = len(history)
+            card = self._card({**made_with, "steps": step})
+            kept = self._run.save_checkpoint(step, self._trainer.student, card)
+            raise DivergedError(
+                f"the loss stopped being a number after step {step}; the last good student is "
+                f"{kept}, {output} is untouched; try a lower --learning-rate"
+            ) from None
+        trained = time.monotonic() - train_started
+        steps, result = len(history), self._trainer.result
+        made_with |= {"steps": steps, "seconds": round(time.monotonic() - started, 1)}
+        save_generator(output, result, self._card(made_with))
+        after = self._fidelity(result, inputs, wanted)
+        figures = {"before": dataclasses.asdict(before), "after": dataclasses.asdict(after)}
+        save_generator(output, result, self._card(made_with | figures))
+        self._sample(steps, result, inputs, wanted)
+        return Outcome(
+            steps,
+            time.monotonic() - started,
+            steps * self._recipe.batch / trained,
+            mean_losses(history[-max(1, steps // 10) :]),
+            before,
+            after,
+            interrupted,
+        )
+
+    def _place(self, network: nn.Module) -> nn.Module:
+        return network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def _forward(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Call a network at the run's device and precision; float32 comes back."""
+        images = images.to(self._device, memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            out: Tensor = network(images)
+        return out.float()
+
+    @torch.no_grad()
+    def _draw(self, network: nn.Module, images: Tensor) -> Tensor:
+        """1×C×H×W as `network` draws it in evaluation mode and float32, on the CPU."""
+        training = network.training
+        out: Tensor = network.eval()(images.to(self._device))
+        network.train(training)
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.eval()
+        return out.cpu()
+
+    def _objective(self) -> Objective:
+        """The losses, with a discriminator where the recipe asks for one."""
+        conditional = self._layout.kind == "paired"
+        discriminator = None
+        if self._recipe.adversarial:
+            channels = self._student.out_channels
+            channels += self._student.in_channels if conditional else 0
+            batch_norm = self._student.architecture.options["norm"] == "batch"
+            norm: Norm = "batch" if batch_norm else "instance"
+            discriminator = PatchGAN(channels, ndf=self._recipe.ndf, norm=norm)
+            for layer in discriminator.modules():
+                if isinstance(layer, nn.Conv2d):  # as CycleGAN initialises its networks
+                    nn.init.normal_(layer.weight, 0.0, 0.02)
+            discriminator = self._place(discriminator)  # type: ignore[assignment]
+        return Objective(
+            self._recipe,
+            discriminator,
+            conditional=conditional,
+            forward=self._forward,
+            seed=self._seed,
+        )
+
+    def _draw_ahead(self, started: float, on_step: Callable[[StepReport], None]) -> Drawings | None:
+        """What the teacher draws before training, or None where it draws at every step."""
+        recipe, steps = self._recipe, self._budget.steps
+        if recipe.reuse == 1:
+            return None
+        wanted = MAX_DRAWINGS
+        if steps is not None:
+            wanted = min(wanted, -(-steps * recipe.batch // recipe.reuse))
+        parts: list[tuple[Tensor, ...]] = []
+        targets: list[Tensor] = []
+        while (count := len(parts) * recipe.batch) < wanted:
+            share = self._budget.progress(0, time.monotonic() - started)
+            if parts and share > DRAWING_SHARE:
+                break
+            parts.append(self._crops.batch(count, recipe.batch))
+            with torch.no_grad():
+                drawn = self._forward(self._teacher, pixels_to_images(parts[-1][0]))
+            targets.append(drawn.half().cpu())
+            done = max((count + recipe.batch) / wanted, share / DRAWING_SHARE)
+            on_step(StepReport("draw", count + recipe.batch, min(1.0, done), {}, 0.0, 0.0))
+        stacked = tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        return Drawings(stacked, torch.cat(targets))
+
+    def _next_batch(self, drawings: Drawings | None) -> Callable[[int], Batch]:
+        """The pictures of each step."""
+        recipe, device = self._recipe, self._device
+        guided = recipe.wavelet_weight > 0 or recipe.pixel > 0
+        judged = recipe.adversarial > 0
+
+        def batch(step: int) -> Batch:
+            start = step * recipe.batch
+            targets: Tensor | None = None
+            if drawings is not None:
+                parts, targets = drawings.batch(start, recipe.batch, self._seed)
+                targets = targets.to(device)
+            else:
+                parts = self._crops.batch(start, recipe.batch)
+            pictures = [pixels_to_images(part).to(device) for part in parts]
+            inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
+            if targets is None and (guided or (judged and self._layout.kind == "inputs")):
+                with torch.no_grad():
+                    targets = self._forward(self._teacher, inputs)
+            real = truth
+            if judged and self._layout.kind == "unpaired":
+                (pixels,) = self._real.batch(start, recipe.batch)
+                real = pixels_to_images(pixels).to(device)
+            elif judged and self._layout.kind == "inputs":
+                real = targets
+            return Batch(inputs, targets, real, truth)
+
+        return batch
+
+    def _measured_inputs(self) -> list[Tensor]:
+        """The validation inputs, 1×C×H×W each, all squares of one size."""
+        multiple = self._student.architecture.multiple
+        size = -(-MEASURE_SIZE // multiple) * multiple
+        paths = self._layout.validation
+        step = max(1, len(paths) // MEASURE_PICTURES)
+        inputs = []
+        for path in paths[::step][:MEASURE_PICTURES]:
+            pixels = resize_short_side(self._load(path)[0], size)
+            inputs.append(pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0))
+        return inputs
+
+    def _fidelity(
+        self, network: nn.Module, inputs: Sequence[Tensor], wanted: Sequence[Tensor]
+    ) -> Fidelity:
+        pairs = zip(inputs, wanted, strict=True)
+        return mean_fidelity((self._draw(network, image), target) for image, target in pairs)
+
+    def _sample(
+        self, step: int, network: nn.Module, inputs: Sequence[Tensor], wanted: Sequence[Tensor]
+    ) -> None:
+        rows = [
+            (image, target, self._draw(network, image))
+            for image, target in list(zip(inputs, wanted, strict=True))[:SAMPLE_ROWS]
+        ]
+        self._run.save_sample(step, rows)
+
+    def _options(self, data: Path) -> dict[str, Any]:
+        """What the run is made with, for its folder and for the student's card."""
+        pictures = [*self._layout.train, *self._layout.real]
+        digest = hashlib.sha256("".join(sha256_of(path) for path in pictures).encode())
+        return {
+            "recipe": dataclasses.asdict(self._recipe),
+            "budget": dataclasses.asdict(self._budget),
+            "data": str(data),
+            "data_kind": self._layout.kind,
+            "data_sha256": digest.hexdigest(),
+            "pictures": {
+                "train": len(self._layout.train),
+                "real": len(self._layout.real),
+                "validation": len(self._layout.validation),
+                "held_out": self._layout.held_out,
+            },
+            "student_sha256": self._student.sha256,
+            "teacher_sha256": self._teacher_file.sha256,
+            "direction": self._layout.direction,
+            "device": str(self._device),
+            "precision": "bfloat16" if self._bfloat16 else "float32",
+            "threads": torch.get_num_threads(),
+            "seed": self._seed,
+            "run": str(self._run.path),
+        }
+
+    def _card(self, made_with: dict[str, Any]) -> Card:
+        """The student's card with this run added to its history."""
+        earlier = self._student.card or {}
+        teacher = earlier.get("teacher")
+        if teacher is None or teacher["sha256"] != self._teacher_file.sha256:
+            teacher = {
+                "path": str(self._teacher_file.path.resolve()),
+                "sha256": self._teacher_file.sha256,
+            }
+        entry = history_entry("distill", **made_with)
+        return make_card(self._student.architecture, teacher, [*earlier.get("history", []), entry])
+
+
+def mean_losses(reports: Sequence[StepReport]) -> dict[str, float]:
+    """The mean of each loss over `reports`; empty where there are none."""
+    if not reports:
+        return {}
+    return {
+        name: statistics.fmean(report.losses[name] for report in reports)
+        for name in reports[0].losses
+    }

@@ -1,0 +1,60 @@
+"""Every error that wkdc raises on purpose.
+
+    WkdcError                  what `wkdc` prints as one line before it exits with 1
+    ├── OptionError            a value that an option or argument does not allow (exits with 2)
+    ├── TargetError            a compression target that this network cannot reach
+    ├── CheckpointError        a weight file that cannot be read, or is no generator wkdc knows
+    ├── ImageError             a picture, or a folder of pictures, that cannot be used
+    ├── DatasetError           a data set that cannot be found, fetched or trusted
+    ├── DeviceError            a device that was asked for and is not there
+    ├── MissingExtraError      a package that only an extra installs
+    ├── OutputError            a file that cannot be written, or must not be overwritten
+    ├── DivergedError          a training run whose loss stopped being a number
+    └── ParityError            an exported model that does not draw what its source draws
+
+The message of each says what was given, what is allowed, and what to try.
+"""
+
+
+class WkdcError(Exception):
+    """Base class of every error that wkdc raises on purpose."""
+
+
+class OptionError(WkdcError):
+    """A value that an option or argument does not allow."""
+
+
+class TargetError(WkdcError):
+    """A compression target that this network cannot reach."""
+
+
+class CheckpointError(WkdcError):
+    """A weight file that cannot be read, or is no generator that wkdc knows."""
+
+
+class ImageError(WkdcError):
+    """A picture, or a folder of pictures, that cannot be used."""
+
+
+class DatasetError(WkdcError):
+    """A data set that cannot be found, fetched or trusted."""
+
+
+class DeviceError(WkdcError):
+    """A device that was asked for and is not there."""
+
+
+class MissingExtraError(WkdcError):
+    """A package that only one of wkdc's extras installs."""
+
+
+class OutputError(WkdcError):
+    """A file that cannot be written, or must not be overwritten."""
+
+
+class DivergedError(WkdcError):
+    """A training run whose loss stopped being a finite number."""
+
+
+class ParityError(WkdcError):
+    """An exported model that does not draw what its source draws."""

@@ -1,0 +1,150 @@
+"""A generator -> a .onnx file that provably draws the same."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wkdc.checkpoint import Generator, load_generator
+from wkdc.complexity import count_params
+from wkdc.errors import OptionError, ParityError
+from wkdc.files import write_atomically
+from wkdc.images import load_pixels, pixels_to_images, resize_short_side
+from wkdc.onnx_file import OPSET, OnnxNetwork, check_onnx, write_onnx
+from wkdc.photos import photo_paths
+
+TOLERANCE = 1e-4
+"""Largest allowed difference of one pixel, of [-1, 1]: an eightieth of an 8-bit step."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """ONNX Runtime against PyTorch on one picture: largest and mean absolute difference."""
+
+    height: int
+    width: int
+    max_abs_error: float
+    mean_abs_error: float
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A .onnx file and how well it agrees with its source.
+
+    Attributes:
+        checks: one per size; `max_abs_error` and `mean_abs_error` sum them up.
+        notes: what the source file could not tell and was assumed.
+    """
+
+    output: Path
+    opset: int
+    checks: tuple[Parity, ...]
+    tolerance: float
+    size_bytes: int
+    notes: tuple[str, ...]
+
+    @property
+    def max_abs_error(self) -> float:
+        return max(check.max_abs_error for check in self.checks)
+
+    @property
+    def mean_abs_error(self) -> float:
+        return sum(check.mean_abs_error for check in self.checks) / len(self.checks)
+
+
+def export(
+    model: Generator | str | Path,
+    *,
+    output: str | Path | None = None,
+    tolerance: float = TOLERANCE,
+) -> ExportResult:
+    """Write `model` as ONNX and compare it with PyTorch in ONNX Runtime, on photos.
+
+    The file takes any batch, height and width. It is compared at 256x256, 192x320 and 250x333
+    (a U-Net, which only draws whole multiples, at three sizes that it can draw); what the network
+    itself returns there is the reference.
+
+    Args:
+        output: by default the model's path with `.onnx`.
+        tolerance: largest allowed difference of one pixel, in units of [-1, 1].
+
+    Raises:
+        ParityError: a picture differs by more; no file is left.
+        OptionError, CheckpointError, OutputError: see `load_generator`, `write_atomically`.
+    """
+    if not tolerance > 0:
+        raise OptionError(f"tolerance {tolerance} is not allowed; give a positive number")
+    generator = model if isinstance(model, Generator) else load_generator(model)
+    path = Path(output) if output is not None else generator.path.with_suffix(".onnx")
+    if path.suffix.lower() != ".onnx":
+        raise OptionError(f"output {path} does not end in .onnx")
+    checks: list[Parity] = []
+
+    def write(temporary: Path) -> None:
+        write_onnx(
+            generator.network,
+            temporary,
+            in_channels=generator.in_channels,
+            multiple=generator.architecture.multiple,
+            metadata=metadata(generator),
+        )
+        check_onnx(temporary)
+        checks.extend(compare(generator, OnnxNetwork(temporary)))
+        worst = max(checks, key=lambda check: check.max_abs_error)
+        if not worst.max_abs_error <= tolerance:
+            raise ParityError(
+                f"the ONNX model differs from {generator.path} by {worst.max_abs_error:.2g} at "
+                f"{worst.height}x{worst.width}, more than {tolerance:g}; nothing was written"
+            )
+
+    write_atomically(path, write)
+    return ExportResult(path, OPSET, tuple(checks), tolerance, path.stat().st_size, generator.notes)
+
+
+def metadata(generator: Generator) -> dict[str, Any]:
+    """What the .onnx file says of itself."""
+    architecture = generator.architecture
+    return {
+        "card": generator.card,
+        "source_sha256": generator.sha256,
+        "family": architecture.family,
+        "options": architecture.options,
+        "params": count_params(generator.network),
+        "multiple": architecture.multiple,
+        "smallest": architecture.smallest,
+        "range": [-1, 1],
+    }
+
+
+def compare(generator: Generator, network: Callable[[Tensor], Tensor]) -> list[Parity]:
+    """The difference between `network` and the generator on a photo of each size."""
+    found = []
+    for images in _pictures(generator, _sizes(generator)):
+        with torch.inference_mode():
+            expected: Tensor = generator.network(images)
+        difference = (network(images) - expected).abs()
+        height, width = images.shape[-2:]
+        found.append(Parity(height, width, float(difference.max()), float(difference.mean())))
+    return found
+
+
+def _sizes(generator: Generator) -> list[tuple[int, int]]:
+    if generator.architecture.family == "resnet":
+        return [(256, 256), (192, 320), (250, 333)]
+    side = generator.architecture.multiple
+    return [(side, side), (side, 2 * side), (2 * side, side)]
+
+
+def _pictures(generator: Generator, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """A bundled photo for each size, cut to it; two at the first size, as a batch."""
+    channels = generator.in_channels
+    pictures = []
+    for path, (height, width) in zip(photo_paths(), sizes, strict=False):
+        pixels = load_pixels(path, channels=3 if channels == 3 else 1)
+        pixels = resize_short_side(pixels, max(height, width))
+        images = pixels_to_images(pixels[:, :height, :width]).unsqueeze(0)
+        pictures.append(images.expand(-1, channels, -1, -1).contiguous())
+    return pictures

@@ -1,0 +1,202 @@
+"""Files <-> tensors: folders, crops, sizes, and pixels <-> [-1, 1].
+
+`pixels` are uint8 C×H×W, `images` float32 N×C×H×W in [-1, 1]; one channel is grey, three are RGB.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional
+
+from wkdc.errors import ImageError
+from wkdc.files import write_atomically
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+"""Endings of the files that count as pictures; case does not matter."""
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The pictures in `folder` itself, sorted by name.
+
+    Raises:
+        ImageError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is no folder; give a folder of pictures")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise ImageError(f"{folder} holds no pictures; looked for {' '.join(SUFFIXES)}")
+    return paths
+
+
+def readable_images(
+    paths: Sequence[Path],
+    *,
+    smallest: int = 1,
+    on_skip: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Those of `paths` that decode and are at least `smallest` pixels high and wide.
+
+    Args:
+        on_skip: called with one sentence for each picture left out.
+
+    Raises:
+        ImageError: none is left; the message names the first that failed.
+    """
+    good: list[Path] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            _, height, width = load_pixels(path).shape
+        except ImageError as error:
+            problems.append(str(error))
+            continue
+        if min(height, width) < smallest:
+            problems.append(f"{path} is {width}x{height}, smaller than the {smallest} needed")
+            continue
+        good.append(path)
+    if not good:
+        first = problems[0] if problems else "no pictures were given"
+        raise ImageError(f"none of {len(paths)} pictures can be used: {first}")
+    if on_skip is not None:
+        for problem in problems:
+            on_skip(f"skipped: {problem}")
+    return good
+
+
+def load_pixels(path: Path, *, channels: int = 3) -> Tensor:
+    """Read a picture as uint8 `channels`×H×W, turned as its EXIF orientation says.
+
+    Transparent parts are laid on white; 16-bit pictures keep their upper 8 bits; grey becomes RGB
+    or RGB grey where `channels` asks for it.
+
+    Args:
+        channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        ImageError: the file is no picture, is broken, or `channels` is neither 1 nor 3.
+    """
+    if channels not in (1, 3):
+        raise ImageError(f"{channels} channels cannot be read from a picture; 1 or 3 can")
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            picture.load()
+    except UnidentifiedImageError:
+        raise ImageError(f"{path} is no picture that can be read") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} cannot be read: {error}") from None
+    if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or floats of the same range
+        values = np.asarray(picture, dtype=np.float64)
+        scale = 256.0 if values.max(initial=0.0) > 255 else 1.0
+        picture = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    array = np.array(picture.convert("L" if channels == 1 else "RGB"))
+    pixels = torch.from_numpy(array)
+    return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+def save_pixels(path: Path, pixels: Tensor) -> None:
+    """Write uint8 C×H×W (one or three channels) to `path`, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+        ImageError: the ending of `path` is no picture format.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path} does not end like a picture; choose {' '.join(SUFFIXES)}")
+    array = pixels.squeeze(0).numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).numpy()
+    picture = Image.fromarray(np.ascontiguousarray(array))
+    write_atomically(path, lambda temporary: picture.save(temporary, quality=95))
+
+
+def pixels_to_images(pixels: Tensor) -> Tensor:
+    """uint8 (N×)C×H×W -> float32 of the same shape in [-1, 1]."""
+    return pixels.float() / 127.5 - 1.0
+
+
+def images_to_pixels(images: Tensor) -> Tensor:
+    """float (N×)C×H×W in [-1, 1] -> uint8 of the same shape, rounded; the inverse of the above."""
+    return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def resize_short_side(pixels: Tensor, size: int) -> Tensor:
+    """uint8 C×H×W -> uint8 with the shorter side `size`, aspect kept, bicubic with antialiasing."""
+    height, width = pixels.shape[-2:]
+    short = min(height, width)
+    if short == size:
+        return pixels
+    target = (
+        size if height == short else round(height * size / short),
+        size if width == short else round(width * size / short),
+    )
+    resized = functional.interpolate(
+        pixels.unsqueeze(0).float(), target, mode="bicubic", antialias=True
+    )
+    return resized.squeeze(0).round().clamp(0, 255).to(torch.uint8)
+
+
+def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
+    """The middle `height`×`width` of (N×)C×H×W, which must be at least that large."""
+    top = (pixels.shape[-2] - height) // 2
+    left = (pixels.shape[-1] - width) // 2
+    return pixels[..., top : top + height, left : left + width]
+
+
+def load_square(path: Path, size: int, *, channels: int = 3) -> Tensor:
+    """One picture for measuring: shorter side `size`, middle square, 1×C×`size`×`size` in [-1, 1].
+
+    Raises:
+        ImageError: see `load_pixels`.
+    """
+    pixels = resize_short_side(load_pixels(path, channels=channels), size)
+    return pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0)
+
+
+def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tensor:
+    """N×C×H×W with rows and columns added at the bottom and right, up to multiples of `multiple`.
+
+    The added part mirrors the picture, or repeats its edge where it is too small to mirror.
+
+    Args:
+        at_least: the smallest height and width that may come back.
+    """
+    height, width = images.shape[-2:]
+    down = math.ceil(max(height, at_least) / multiple) * multiple - height
+    right = math.ceil(max(width, at_least) / multiple) * multiple - width
+    if not down and not right:
+        return images
+    mode = "reflect" if down < height and right < width else "replicate"
+    return functional.pad(images, (0, right, 0, down), mode=mode)
+
+
+def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = ()) -> Tensor:
+    """A sheet of pictures: rows of images, 1×C×H×W in [-1, 1] of one size -> uint8 3×H×W on white.
+
+    Args:
+        titles: one for each column, written above it.
+    """
+    height, width = rows[0][0].shape[-2:]
+    gap, top = 4, 22 if titles else 0
+    columns = max(len(row) for row in rows)
+    sheet = Image.new(
+        "RGB",
+        (columns * (width + gap) - gap, top + len(rows) * (height + gap) - gap),
+        "white",
+    )
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(row):
+            pixels = images_to_pixels(cell[0].cpu()).expand(3, height, width)
+            picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+            sheet.paste(picture, (j * (width + gap), top + i * (height + gap)))
+    pen = ImageDraw.Draw(sheet)
+    for j, title in enumerate(titles):
+        pen.text((j * (width + gap) + 4, 2), title, "black", ImageFont.load_default(15))
+    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)

@@ -1,0 +1,54 @@
+"""How near one set of pictures is to another: figures for people, not for gradients."""
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wkdc.wavelet import decompose
+
+
+def psnr_db(images: Tensor, target: Tensor) -> float:
+    """Peak signal-to-noise ratio of 1×C×H×W images in [-1, 1] in decibels; infinite when equal.
+
+    10 log10(2² / mean squared error): the peak is the range's width, 2.
+    """
+    error = float((images.double() - target.double()).square().mean())
+    return math.inf if error == 0 else 10 * math.log10(4.0 / error)
+
+
+def high_band_error(images: Tensor, target: Tensor, *, levels: int = 4) -> float:
+    """Energy of the error in the high Haar bands relative to the target's energy there, as a root.
+
+    0 for equal pictures, 1 for a picture without any detail, above 1 for wrong detail.
+    """
+    error = decompose(images.float() - target.float(), levels=levels).high
+    energy = decompose(target.float(), levels=levels).high
+    total = float(torch.stack([band.square().sum() for band in energy]).sum())
+    wrong = float(torch.stack([band.square().sum() for band in error]).sum())
+    return math.sqrt(wrong / total) if total > 0 else (0.0 if wrong == 0 else math.inf)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How near one model's pictures are to another's, usually a student's to its teacher's.
+
+    Attributes:
+        psnr_db: mean over pictures of `psnr_db`.
+        high_band_error: mean over pictures of `high_band_error`.
+        images: how many pictures.
+    """
+
+    psnr_db: float
+    high_band_error: float
+    images: int
+
+
+def mean_fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
+    """Compare (picture, target) pairs, each 1×C×H×W in [-1, 1], one pair or more."""
+    figures = [(psnr_db(a, b), high_band_error(a, b)) for a, b in pairs]
+    decibels, errors = zip(*figures, strict=True)
+    return Fidelity(statistics.fmean(decibels), statistics.fmean(errors), len(figures))

@@ -1,0 +1,102 @@
+"""A .pth or .onnx file as one thing: something that turns images into images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wkdc.checkpoint import load_generator
+from wkdc.devices import check_device
+from wkdc.errors import CheckpointError
+from wkdc.images import pad_to_multiple
+from wkdc.networks.layers import Norm, Padding
+from wkdc.networks.resnet import Upsampling
+from wkdc.onnx_file import OnnxNetwork
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """A model that is ready to draw.
+
+    Attributes:
+        path: its file.
+        run: float32 N×C×H×W in [-1, 1] on the CPU -> the same, at sizes that it draws at.
+        in_channels, out_channels: of its pictures.
+        multiple, smallest: height and width must be multiples of the one, at least the other.
+        notes: what the file could not tell and was assumed.
+    """
+
+    path: Path
+    run: Callable[[Tensor], Tensor]
+    in_channels: int
+    out_channels: int
+    multiple: int
+    smallest: int
+    notes: tuple[str, ...] = ()
+
+    def draw(self, images: Tensor) -> Tensor:
+        """Draw from N×C×H×W in [-1, 1] of any size; the same height and width come back."""
+        height, width = images.shape[-2:]
+        padded = pad_to_multiple(images, self.multiple, at_least=self.smallest)
+        return self.run(padded)[..., :height, :width]
+
+
+def open_model(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    norm: Norm | None = None,
+    block_padding: Padding | None = None,
+    upsampling: Upsampling | None = None,
+) -> ImageModel:
+    """Open a generator for drawing, a .pth with PyTorch, a .onnx with ONNX Runtime.
+
+    Args:
+        threads: for ONNX Runtime.
+        norm, block_padding, upsampling: for a .pth that cannot tell, see `wkdc.recognition`.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+        DeviceError: the device is not there.
+    """
+    path = Path(path)
+    place = check_device(device)
+    if path.suffix.lower() == ".onnx":
+        return _open_onnx(path, device, threads)
+    generator = load_generator(path, norm=norm, block_padding=block_padding, upsampling=upsampling)
+    network = generator.network.to(place)
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        out: Tensor = network(images.to(place))
+        return out.cpu()
+
+    multiple = generator.architecture.multiple
+    return ImageModel(
+        path,
+        run,
+        generator.in_channels,
+        generator.out_channels,
+        multiple,
+        generator.architecture.smallest,
+        generator.notes,
+    )
+
+
+def _open_onnx(path: Path, device: str, threads: int | None) -> ImageModel:
+    network = OnnxNetwork(path, threads=threads, device=device)
+    _, channels, height, width = network.shape
+    if channels not in (1, 3) or network.out_channels not in (1, 3):
+        raise CheckpointError(
+            f"{path} draws {network.out_channels} channels from {channels}; pictures have 1 or 3"
+        )
+    if height is not None or width is not None:
+        raise CheckpointError(
+            f"{path} takes pictures of {height}x{width} only; export it with open height and width"
+        )
+    multiple = int(network.metadata.get("multiple", 32))
+    smallest = int(network.metadata.get("smallest", multiple))
+    return ImageModel(path, network, channels, network.out_channels, multiple, smallest)

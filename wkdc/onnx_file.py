@@ -1,0 +1,167 @@
+"""A network <-> a .onnx file. The only home of torch.onnx and onnxruntime."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wkdc.errors import CheckpointError, DeviceError
+
+OPSET = 18
+"""ONNX operator set of the files that wkdc writes."""
+
+
+def write_onnx(
+    network: nn.Module,
+    path: Path,
+    *,
+    in_channels: int,
+    multiple: int,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write `network` as one self-contained file with batch, height and width left open.
+
+    The input is called `image`, the output `picture`, both float32 N×C×H×W in [-1, 1].
+
+    Args:
+        multiple: height and width that `network` draws at are multiples of this.
+        metadata: plain values, kept as JSON under their names with `wkdc.` before.
+    """
+    import onnx
+
+    batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
+    # Networks that concatenate their scales only take whole multiples of their coarsest one.
+    strict = multiple > 32
+    height: Any = multiple * rows if strict else torch.export.Dim("height")
+    width: Any = multiple * columns if strict else torch.export.Dim("width")
+    side = 2 * multiple
+    example = torch.zeros(2, in_channels, side, side + multiple)
+    with _silence():
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["picture"],
+            dynamic_shapes=({0: batch, 2: height, 3: width},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise CheckpointError("the exporter of PyTorch returned nothing; try another PyTorch")
+    model = program.model_proto
+    for name, value in metadata.items():
+        model.metadata_props.add(key=f"wkdc.{name}", value=json.dumps(value))
+    onnx.save_model(model, str(path))
+
+
+def check_onnx(path: Path) -> None:
+    """Let `onnx.checker` look at the file.
+
+    Raises:
+        CheckpointError: it is not valid ONNX.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise CheckpointError(f"{path} is not valid ONNX: {str(error).splitlines()[0]}") from None
+
+
+class OnnxNetwork:
+    """A .onnx file in ONNX Runtime: called with N×C×H×W, it returns the picture.
+
+    Args:
+        threads: that one picture may use; None leaves it to ONNX Runtime.
+        device: `cpu`, or `cuda` where ONNX Runtime's CUDA provider works.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not take one batch of pictures.
+        DeviceError: ONNX Runtime cannot use the device.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, device: str = "cpu") -> None:
+        import onnxruntime
+
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist; give a .onnx file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        # Idle threads would spin on after a run and slow down whatever runs next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=_providers(device)
+            )
+        except DeviceError:
+            raise
+        except Exception as error:  # ONNX Runtime raises its own, unrelated classes
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{path} cannot be read by ONNX Runtime: {reason}") from None
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 4:
+            raise CheckpointError(
+                f"{path} does not turn one batch of pictures (N×C×H×W) into another"
+            )
+        self._name = inputs[0].name
+        self.shape = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
+        self.out_channels = outputs[0].shape[1]
+        stored = self._session.get_modelmeta().custom_metadata_map
+        self.metadata: dict[str, Any] = {
+            key.removeprefix("wkdc."): json.loads(value)
+            for key, value in stored.items()
+            if key.startswith("wkdc.")
+        }
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Draw from float32 N×C×H×W in [-1, 1]."""
+        (out,) = self._session.run(None, {self._name: images.numpy()})
+        return torch.from_numpy(np.asarray(out))
+
+
+def count_onnx_params(path: Path) -> int:
+    """Number of weights in the file's graph."""
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    return sum(int(np.prod(t.dims)) for t in graph.initializer if t.data_type == 1)
+
+
+def _providers(device: str) -> list[str]:
+    import onnxruntime
+
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    available = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" not in available:
+        raise DeviceError(
+            f"device {device} was asked for, but this ONNX Runtime has only "
+            f"{', '.join(available)}; install onnxruntime-gpu, or use --device cpu"
+        )
+    onnxruntime.preload_dlls()
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@contextlib.contextmanager
+def _silence() -> Any:
+    """Keep the exporter's chatter off the console."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

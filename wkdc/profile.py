@@ -1,0 +1,318 @@
+"""How large and how fast models are, side by side."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wkdc.checkpoint import Generator, load_generator
+from wkdc.complexity import measure_complexity
+from wkdc.devices import check_device
+from wkdc.errors import CheckpointError, OptionError
+from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
+from wkdc.recognition import Architecture
+
+WARM_UP = 3
+"""Untimed rounds before the timed ones."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call: the median and the 90th percentile of `rounds` of them."""
+
+    median: float
+    p90: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class ModelProfile:
+    """One model's size and speed.
+
+    Attributes:
+        params: number of weights.
+        macs, macs_output_resolution: for one batch, see `wkdc.complexity.Complexity`; None for a
+            .onnx that wkdc did not write.
+        size_bytes: of the file.
+        peak_memory_bytes: of one call in PyTorch beyond what was held before; None on machines
+            that do not tell.
+        latency_ms: by runtime: `torch-cpu`, `onnx-cpu`, `torch-cuda`, `onnx-cuda`.
+    """
+
+    path: Path
+    params: int
+    macs: int | None
+    macs_output_resolution: int | None
+    size_bytes: int
+    peak_memory_bytes: int | None
+    latency_ms: dict[str, Latency]
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """Models beside each other, the teacher first.
+
+    Attributes:
+        size: height and width of the pictures; `batch` how many a call.
+        threads: that each runtime used.
+        speedup: the first model's figure over the last one's, for params, macs and each runtime
+            that both ran in; empty for a single model.
+    """
+
+    size: tuple[int, int]
+    batch: int
+    threads: int
+    device: str
+    models: tuple[ModelProfile, ...]
+    speedup: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model on its way to be measured."""
+
+    path: Path
+    generator: Generator | None
+    onnx: Path
+
+
+def profile(
+    models: Sequence[str | Path],
+    *,
+    size: tuple[int, int] = (256, 256),
+    batch: int = 1,
+    threads: int | None = None,
+    device: str = "cpu",
+    rounds: int = 15,
+    on_round: Callable[[int, int], None] | None = None,
+) -> ProfileResult:
+    """Measure `models`, all in turn within each round, so that a ratio of them is fair.
+
+    A .pth runs in PyTorch and, exported to a temporary file, in ONNX Runtime; a .onnx only there.
+    The runtimes take turns as a whole: their idle threads would disturb each other.
+
+    Args:
+        models: .pth and .onnx files; the first is what `speedup` compares with.
+        size: height and width, which every model must be able to draw at.
+        threads: for both runtimes; None takes PyTorch's default.
+        rounds: timed rounds.
+        on_round: called with the rounds done and their number.
+
+    Raises:
+        OptionError: a size or number out of range.
+        CheckpointError, DeviceError: a model or the device cannot be used.
+    """
+    for name, value in {"batch": batch, "rounds": rounds, "threads": threads or 1}.items():
+        if value < 1:
+            raise OptionError(f"{name} is {value}; give 1 or more")
+    place = check_device(device)
+    with TemporaryDirectory() as folder, _torch_threads(threads) as used:
+        subjects = [_subject(Path(path), Path(folder), n) for n, path in enumerate(models)]
+        for subject in subjects:
+            _check_size(subject, size)
+        images = {
+            subject.path: torch.rand(batch, _channels(subject), *size) * 2 - 1
+            for subject in subjects
+        }
+        memory = {
+            s.path: _peak_memory(s.generator, images[s.path], place)
+            for s in subjects
+            if s.generator is not None
+        }
+        total = 2 * (WARM_UP + rounds)
+        done = 0
+
+        def ticked() -> None:
+            nonlocal done
+            done += 1
+            if on_round is not None:
+                on_round(done, total)
+
+        torch_calls = {
+            s.path: _torch_call(s.generator, images[s.path], place)
+            for s in subjects
+            if s.generator is not None
+        }
+        torch_times = _time_in_turn(torch_calls, rounds, ticked)
+        onnx_calls = {s.path: _onnx_call(s, images[s.path], used, place) for s in subjects}
+        onnx_times = _time_in_turn(onnx_calls, rounds, ticked)
+        measured = tuple(
+            _profile_of(
+                subject,
+                size,
+                batch,
+                memory.get(subject.path),
+                {
+                    f"torch-{place.type}": torch_times.get(subject.path),
+                    f"onnx-{place.type}": onnx_times.get(subject.path),
+                },
+            )
+            for subject in subjects
+        )
+    return ProfileResult(size, batch, used, str(place), measured, _speedup(measured))
+
+
+def _subject(path: Path, folder: Path, number: int) -> _Subject:
+    if path.suffix.lower() == ".onnx":
+        return _Subject(path, None, path)
+    generator = load_generator(path)
+    exported = folder / f"{number}.onnx"
+    write_onnx(
+        generator.network,
+        exported,
+        in_channels=generator.in_channels,
+        multiple=generator.architecture.multiple,
+        metadata={},
+    )
+    return _Subject(path, generator, exported)
+
+
+def _check_size(subject: _Subject, size: tuple[int, int]) -> None:
+    if min(size) < 16:
+        raise OptionError(f"size {size[0]}x{size[1]} is too small; give 16x16 or more")
+    if subject.generator is None:
+        return
+    architecture = subject.generator.architecture
+    if architecture.family == "unet" and any(side % architecture.multiple for side in size):
+        raise OptionError(
+            f"{subject.path} draws multiples of {architecture.multiple} only, not "
+            f"{size[0]}x{size[1]}; give another --size"
+        )
+
+
+def _channels(subject: _Subject) -> int:
+    if subject.generator is not None:
+        return subject.generator.in_channels
+    channels = OnnxNetwork(subject.onnx).shape[1]
+    if channels is None:
+        raise CheckpointError(f"{subject.path} does not say how many channels it takes")
+    return channels
+
+
+def _torch_call(generator: Generator, images: Tensor, device: torch.device) -> Callable[[], object]:
+    network, batch = generator.network.to(device), images.to(device)
+
+    def call() -> None:
+        with torch.inference_mode():
+            network(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return call
+
+
+def _onnx_call(
+    subject: _Subject, images: Tensor, threads: int, device: torch.device
+) -> Callable[[], object]:
+    network = OnnxNetwork(subject.onnx, threads=threads, device=device.type)
+    return lambda: network(images)
+
+
+def _time_in_turn(
+    calls: dict[Path, Callable[[], object]], rounds: int, on_round: Callable[[], None]
+) -> dict[Path, Latency]:
+    """Call each once a round; the order turns from round to round."""
+    times: dict[Path, list[float]] = {path: [] for path in calls}
+    order = list(calls)
+    for number in range(WARM_UP + rounds):
+        for path in order[number % len(order) :] + order[: number % len(order)] if order else []:
+            started = time.perf_counter()
+            calls[path]()
+            if number >= WARM_UP:
+                times[path].append(1000 * (time.perf_counter() - started))
+        on_round()
+    return {
+        path: Latency(
+            statistics.median(values),
+            statistics.quantiles(values, n=10)[-1] if len(values) > 1 else values[0],
+            len(values),
+        )
+        for path, values in times.items()
+    }
+
+
+def _profile_of(
+    subject: _Subject,
+    size: tuple[int, int],
+    batch: int,
+    memory: int | None,
+    latency: dict[str, Latency | None],
+) -> ModelProfile:
+    known = {name: value for name, value in latency.items() if value is not None}
+    if subject.generator is not None:
+        network, channels = subject.generator.network, subject.generator.in_channels
+    else:
+        stored = OnnxNetwork(subject.onnx).metadata
+        if "options" not in stored:
+            params = count_onnx_params(subject.path)
+            bytes_ = subject.path.stat().st_size
+            return ModelProfile(subject.path, params, None, None, bytes_, memory, known)
+        network = Architecture(stored["family"], stored["options"]).build()
+        channels = int(stored["options"]["in_channels"])
+    cost = measure_complexity(network, channels, size)
+    return ModelProfile(
+        subject.path,
+        cost.params,
+        batch * cost.macs,
+        batch * cost.macs_output_resolution,
+        subject.path.stat().st_size,
+        memory,
+        known,
+    )
+
+
+def _speedup(models: Sequence[ModelProfile]) -> dict[str, float]:
+    """The first model over the last."""
+    if len(models) < 2:
+        return {}
+    first, last = models[0], models[-1]
+    ratios = {"params": first.params / last.params}
+    if first.macs is not None and last.macs is not None:
+        ratios["macs"] = first.macs / last.macs
+    for runtime, latency in first.latency_ms.items():
+        if runtime in last.latency_ms:
+            ratios[runtime] = latency.median / last.latency_ms[runtime].median
+    return ratios
+
+
+def _peak_memory(generator: Generator, images: Tensor, device: torch.device) -> int | None:
+    """Bytes that one call needs beyond what is held before it, at the highest point."""
+    call = _torch_call(generator, images, device)
+    if device.type == "cuda":
+        call()
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        call()
+        return int(torch.cuda.max_memory_allocated(device) - held)
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    try:
+        reset.write_text("5")  # Linux: the peak becomes what is resident now
+        held = _status_bytes(status, "VmRSS")
+        call()
+        return max(0, _status_bytes(status, "VmHWM") - held)
+    except (OSError, KeyError):
+        return None
+
+
+def _status_bytes(status: Path, field: str) -> int:
+    values = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+    return int(values[field].split()[0]) * 1024
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Any:
+    """Let PyTorch use so many threads for a while; yields the number in use."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
