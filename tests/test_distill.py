@@ -1,0 +1,377 @@
+"""Distillation: what is minimised, in which order, on which pictures, and what is left behind."""
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wkdc.checkpoint import load_generator
+from wkdc.distill import FAITHFUL, PAPER, Recipe, distill, recipe_named
+from wkdc.distill.data import Crops, ImagePool, part_loader, read_layout, shuffled
+from wkdc.distill.loop import MAX_DECAY, Averager, Budget, rate_factor
+from wkdc.distill.objective import Batch, Objective
+from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
+from wkdc.images import load_pixels, save_pixels
+from wkdc.networks.patchgan import PatchGAN
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = {"crop": 32, "load_size": 48}
+
+
+def small(recipe: Recipe, **changes: object) -> Recipe:
+    return dataclasses.replace(recipe, **(SMALL | {"ndf": 4} | changes))
+
+
+def picture(folder: Path, name: str, height: int, width: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    values = torch.Generator().manual_seed(sum(map(ord, name)))
+    path = folder / name
+    save_pixels(path, torch.randint(0, 256, (3, height, width), generator=values).byte())
+    return path
+
+
+@pytest.fixture
+def unpaired(photos: Path) -> Path:
+    folder = photos.parent / "unpaired"
+    for n, path in enumerate(sorted(photos.iterdir())):
+        part = folder / ("trainA", "trainB", "testA")[n % 3]
+        part.mkdir(parents=True, exist_ok=True)
+        path.rename(part / path.name)
+    return folder
+
+
+@pytest.fixture
+def paired(tmp_path: Path) -> Path:
+    folder = tmp_path / "paired"
+    for n in range(3):
+        picture(folder / "train", f"{n}.png", 48, 96)
+    picture(folder / "val", "v.png", 48, 96)
+    return folder
+
+
+# What is minimised
+
+
+def test_the_total_is_the_weighted_sum() -> None:
+    torch.manual_seed(0)
+    recipe = small(PAPER, pixel=2.0, truth=3.0, wavelet_weight=0.5, adversarial=0.25)
+    objective = Objective(
+        recipe, PatchGAN(3, ndf=4), conditional=False, forward=lambda net, x: net(x), seed=0
+    )
+    inputs, targets, truth, drawn = torch.rand(4, 2, 3, 32, 32)
+    losses = objective.student_losses(drawn, Batch(inputs, targets, None, truth))
+    assert set(losses) == {"wavelet", "pixel", "truth", "adversarial", "total"}
+    expected = (
+        0.5 * losses["wavelet"]
+        + 2 * losses["pixel"]
+        + 3 * losses["truth"]
+        + 0.25 * losses["adversarial"]
+    )
+    # Four float32 numbers of about 1 are summed in another order.
+    assert losses["total"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_each_side_trains_its_own_network_only(conditional: bool) -> None:
+    torch.manual_seed(0)
+    judge = PatchGAN(6 if conditional else 3, ndf=4)
+    objective = Objective(
+        small(PAPER), judge, conditional=conditional, forward=lambda net, x: net(x), seed=0
+    )
+    student = nn.Conv2d(3, 3, 1)
+    inputs, targets, real = torch.rand(3, 1, 3, 32, 32)
+    batch = Batch(inputs, targets, real, None)
+    drawn = student(inputs)
+    objective.student_losses(drawn, batch)["total"].backward()
+    assert student.weight.grad is not None
+    assert student.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in judge.parameters())
+    student.zero_grad()
+    loss = objective.discriminator_loss(drawn, batch)
+    assert loss is not None
+    loss.backward()
+    assert student.weight.grad is None
+    assert all(parameter.grad is not None for parameter in judge.parameters())
+
+
+def test_the_pool_shows_old_and_new_fakes() -> None:
+    pool = ImagePool(3, seed=0)
+    shown = [float(pool.exchange(torch.full((1, 1, 1, 1), float(n)))) for n in range(200)]
+    assert shown[:3] == [0.0, 1.0, 2.0]
+    assert all(value <= n for n, value in enumerate(shown))
+    old = sum(value < n for n, value in enumerate(shown[3:], 3))
+    # A fair coin over 197 draws: six standard deviations are 42.
+    assert abs(old - 197 / 2) < 42
+    assert [float(ImagePool(0, 0).exchange(torch.ones(1, 1, 1, 1)))] == [1.0]
+
+
+# Time and averages
+
+
+def test_learning_rates() -> None:
+    assert [rate_factor("linear", p) for p in (0, 0.25, 0.5, 0.75, 1)] == [1, 1, 1, 0.5, 0]
+    assert rate_factor("cosine", 0) == 1
+    assert rate_factor("cosine", 0.5) == pytest.approx(0.5)
+    assert rate_factor("cosine", 1) == pytest.approx(0)
+
+
+def test_budgets() -> None:
+    assert [Budget(steps=4).progress(n, 99.0) for n in (0, 2, 4)] == [0, 0.5, 1]
+    assert [Budget(seconds=60).progress(9, s) for s in (0, 30, 60, 90)] == [0, 0.5, 1, 1]
+
+
+def test_the_average_starts_as_a_copy_and_forgets_slowly() -> None:
+    network = nn.Conv2d(1, 1, 1, bias=False)
+    average = Averager(network)
+    expected = 0.0
+    for n in range(50):
+        nn.init.constant_(network.weight, float(n))
+        average.update(network)
+        decay = min(MAX_DECAY, n / (10 + n))
+        expected = decay * expected + (1 - decay) * n
+        # float32 against float64: 50 steps of relative 6e-8.
+        assert average.network.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_presets() -> None:
+    assert recipe_named("paper") is PAPER
+    assert recipe_named("faithful") is FAITHFUL
+    # Zhang et al. 2022 and the authors' code.
+    assert (PAPER.adversarial, PAPER.ndf, PAPER.wavelet_weight, PAPER.levels) == (1, 32, 0.4, 4)
+    assert (PAPER.learning_rate, PAPER.beta1, PAPER.batch, PAPER.crop) == (2e-4, 0.5, 1, 256)
+    with pytest.raises(OptionError, match="faithful or paper"):
+        recipe_named("fast")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pixel": -1.0},
+        {"wavelet_weight": float("nan")},
+        {"batch": 0},
+        {"crop": 300, "load_size": 256},
+        {"learning_rate": 0.0},
+        {"adversarial": 0.0, "wavelet_weight": 0.0, "pixel": 0.0, "truth": 0.0},
+    ],
+)
+def test_settings_that_make_no_sense(wrong: dict[str, float]) -> None:
+    with pytest.raises(OptionError):
+        dataclasses.replace(FAITHFUL, **wrong)
+
+
+# Pictures
+
+
+def test_an_endless_order_is_a_permutation_each_time() -> None:
+    order = [shuffled(7, i, seed=3) for i in range(28)]
+    passes = [order[n : n + 7] for n in range(0, 28, 7)]
+    assert all(sorted(one) == list(range(7)) for one in passes)
+    assert len({tuple(one) for one in passes}) > 1
+    assert order == [shuffled(7, i, seed=3) for i in range(28)]
+
+
+def test_crops_repeat_and_lie_inside(photos: Path) -> None:
+    layout = read_layout(photos)
+
+    def crops(seed: int) -> Crops:
+        return Crops(layout.train, part_loader(layout, 3, 3), load_size=48, crop=32, seed=seed)
+
+    (first,) = crops(0).batch(5, 3)
+    (again,) = crops(0).batch(5, 3)
+    (other,) = crops(1).batch(5, 3)
+    assert first.shape == (3, 3, 32, 32)
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_paired_halves_are_cut_alike(direction: str, tmp_path: Path) -> None:
+    """The right half is the left one in negative: so it must be after every cut and flip."""
+    left = load_pixels(picture(tmp_path, "left.png", 40, 52))
+    (tmp_path / "left.png").unlink()
+    for n in range(2):
+        (tmp_path / "set" / "train").mkdir(parents=True, exist_ok=True)
+        save_pixels(tmp_path / "set" / "train" / f"{n}.png", torch.cat([left, 255 - left], -1))
+    layout = read_layout(tmp_path / "set", direction=direction)
+    assert layout.kind == "paired"
+    crops = Crops(layout.train, part_loader(layout, 3, 3), load_size=40, crop=16, seed=0)
+    inputs, truth = crops.batch(0, 8)
+    assert torch.equal(inputs, 255 - truth)
+    whole = part_loader(layout, 3, 3)(layout.train[0])
+    assert torch.equal(whole[0], left if direction == "AtoB" else 255 - left)
+
+
+def test_the_three_layouts(unpaired: Path, paired: Path, tmp_path: Path) -> None:
+    layout = read_layout(unpaired)
+    assert (layout.kind, layout.held_out) == ("unpaired", False)
+    assert {path.parent.name for path in layout.train} == {"trainA"}
+    assert {path.parent.name for path in layout.real} == {"trainB"}
+    assert {path.parent.name for path in layout.validation} == {"testA"}
+
+    (unpaired / "testA").rename(unpaired / "testB")
+    turned = read_layout(unpaired, direction="BtoA")
+    assert {path.parent.name for path in turned.train} == {"trainB"}
+    assert {path.parent.name for path in turned.validation} == {"testB"}
+
+    layout = read_layout(paired)
+    assert (layout.kind, len(layout.train), len(layout.validation)) == ("paired", 3, 1)
+
+    for n in range(20):
+        picture(tmp_path / "plain", f"{n}.png", 8, 8)
+    layout = read_layout(tmp_path / "plain", seed=1)
+    assert (layout.kind, layout.held_out, len(layout.validation)) == ("inputs", True, 2)
+    assert not set(layout.train) & set(layout.validation)
+    assert layout == read_layout(tmp_path / "plain", seed=1)
+    assert layout.validation != read_layout(tmp_path / "plain", seed=2).validation
+
+
+def test_layouts_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no folder"):
+        read_layout(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="no pictures"):
+        read_layout(tmp_path / "empty")
+    picture(tmp_path / "odd" / "train", "a.png", 8, 17)
+    with pytest.raises(ImageError, match="17 pixels wide"):
+        read_layout(tmp_path / "odd")
+
+
+# Whole runs
+
+
+def weights_of(path: Path) -> list[Tensor]:
+    return list(load_generator(path).network.state_dict().values())
+
+
+def test_a_student_comes_nearer_to_its_teacher(student: Path, photos: Path) -> None:
+    """A random teacher draws noise, which a student learns slowly; noise alone gains nothing."""
+    result = distill(
+        photos,
+        student=student,
+        recipe=small(FAITHFUL, learning_rate=3e-3),
+        steps=80,
+        runs=student.parent / "runs",
+    )
+    assert result.after.psnr_db > result.before.psnr_db + 1
+    assert result.after.high_band_error < result.before.high_band_error
+    assert result.steps == 80
+    assert not result.interrupted
+
+
+@pytest.mark.parametrize("recipe", [PAPER, dataclasses.replace(FAITHFUL, adversarial=0.5)])
+@pytest.mark.parametrize("kind", ["unpaired", "paired", "inputs"])
+def test_every_recipe_runs_on_every_layout(
+    recipe: Recipe, kind: str, student: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue("photos" if kind == "inputs" else kind)
+    before = weights_of(student)
+    result = distill(
+        folder, student=student, recipe=small(recipe), steps=3, runs=student.parent / "runs"
+    )
+    expected = {"wavelet", "adversarial", "discriminator", "total"}
+    expected |= {"pixel"} if recipe.pixel else set()
+    expected |= {"truth"} if kind == "paired" and recipe.truth else set()
+    assert set(result.losses) == expected
+    after = weights_of(student)
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True) if a.dim() == 4)
+
+
+def test_the_same_seed_is_the_same_student(student: Path, photos: Path) -> None:
+    def run(name: str, seed: int) -> list[Tensor]:
+        output = student.parent / name
+        distill(
+            photos,
+            student=student,
+            output=output,
+            recipe=small(FAITHFUL, adversarial=1.0),
+            steps=4,
+            precision="float32",
+            seed=seed,
+            runs=student.parent / "runs",
+        )
+        return weights_of(output)
+
+    first, again, other = run("a.pth", 0), run("b.pth", 0), run("c.pth", 1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_the_caller_does_not_change_the_run(student: Path, photos: Path) -> None:
+    """Global random state that the caller uses has no say in the weights."""
+
+    def run(name: str) -> list[Tensor]:
+        output = student.parent / name
+        torch.rand(random.randint(1, 9))
+        distill(
+            photos,
+            student=student,
+            output=output,
+            recipe=small(FAITHFUL),
+            steps=2,
+            precision="float32",
+            runs=student.parent / "runs",
+            on_step=lambda _: torch.rand(3),
+        )
+        return weights_of(output)
+
+    assert all(torch.equal(a, b) for a, b in zip(run("a.pth"), run("b.pth"), strict=True))
+
+
+def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:
+    seen: list[tuple[str, int]] = []
+    result = distill(
+        photos,
+        student=student,
+        recipe=small(FAITHFUL),
+        steps=20,
+        runs=student.parent / "runs",
+        on_step=lambda report: seen.append((report.phase, report.step)),
+    )
+    assert result.run == student.parent / "runs" / "distill-001"
+    assert [step for phase, step in seen if phase == "train"] == list(range(1, 21))
+    assert seen[0][0] == "draw"
+    lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 21))
+    assert {"seconds", "wavelet", "pixel", "total"} <= set(lines[0])
+    options = json.loads((result.run / "options.json").read_text())
+    assert options["recipe"]["wavelet_weight"] == FAITHFUL.wavelet_weight
+    assert options["pictures"] == {"train": 5, "real": 0, "validation": 1, "held_out": True}
+    samples = sorted((result.run / "samples").iterdir())
+    assert samples[0].name == "step-000000.png"
+    assert samples[-1].name == "step-000020.png"
+    # One row of three 256-pixel squares with 4 pixels between.
+    assert load_pixels(samples[0]).shape == (3, 256, 3 * 256 + 2 * 4)
+    checkpoints = sorted((result.run / "checkpoints").iterdir())
+    assert len(checkpoints) == 2
+    assert load_generator(checkpoints[-1]).card is not None
+    card = load_generator(student).card
+    assert card is not None
+    assert [entry["command"] for entry in card["history"]] == ["prune", "distill"]
+    assert card["history"][1]["options"]["after"]["psnr_db"] == result.after.psnr_db
+    second = distill(
+        photos, student=student, recipe=small(FAITHFUL), steps=1, runs=student.parent / "runs"
+    )
+    assert second.run.name == "distill-002"
+
+
+def test_epochs_count_pictures(student: Path, photos: Path) -> None:
+    result = distill(
+        photos,
+        student=student,
+        recipe=small(FAITHFUL, batch=2),
+        epochs=2,
+        runs=student.parent / "runs",
+    )
+    assert result.steps == 5  # two passes over five pictures, two a step
+
+
+def test_a_student_without_a_teacher(student: Path, photos: Path) -> None:
+    (student.parent / "teacher.pth").unlink()
+    with pytest.raises(CheckpointError, match="--teacher"):
+        distill(photos, student=student, recipe=small(FAITHFUL), steps=1)

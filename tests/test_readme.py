@@ -1,0 +1,75 @@
+"""The README's commands, as they stand there."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Called
+
+from wkdc.checkpoint import load_generator
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def blocks() -> list[list[str]]:
+    """The commands of each fenced `sh` block, without comments."""
+    found = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    lines = [[line.partition("  #")[0].strip() for line in block.splitlines()] for block in found]
+    return [[line for line in block if line] for block in lines]
+
+
+def test_the_first_two_blocks_are_for_a_fresh_machine() -> None:
+    demo, test = blocks()[:2]
+    assert len(demo) == len(test) == 1
+    assert "[demo]" in demo[0]
+    assert demo[0].endswith("wkdc demo")
+    assert "[test]" in test[0]
+    assert "pytest" in test[0]
+
+
+def test_the_four_commands_chain_in_one_folder(
+    run_wkdc: Callable[..., Called], teacher: Path, photos: Path
+) -> None:
+    """Verbatim, but for a short run and the few rounds that a profile needs to answer."""
+    chain = next(block for block in blocks() if block[0].startswith("wkdc prune"))
+    assert [line.split()[:2] for line in chain] == [
+        ["wkdc", "prune"],
+        ["wkdc", "distill"],
+        ["wkdc", "export"],
+        ["wkdc", "profile"],
+    ]
+    shutil.move(photos, teacher.parent / "datasets" / "horse2zebra")
+    said = {}
+    for line in chain:
+        _, command, *arguments = shlex.split(line)
+        few = {"distill": ["--steps", "2"], "profile": ["--rounds", "3", "--size", "64"]}
+        done = run_wkdc(command, *arguments, *few.get(command, []), "--json")
+        assert done.code == 0, done.stderr
+        said[command] = json.loads(done.stdout)
+    assert said["prune"]["ratio"]["params"] == pytest.approx(7, rel=0.02)
+    assert said["distill"]["steps"] == 2
+    assert said["export"]["max_abs_error"] <= said["export"]["tolerance"]
+    paths = [Path(model["path"]).name for model in said["profile"]["models"]]
+    assert paths == ["teacher.pth", "student.pth"]
+    history = load_generator(teacher.parent / "student.pth").card["history"]
+    assert [entry["command"] for entry in history] == ["prune", "distill"]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/**/*.md")), ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_links_of_the_readme() -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", README):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
