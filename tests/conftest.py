@@ -61,7 +61,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def teacher(made_once: Path, tmp_path: Path) -> Path:
-    """`teacher.pth` in the test's folder: a ResNet with 3 blocks, 4 to 16 channels, InstanceNorm."""
+    """`teacher.pth` in the test's folder: ResNet, 3 blocks, 4 to 16 channels, InstanceNorm."""
     return Path(shutil.copy(made_once / "teacher.pth", tmp_path))
 
 
@@ -69,6 +69,18 @@ def teacher(made_once: Path, tmp_path: Path) -> Path:
 def student(made_once: Path, teacher: Path) -> Path:
     """`student.pth` beside `teacher.pth`, with half of its parameters."""
     return Path(shutil.copy(made_once / "student.pth", teacher.parent))
+
+
+@pytest.fixture(scope="session")
+def exported_once(made_once: Path) -> Path:
+    """The student as ONNX. How well it agrees is the matter of test_export; here it just draws."""
+    return wkdc.export(made_once / "student.pth", tolerance=0.05).output
+
+
+@pytest.fixture
+def onnx_student(exported_once: Path, student: Path) -> Path:
+    """`student.onnx` beside `student.pth`."""
+    return Path(shutil.copy(exported_once, student.parent))
 
 
 @pytest.fixture
