@@ -18,9 +18,7 @@ def resnet_9(ngf: int, **options: object) -> ResnetGenerator:
 
 def count_by_torch_pruning(network: nn.Module, size: tuple[int, int]) -> int:
     picture = torch.empty(1, 3, *size, device="meta")
-    macs, _ = torch_pruning.utils.count_ops_and_params(
-        copy.deepcopy(network).to("meta"), picture
-    )
+    macs, _ = torch_pruning.utils.count_ops_and_params(copy.deepcopy(network).to("meta"), picture)
     return int(macs)
 
 
@@ -117,7 +115,10 @@ def test_without_transposed_convolutions_both_figures_are_one() -> None:
 
 def test_macs_grow_with_the_number_of_pixels() -> None:
     network = resnet_9(8)
-    small, tall = measure_complexity(network, 3, (64, 48)), measure_complexity(network, 3, (192, 48))
+    small, tall = (
+        measure_complexity(network, 3, (64, 48)),
+        measure_complexity(network, 3, (192, 48)),
+    )
     assert tall.params == small.params
     assert tall.macs == 3 * small.macs
     assert tall.macs_output_resolution == 3 * small.macs_output_resolution

@@ -56,7 +56,8 @@ def test_high_band_error_is_its_definition() -> None:
         pywt.wavedec2(x.double().numpy(), "haar", mode="zero", level=3) for x in (images, target)
     )
     wrong = sum(
-        np.square(np.stack(a) - np.stack(b)).sum() for a, b in zip(ours[1:], theirs[1:], strict=True)
+        np.square(np.stack(a) - np.stack(b)).sum()
+        for a, b in zip(ours[1:], theirs[1:], strict=True)
     )
     total = sum(np.square(np.stack(b)).sum() for b in theirs[1:])
     expected = math.sqrt(wrong / total)

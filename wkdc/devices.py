@@ -17,7 +17,8 @@ def check_device(name: str) -> torch.device:
         raise DeviceError(f"device {name!r} is not known; choose cpu, cuda or cuda:N") from None
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        # PyTorch keeps the number in 8 bits, so it is read from the name.
+        if int(name.partition(":")[2] or 0) >= count:
             raise DeviceError(
                 f"device {name} was asked for, but PyTorch sees {count or 'no'} CUDA "
                 f"device{'s' if count > 1 else ''}; use --device cpu"

@@ -9,15 +9,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from wkdc.errors import ImageError
+from wkdc.errors import ImageError, OutputError
 from wkdc.files import write_atomically
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 """Endings of the files that count as pictures; case does not matter."""
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a picture upright, by its EXIF orientation."""
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -85,15 +97,17 @@ def load_pixels(path: Path, *, channels: int = 3) -> Tensor:
         raise ImageError(f"{channels} channels cannot be read from a picture; 1 or 3 can")
     try:
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            picture.load()
+            opened.load()  # Pillow turns TIFFs while it loads them
+            turn = TURNS.get(opened.getexif().get(0x0112, 1))
+            picture = opened.transpose(turn) if turn is not None else opened.copy()
     except UnidentifiedImageError:
         raise ImageError(f"{path} is no picture that can be read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read: {error}") from None
     if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or floats of the same range
         values = np.asarray(picture, dtype=np.float64)
-        scale = 256.0 if values.max(initial=0.0) > 255 else 1.0
+        deep = picture.mode.startswith("I;16") or values.max(initial=0.0) > 255
+        scale = 256.0 if deep else 1.0
         picture = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
     if "A" in picture.getbands() or "transparency" in picture.info:
         layer = picture.convert("RGBA")
@@ -114,7 +128,14 @@ def save_pixels(path: Path, pixels: Tensor) -> None:
         raise ImageError(f"{path} does not end like a picture; choose {' '.join(SUFFIXES)}")
     array = pixels.squeeze(0).numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(array))
-    write_atomically(path, lambda temporary: picture.save(temporary, quality=95))
+
+    def write(temporary: Path) -> None:
+        try:
+            picture.save(temporary, quality=95)
+        except ValueError as error:  # larger than the format allows
+            raise OutputError(f"cannot write {path}: {error}; choose .png") from None
+
+    write_atomically(path, write)
 
 
 def pixels_to_images(pixels: Tensor) -> Tensor:

@@ -63,5 +63,6 @@ def _transform(wavelet: str, levels: int, device: str) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it imports pkg_resources, which warns of its own end
         from pytorch_wavelets import DWTForward
-    transform: nn.Module = DWTForward(J=levels, wave=wavelet, mode="zero").to(device)
+    with torch.inference_mode(False):  # the filters are kept, and later used in training
+        transform: nn.Module = DWTForward(J=levels, wave=wavelet, mode="zero").to(device)
     return transform
