@@ -121,6 +121,7 @@ class OnnxNetwork:
 
         if not path.is_file():
             raise CheckpointError(f"{path} does not exist; give a .onnx file")
+        self._path = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:
@@ -153,7 +154,13 @@ class OnnxNetwork:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Draw from float32 N×C×H×W in [-1, 1]."""
-        (out,) = self._session.run(None, {self._name: images.numpy()})
+        try:
+            out = self._session.run(None, {self._name: images.numpy()})[0]
+        except Exception as error:  # ONNX Runtime raises its own, unrelated classes
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{self._path} cannot draw {tuple(images.shape)} float32 pictures: {reason}"
+            ) from None
         return torch.from_numpy(np.asarray(out))
 
 

@@ -109,7 +109,11 @@ def profile(
         OptionError: a size or number out of range.
         CheckpointError, DeviceError: a model or the device cannot be used.
     """
-    for name, value in {"batch": batch, "rounds": rounds, "threads": threads or 1}.items():
+    for name, value in {
+        "batch": batch,
+        "rounds": rounds,
+        "threads": 1 if threads is None else threads,
+    }.items():
         if value < 1:
             raise OptionError(f"{name} is {value}; give 1 or more")
     place = check_device(device)
