@@ -33,6 +33,11 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def fast_autocast(device: torch.device) -> torch.autocast:
+    """A context in which convolutions compute in bfloat16, where `device` gains by it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device))
+
+
 def bfloat16_pays(device: torch.device) -> bool:
     """Whether `device` multiplies in bfloat16 itself; elsewhere it is emulated, and slower."""
     if device.type == "cuda":

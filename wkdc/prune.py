@@ -1,20 +1,15 @@
-"""Teacher -> student: group channels, choose a width for each group, rank, slice.
-
-Torch-Pruning's dependency graph says which channels must go together: those of the residual
-stream in every block that reads or writes it, those of a U-Net's skip in both of its readers.
-"""
+"""Teacher -> student: choose the channels that stay, slice, reconstruct what is left."""
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-import torch_pruning
-from torch import nn
+from torch import Tensor
 
+from wkdc.channels import channel_groups, choose_widths, slice_channels
 from wkdc.checkpoint import (
     Generator,
     history_entry,
@@ -23,16 +18,20 @@ from wkdc.checkpoint import (
     relative_to,
     save_generator,
 )
-from wkdc.complexity import Complexity, count_params, measure_complexity
-from wkdc.errors import OptionError, TargetError
+from wkdc.complexity import Complexity, measure_complexity
+from wkdc.errors import OptionError
+from wkdc.images import pixels_to_square
+from wkdc.importance import Importance, input_moments, rank
+from wkdc.layouts import Direction, Layout, part_loader, read_layout
+from wkdc.photos import photo_paths
 from wkdc.recognition import Architecture, recognise
+from wkdc.reconstruct import LayerFit, reconstruct
 
-Importance = Literal["magnitude", "random"]
+CALIBRATE = 24
+"""How many pictures calibrate a student; more than that changed little in our hands."""
 
-TOLERANCE = 0.02
-"""How far, relatively, the parameter ratio may be from what was asked."""
-
-CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+CALIBRATION_SIZE = 256
+"""Their height and width, or the next that the network can draw."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,10 @@ class PruneResult:
 
     Attributes:
         architecture: the student's; `teacher_architecture` the teacher's.
+        importance: what decided which channels stay.
+        calibrated_on: how many pictures the student was reconstructed on, and `source`, whose they
+            are: a folder, or None for the bundled photos.
+        layers: how well each reconstructed layer follows the teacher.
         teacher, student: parameters, and MACs for one picture of `size` (height, width).
         teacher_bytes, student_bytes: sizes of the two files.
     """
@@ -53,6 +56,10 @@ class PruneResult:
     size: tuple[int, int]
     teacher_bytes: int
     student_bytes: int
+    importance: Importance
+    calibrated_on: int
+    source: Path | None
+    layers: tuple[LayerFit, ...]
 
     @property
     def params_ratio(self) -> float:
@@ -63,62 +70,86 @@ class PruneResult:
         return self.teacher.macs / self.student.macs
 
 
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Channels that can only be removed together, in every layer that makes or reads them.
-
-    Attributes:
-        root: the convolution whose output channels stand for the group.
-        channels: how many there are.
-        members: Torch-Pruning's list of (layer, which side of it, which of its channels).
-    """
-
-    root: nn.Module
-    channels: int
-    members: Any
-
-
 def prune(
     teacher: Generator | str | Path,
     *,
     ratio: float,
     output: str | Path = "student.pth",
-    importance: Importance = "magnitude",
+    data: str | Path | None = None,
+    calibrate: int = CALIBRATE,
+    direction: Direction = "AtoB",
+    importance: Importance | None = None,
     seed: int = 0,
+    on_progress: Callable[[str, float], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> PruneResult:
     """Write a student with `ratio` times fewer parameters than `teacher`.
 
     Every group of channels keeps the same share; which channels stay is decided by `importance`.
-    The picture's own channels are untouched.
+    The picture's own channels are untouched. What is left is reconstructed, so that the student
+    draws like its teacher before it is trained.
 
     Args:
         teacher: a file, or a generator that was loaded from one.
         ratio: above 1; met within 2 %.
         output: the file to write, replaced whole if it exists.
-        importance: `magnitude` keeps the channels with the largest weights, summed over all layers
-            of their group; `random` is the control that any ranking has to beat.
-        seed: for `random`.
+        data: a folder of the teacher's inputs, in one of the layouts of `wkdc.layouts`; without
+            one, bundled photos calibrate a teacher of grey or RGB pictures.
+        calibrate: how many pictures to use; 0 slices only.
+        direction: `BtoA` for a generator that draws domain A from domain B.
+        importance: see `wkdc.importance.rank`; by default `readers`, or `magnitude` where no
+            picture calibrates.
+        seed: for `random`, and of the choice of held-out pictures in `data`.
+        on_progress: called with what is being done, and the share of all that is done.
+        on_notice: called with one sentence for each picture left out.
 
     Raises:
-        OptionError: a ratio that is no number above 1, or an unknown importance.
+        OptionError: a ratio that is no number above 1, an unknown importance, `readers` without
+            pictures, or the student would overwrite its teacher.
         TargetError: the ratio cannot be reached; the message names the largest that can.
+        DatasetError, ImageError: the pictures in `data` cannot be used.
         CheckpointError, OutputError: see `load_generator` and `save_generator`.
     """
     if not math.isfinite(ratio) or ratio <= 1:
         raise OptionError(f"ratio {ratio:g} is not allowed; give a number above 1, such as 7")
+    if calibrate < 0:
+        raise OptionError(f"calibrate is {calibrate}; give a number of pictures, 0 for none")
+    tell = on_progress or (lambda stage, share: None)
     generator = teacher if isinstance(teacher, Generator) else load_generator(teacher)
-    output = Path(output)
+    output, folder = Path(output), None if data is None else Path(data)
     if output.resolve() == generator.path.resolve():
         raise OptionError(
             f"the student would overwrite its teacher {output}; give another --output"
         )
+    images = calibration_images(
+        generator, folder, calibrate, direction=direction, seed=seed, on_notice=on_notice
+    )
+    importance = importance or ("readers" if images else "magnitude")
+    if importance == "readers" and not images:
+        raise OptionError(
+            "importance readers needs pictures to see what the readers read; "
+            "give --data and --calibrate 1 or more, or choose magnitude"
+        )
     network = copy.deepcopy(generator.network).requires_grad_(True)
-    graph, groups = channel_groups(network, generator)
+    graph, groups = channel_groups(
+        network, in_channels=generator.in_channels, multiple=generator.architecture.multiple
+    )
     widths = choose_widths(network, groups, ratio)
-    kept = [
-        rank(group, importance, seed)[:width] for group, width in zip(groups, widths, strict=True)
-    ]
-    slice_channels(graph, groups, kept)
+    moments: dict[str, Tensor] = {}
+    if importance == "readers":
+        read = sorted({name for group in groups for name in group.readers})
+        moments = input_moments(
+            generator.network,
+            read,
+            images,
+            on_image=lambda share: tell("the teacher draws", 0.3 * share),
+        )
+    keep = []
+    for number, (group, width) in enumerate(zip(groups, widths, strict=True), 1):
+        order = rank(group, importance, network=generator.network, moments=moments, seed=seed)
+        keep.append(sorted(order[:width]))
+        tell("choosing channels", 0.3 + 0.2 * number / len(groups))
+    slice_channels(graph, groups, keep)
 
     options = generator.architecture.options
     recognition = recognise(
@@ -128,8 +159,22 @@ def prune(
         upsampling=options.get("upsampling"),
     )
     architecture = recognition.architecture
-    student = architecture.build()
+    student = architecture.build().eval()
     student.load_state_dict(recognition.state_dict)
+    layers: Sequence[LayerFit] = ()
+    if images:
+        made = {
+            name: [channels[i] for i in kept]
+            for group, kept in zip(groups, keep, strict=True)
+            for name, channels in group.makers.items()
+        }
+        layers = reconstruct(
+            generator.network,
+            student,
+            made,
+            images,
+            on_layer=lambda share: tell("reconstructing layers", 0.5 + 0.5 * share),
+        )
     size = (256, 256)
     before = measure_complexity(generator.network, generator.in_channels, size)
     after = measure_complexity(student, generator.in_channels, size)
@@ -139,7 +184,14 @@ def prune(
         "params": before.params,
         "macs": before.macs,
     }
-    entry = history_entry("prune", ratio=ratio, importance=importance, seed=seed)
+    entry = history_entry(
+        "prune",
+        ratio=ratio,
+        importance=importance,
+        seed=seed,
+        calibrated_on=len(images),
+        data=None if folder is None else str(folder),
+    )
     save_generator(output, student, make_card(architecture, made_from, [entry]))
     return PruneResult(
         output,
@@ -150,156 +202,37 @@ def prune(
         size,
         generator.path.stat().st_size,
         output.stat().st_size,
+        importance,
+        len(images),
+        folder,
+        tuple(layers),
     )
 
 
-def channel_groups(network: nn.Module, generator: Generator) -> tuple[Any, list[ChannelGroup]]:
-    """Torch-Pruning's dependency graph of `network`, and its groups of removable channels.
+def calibration_images(
+    teacher: Generator,
+    data: Path | None,
+    count: int,
+    *,
+    direction: Direction = "AtoB",
+    seed: int = 0,
+    on_notice: Callable[[str], None] | None = None,
+) -> list[Tensor]:
+    """Up to `count` training inputs of `data`, evenly spread over their names: 1×C×H×W, squares.
 
-    Args:
-        network: a copy of `generator.network` whose weights require gradients, which the graph
-            is traced along.
-    """
-    multiple = max(generator.architecture.multiple, 32)
-    example = torch.zeros(1, generator.in_channels, multiple, multiple)
-    graph = torch_pruning.DependencyGraph().build_dependency(network, example)
-    # Modules are registered in the order of the forward pass: the last convolution draws.
-    picture = [layer for layer in network.modules() if isinstance(layer, CONVOLUTIONS)][-1]
-    groups = [
-        ChannelGroup(members[0].dep.layer, len(members[0].idxs), members)
-        for members in graph.get_all_groups(
-            ignored_layers=[picture], root_module_types=list(CONVOLUTIONS)
-        )
-    ]
-    return graph, groups
-
-
-def choose_widths(network: nn.Module, groups: Sequence[ChannelGroup], ratio: float) -> list[int]:
-    """How many channels each group keeps, so that parameters shrink by `ratio` within 2 %.
-
-    The same share everywhere, rounded; then, only if that misses, single channels more or less in
-    the groups where the relative change is smallest.
+    Without `data`, the bundled photos; none where `teacher` draws from no such pictures.
 
     Raises:
-        TargetError: even one channel a group is too many; the message names the largest ratio.
+        DatasetError, ImageError: see `read_layout`.
     """
-    params = _ParameterCount(network, groups)
-    total = params.of([group.channels for group in groups])
-    smallest = params.of([1] * len(groups))
-    target = total / ratio
-    if target < smallest * (1 - TOLERANCE):
-        raise TargetError(
-            f"infeasible: ratio {ratio:g}; the smallest network has {smallest:,} parameters, "
-            f"ratio {total / smallest:.1f}"
-        )
-
-    def uniform(share: float) -> list[int]:
-        return [max(1, round(share * group.channels)) for group in groups]
-
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if params.of(uniform(middle)) < target else (low, middle)
-    widths = uniform(low)  # at least the ratio that was asked for, where the tolerance allows
-    if params.of(widths) < target * (1 - TOLERANCE):
-        widths = min(widths, uniform(high), key=lambda k: abs(params.of(k) - target))
-    while abs(params.of(widths) - target) > TOLERANCE * 0.9 * target:
-        step = 1 if params.of(widths) < target else -1
-        moves = [
-            [*widths[:i], width + step, *widths[i + 1 :]]
-            for i, width in enumerate(widths)
-            if 1 <= width + step <= groups[i].channels
-        ]
-        best = min(moves, key=lambda k: abs(params.of(k) - target), default=widths)
-        if abs(params.of(best) - target) >= abs(params.of(widths) - target):
-            break
-        widths = best
-    reached = total / params.of(widths)
-    if abs(reached / ratio - 1) > TOLERANCE:
-        raise TargetError(
-            f"ratio {ratio:g} cannot be met within {TOLERANCE:.0%}: channels are whole; "
-            f"the nearest is {reached:.3g}"
-        )
-    return widths
-
-
-def rank(group: ChannelGroup, importance: Importance, seed: int = 0) -> list[int]:
-    """The group's channels, most important first.
-
-    Raises:
-        OptionError: an unknown importance.
-    """
-    match importance:
-        case "magnitude":
-            scores = torch_pruning.importance.GroupMagnitudeImportance(p=2)(group.members)
-            order: list[int] = torch.argsort(scores, descending=True, stable=True).tolist()
-            return order
-        case "random":
-            generator = torch.Generator().manual_seed(seed)
-            return list(torch.randperm(group.channels, generator=generator).tolist())
-        case _:
-            raise OptionError(f"importance {importance!r} is not known; choose magnitude or random")
-
-
-def slice_channels(graph: Any, groups: Sequence[ChannelGroup], kept: Sequence[list[int]]) -> None:
-    """Remove from the traced network, in place, every channel that is not in `kept`."""
-    for group, channels in zip(groups, kept, strict=True):
-        removed = sorted(set(range(group.channels)) - set(channels))
-        if removed:
-            pruning_fn = graph.get_pruner_of_module(group.root).prune_out_channels
-            graph.get_pruning_group(group.root, pruning_fn, removed).prune()
-
-
-class _ParameterCount:
-    """Parameters as a function of the groups' widths, without building the network.
-
-    A layer's weight has (in × out × a constant) entries; each axis is a sum of groups' widths and
-    a part that belongs to no group.
-    """
-
-    def __init__(self, network: nn.Module, groups: Sequence[ChannelGroup]) -> None:
-        made: dict[nn.Module, dict[int, int]] = {}
-        read: dict[nn.Module, dict[int, int]] = {}
-        for number, group in enumerate(groups):
-            for dependency, channels in group.members:
-                layer = dependency.layer
-                reads = isinstance(layer, CONVOLUTIONS) and dependency.pruning_fn.__name__ in (
-                    "prune_in_channels",
-                    "prune_conv_in_channels",
-                )
-                (read if reads else made).setdefault(layer, {})[number] = len(channels)
-        self._layers: list[tuple[float, float, _Axis, _Axis]] = []
-        for layer in network.modules():
-            own = count_params(layer) if not list(layer.children()) else 0
-            if not own:
-                continue
-            if isinstance(layer, CONVOLUTIONS):
-                inputs = _Axis(layer.in_channels, read.get(layer, {}), groups)
-                makes = _Axis(layer.out_channels, made.get(layer, {}), groups)
-                area = layer.weight.numel() / (layer.in_channels * layer.out_channels)
-                each = 0.0 if layer.bias is None else 1.0
-            else:  # a norm: so many parameters a channel
-                width = int(next(layer.parameters()).numel())
-                inputs, makes = _Axis(0, {}, groups), _Axis(width, made.get(layer, {}), groups)
-                area, each = 0.0, own / width
-            self._layers.append((area, each, inputs, makes))
-
-    def of(self, widths: Sequence[int]) -> int:
-        """Parameters of the network whose groups have these widths."""
-        return round(
-            sum(
-                (area * reads.at(widths) + each) * makes.at(widths)
-                for area, each, reads, makes in self._layers
-            )
-        )
-
-
-class _Axis:
-    """One channel axis of a layer: `fixed` channels and those of some groups."""
-
-    def __init__(self, size: int, members: dict[int, int], groups: Sequence[ChannelGroup]) -> None:
-        self.fixed = size - sum(members.values())
-        self.shares = [(n, count / groups[n].channels) for n, count in members.items()]
-
-    def at(self, widths: Sequence[int]) -> float:
-        return self.fixed + sum(widths[n] * share for n, share in self.shares)
+    if count == 0 or (data is None and teacher.in_channels not in (1, 3)):
+        return []
+    multiple = teacher.architecture.multiple
+    size = -(-CALIBRATION_SIZE // multiple) * multiple
+    if data is None:
+        layout = Layout("inputs", tuple(photo_paths()), (), (), False, direction)
+    else:
+        layout = read_layout(data, direction=direction, seed=seed, on_notice=on_notice)
+    load = part_loader(layout, teacher.in_channels, teacher.out_channels)
+    step = max(1, len(layout.train) // count)
+    return [pixels_to_square(load(path)[0], size) for path in layout.train[::step][:count]]

@@ -2,11 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from wkdc.cli import render
 from wkdc.errors import OptionError
+
+if TYPE_CHECKING:
+    from wkdc.datasets import DownloadProgress
 
 NormName = Literal["instance", "batch", "none"]
 PaddingName = Literal["reflect", "replicate", "zero"]
@@ -31,6 +35,13 @@ Upsampling = Annotated[
     UpsamplingName | None,
     typer.Option("--upsampling", help="How it doubles the resolution.", rich_help_panel=FILE),
 ]
+Direction = Annotated[
+    Literal["AtoB", "BtoA"],
+    typer.Option("--direction", help="Which domain, or half of a paired picture, is the input."),
+]
+DataUrl = Annotated[
+    str | None, typer.Option("--data-url", help="Mirror to fetch named data sets from.")
+]
 Student = Annotated[Path, typer.Option("--student", help="The student, a file of wkdc prune.")]
 
 
@@ -45,3 +56,24 @@ def parse_size(text: str) -> tuple[int, int]:
         raise OptionError(f"size {text!r} is not understood; give 256, or height x width: 192x320")
     height = int(found[1])
     return height, int(found[2] or height)
+
+
+def find_data(data: str, mirror: str | None) -> Path:
+    """The folder that `--data` names, fetched if it is a set that is not here; shows progress.
+
+    Raises:
+        DatasetError: see `wkdc.datasets.find_dataset`.
+    """
+    from wkdc.datasets import find_dataset
+
+    with render.meter() as meter:
+        return find_dataset(
+            data, mirror=mirror, on_progress=lambda done: _show_download(meter, done)
+        )
+
+
+def _show_download(meter: render.Meter, done: "DownloadProgress") -> None:
+    total = done.total_bytes
+    share = done.done_bytes / total if total else 0.0
+    of = f" of {render.megabytes(total)}" if total else ""
+    meter.show(share, f"{done.name}: {render.megabytes(done.done_bytes)}{of}")

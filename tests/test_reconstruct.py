@@ -1,0 +1,159 @@
+"""Reconstruction: least squares against torch.linalg, exact where exactness is possible."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wkdc.reconstruct import kernel_matrix, patches, places_in, reconstruct, set_kernel
+
+LAYERS = {
+    "3x3": nn.Conv2d(4, 5, 3),
+    "7x7, zero padding": nn.Conv2d(4, 5, 7, padding=3),
+    "3x3, reflect padding": nn.Conv2d(4, 5, 3, padding=1, padding_mode="reflect"),
+    "strided": nn.Conv2d(4, 5, 3, stride=2, padding=1),
+    "strided 4x4": nn.Conv2d(4, 5, 4, stride=2, padding=1),
+    "transposed 3x3": nn.ConvTranspose2d(4, 5, 3, stride=2, padding=1, output_padding=1),
+    "transposed 4x4": nn.ConvTranspose2d(4, 5, 4, stride=2, padding=1),
+}
+
+
+@pytest.mark.parametrize("size", [(12, 10), (90, 80)], ids=["every place", "some places"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_patches_times_its_kernel(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer = copy.deepcopy(LAYERS[name])
+    image = torch.randn(1, 4, *size)
+    out = layer(image)
+    found = patches(layer, image) @ kernel_matrix(layer) + layer.bias
+    expected = out[0].flatten(1)[:, places_in(*out.shape[-2:])].T
+    # The same products of float32, up to 196 of them, added in another order.
+    assert torch.allclose(found, expected, atol=1e-5)
+    kernel = kernel_matrix(layer).clone()
+    set_kernel(layer, torch.zeros_like(kernel))
+    assert not layer.weight.any()
+    set_kernel(layer, kernel)
+    assert torch.equal(layer(image), out)
+
+
+def pruned_pair(norm: str) -> tuple[nn.Module, nn.Module, dict[str, list[int]]]:
+    """A teacher, and a student without half of the channels between its two layers.
+
+    Both in float64, of which nothing is drawn in bfloat16.
+    """
+    norms = {
+        "none": list,
+        "instance": lambda: [nn.InstanceNorm2d(3, affine=True)],
+        "batch": lambda: [nn.BatchNorm2d(3)],
+    }
+    bias = norm != "batch"
+    teacher = nn.Sequential(nn.Conv2d(2, 6, 3), nn.Conv2d(6, 3, 3, bias=bias), *norms[norm]())
+    student = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 3, 3, bias=bias), *norms[norm]())
+    kept = [1, 2, 4]
+    with torch.no_grad():
+        if norm == "batch":
+            teacher[2].running_mean.normal_()
+            teacher[2].running_var.uniform_(0.5, 2)
+        student[0].weight.copy_(teacher[0].weight[kept])
+        student[0].bias.copy_(teacher[0].bias[kept])
+        student[1].weight.copy_(teacher[1].weight[:, kept])
+        if norm != "none":
+            student[2].load_state_dict(teacher[2].state_dict())
+    return teacher.double().eval(), student.double().eval(), {"0": kept}
+
+
+def images_of(count: int) -> list[Tensor]:
+    return [torch.randn(1, 2, 20, 24).double() + number for number in range(count)]
+
+
+@pytest.mark.parametrize("norm", ["none", "instance", "batch"])
+def test_removed_channels_that_the_kept_ones_can_say_come_back_exactly(norm: str) -> None:
+    torch.manual_seed(0)
+    teacher, student, kept = pruned_pair(norm)
+    mix = torch.randn(3, 3).double()
+    with torch.no_grad():  # channels 0, 3, 5 are linear combinations of 1, 2, 4
+        said = torch.einsum("ij,jchw->ichw", mix, teacher[0].weight[kept["0"]])
+        teacher[0].weight[[0, 3, 5]] = said
+        teacher[0].bias[[0, 3, 5]] = torch.randn(3).double()
+    images = images_of(4)
+    fits = reconstruct(teacher, student, kept, images)
+    assert fits[1].before > 0.1
+    new = torch.randn(1, 2, 30, 30).double()
+    # The ridge of 1e-4 keeps the kernel a ten-thousandth away from the exact one, the missed
+    # variance the square of that.
+    assert fits[1].after < 1e-7
+    with torch.no_grad():
+        assert torch.allclose(student(new), teacher(new), atol=1e-2)
+
+
+def test_the_solution_is_that_of_lstsq_on_the_unfolded_problem() -> None:
+    torch.manual_seed(0)
+    teacher, student, kept = pruned_pair("none")
+    images = images_of(3)
+    with torch.no_grad():
+        inner = [student[0](image) for image in images]
+        wanted = torch.cat([teacher(image)[0].flatten(1).T for image in images])
+    rows = torch.cat([nn.functional.unfold(x, 3)[0].T for x in inner])
+    ones = torch.ones(len(rows), 1).double()
+    solution = torch.linalg.lstsq(torch.cat([rows, ones], 1), wanted).solution
+    reconstruct(teacher, student, kept, images)
+    # The ridge moves the kernel by about its ten-thousandth.
+    assert torch.allclose(kernel_matrix(student[1]), solution[:-1], atol=1e-3)
+    assert torch.allclose(student[1].bias, solution[-1], atol=1e-2)
+
+
+@pytest.mark.parametrize("norm", ["none", "instance", "batch"])
+def test_no_layer_gets_worse(norm: str) -> None:
+    torch.manual_seed(1)
+    teacher, student, kept = pruned_pair(norm)
+    images = images_of(3)
+
+    def error() -> float:
+        with torch.no_grad():
+            return sum(float((student(i) - teacher(i)).square().sum()) for i in images)
+
+    before = error()
+    done: list[float] = []
+    fits = reconstruct(teacher, student, kept, images, on_layer=done.append)
+    assert [fit.name for fit in fits] == ["0", "1"]
+    # Shares of variance, as differences of float64 sums.
+    assert all(0 <= fit.after <= fit.before + 1e-12 for fit in fits)
+    assert fits[0].before == pytest.approx(0, abs=1e-12)  # its inputs are all there
+    assert done == [0.5, 1.0]
+    assert error() < before
+
+
+def test_the_order_of_pictures_does_not_matter() -> None:
+    torch.manual_seed(0)
+    teacher, student, kept = pruned_pair("instance")
+    other = copy.deepcopy(student)
+    images = images_of(4)
+    reconstruct(teacher, student, kept, images)
+    reconstruct(teacher, other, kept, images[::-1])
+    # float64 sums in another order, over a ridge of 1e-4.
+    assert torch.allclose(student[1].weight, other[1].weight, atol=1e-10)
+
+
+def test_an_identical_student_stays_what_it_is() -> None:
+    torch.manual_seed(0)
+    teacher, _, _ = pruned_pair("instance")
+    student = copy.deepcopy(teacher)
+    fits = reconstruct(teacher, student, {}, images_of(2))
+    assert all(fit.after < 1e-12 for fit in fits)
+    for new, old in zip(student.parameters(), teacher.parameters(), strict=True):
+        assert torch.allclose(new, old, atol=1e-10)  # float64 noise over the ridge of 1e-4
+
+
+def test_the_scale_of_a_norm_is_lowered_by_how_well_both_agree() -> None:
+    """Least squares for what comes out of InstanceNorm: its unit variance times the correlation."""
+    torch.manual_seed(0)
+    teacher, student, kept = pruned_pair("instance")
+    (image,) = images_of(1)
+    reconstruct(teacher, student, kept, [image])
+    with torch.no_grad():
+        said, wanted = (n[1](n[0](image))[0].flatten(1) for n in (student, teacher))
+    for channel in range(3):
+        both = torch.stack([said[channel], wanted[channel]])
+        correlation = float(torch.corrcoef(both)[0, 1])
+        assert float(student[2].weight[channel].detach()) == pytest.approx(correlation, abs=1e-10)

@@ -1,0 +1,127 @@
+"""Which pictures of a data folder play which part, and how each is read."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from wkdc.errors import DatasetError, ImageError
+from wkdc.images import list_images, load_pixels, readable_images
+
+Kind = Literal["unpaired", "paired", "inputs"]
+Direction = Literal["AtoB", "BtoA"]
+
+HELD_OUT = 0.1
+"""Share of the pictures set aside for measuring where the data brings no test set."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which pictures play which part.
+
+    Attributes:
+        kind: `unpaired` (trainA, trainB), `paired` (both side by side in one picture), or `inputs`
+            (a plain folder; the teacher's pictures stand for the target domain).
+        train: inputs to train on; `real` pictures of the target domain, for `unpaired`.
+        validation: inputs never trained on.
+        held_out: whether `validation` was taken out of the training pictures.
+        direction: which half of a paired picture is the input.
+    """
+
+    kind: Kind
+    train: tuple[Path, ...]
+    real: tuple[Path, ...]
+    validation: tuple[Path, ...]
+    held_out: bool
+    direction: Direction = "AtoB"
+
+
+def read_layout(
+    folder: Path,
+    *,
+    direction: Direction = "AtoB",
+    seed: int = 0,
+    smallest: int = 1,
+    on_notice: Callable[[str], None] | None = None,
+) -> Layout:
+    """Find out what a data folder holds and check that every picture can be used.
+
+    Args:
+        folder: with `trainA`, with `train` (side by side), or with pictures.
+        direction: `AtoB` or `BtoA`; swaps the domains.
+        seed: of the choice of held-out pictures.
+        smallest: pictures with a shorter side are left out; of paired ones, each half counts.
+        on_notice: called with one sentence for each picture left out.
+
+    Raises:
+        DatasetError: none of the three layouts.
+        ImageError: no usable picture, or a paired picture of odd width.
+    """
+    a, b = ("A", "B") if direction == "AtoB" else ("B", "A")
+    domains = (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
+    paired = not domains and (folder / "train").is_dir()
+    least = (smallest, 2 * smallest if paired else smallest)
+
+    def usable(part: Path) -> list[Path]:
+        return readable_images(list_images(part), smallest=least, on_skip=on_notice)
+
+    kind: Kind
+    real: list[Path] = []
+    if domains:
+        train = usable(folder / f"train{a}")
+        real = usable(folder / f"train{b}") if (folder / f"train{b}").is_dir() else []
+        kind = "unpaired" if real else "inputs"
+        tests = [folder / f"test{a}"]
+    elif paired:
+        kind, train = "paired", usable(folder / "train")
+        tests = [folder / "test", folder / "val"]
+    elif folder.is_dir():
+        kind, train, tests = "inputs", usable(folder), []
+    else:
+        raise DatasetError(f"{folder} is no folder; give a folder of pictures")
+    test = next((part for part in tests if part.is_dir()), None)
+    if test is not None:
+        validation, held_out = usable(test), False
+    else:
+        train, validation = _hold_out(train, seed)
+        held_out = True
+    if kind == "paired":
+        for path in [*train, *validation]:
+            width = load_pixels(path).shape[-1]
+            if width % 2:
+                raise ImageError(
+                    f"{path} is {width} pixels wide; paired pictures lie side by side, so the "
+                    "width must be even"
+                )
+    return Layout(kind, tuple(train), tuple(real), tuple(validation), held_out, direction)
+
+
+def _hold_out(paths: list[Path], seed: int) -> tuple[list[Path], list[Path]]:
+    """Split off a tenth, at least one picture; a single picture is both."""
+    if len(paths) == 1:
+        return paths, paths
+    shuffled = random.Random(seed).sample(paths, len(paths))
+    count = max(1, round(HELD_OUT * len(paths)))
+    return sorted(shuffled[count:]), sorted(shuffled[:count])
+
+
+Loader = Callable[[Path], tuple[Tensor, ...]]
+"""A picture's file -> its parts, uint8 C×H×W each: the input, and the truth where it is paired."""
+
+
+def part_loader(layout: Layout, in_channels: int, out_channels: int) -> Loader:
+    """The loader for the inputs of `layout`."""
+    if layout.kind != "paired":
+        return lambda path: (load_pixels(path, channels=in_channels),)
+
+    def load_halves(path: Path) -> tuple[Tensor, Tensor]:
+        given, wanted = (load_pixels(path, channels=n) for n in (in_channels, out_channels))
+        middle = given.shape[-1] // 2
+        if layout.direction == "AtoB":
+            return given[..., :middle], wanted[..., middle:]
+        return given[..., middle:], wanted[..., :middle]
+
+    return load_halves

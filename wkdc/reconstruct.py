@@ -1,0 +1,240 @@
+"""Sliced layers solved again, so that they say what the teacher's kept channels say.
+
+Slicing takes inputs away from every layer. What is left can still say most of it, with other
+weights: those that least squares finds, layer by layer from the input on, for what the student's
+layer really receives. He et al. (2017) and Luo et al. (2017) did so for classifiers. A few
+unlabelled pictures are enough, and nothing is trained.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wkdc.channels import CONVOLUTIONS
+from wkdc.devices import fast_autocast
+
+POSITIONS = 2048
+"""Places of a feature map that are looked at, in each picture."""
+
+RIDGE = 1e-4
+"""Weight of staying at the sliced kernel, by the mean square of an input."""
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """How well one layer follows the teacher's kept channels, on the calibration pictures.
+
+    Attributes:
+        name: of the layer, as in the state dict.
+        before, after: share of the teacher's variance that is missed, without and with the new
+            weights, given the same inputs; 0 is a perfect copy.
+    """
+
+    name: str
+    before: float
+    after: float
+
+
+def reconstruct(
+    teacher: nn.Module,
+    student: nn.Module,
+    kept: Mapping[str, Sequence[int]],
+    images: Sequence[Tensor],
+    *,
+    on_layer: Callable[[float], None] | None = None,
+) -> list[LayerFit]:
+    """Solve the student's convolutions, in place, in one forward pass.
+
+    A layer's target is the teacher's output before the norm, at the kept channels. Where
+    InstanceNorm follows, both sides are centred picture by picture, as it will do, and its scale
+    is lowered by how well they agree, which is least squares for what comes out of it.
+
+    Args:
+        kept: for each convolution by name, which of the teacher's output channels it stands for;
+            one that is not named stands for all.
+        images: calibration pictures, 1×C×H×W in [-1, 1], all of one size.
+        on_layer: called after each layer with the share that is done.
+    """
+    names = [n for n, layer in student.named_modules() if isinstance(layer, CONVOLUTIONS)]
+    targets = _teacher_outputs(teacher, {name: kept.get(name) for name in names}, images)
+    norms = norms_after(student)
+    fits: list[LayerFit] = []
+    hooks = []
+    for name in names:
+
+        def solve(layer: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
+            fits.append(_solve(name, layer, norms.get(name), inputs[0], targets.pop(name)))
+            if on_layer is not None:
+                on_layer(len(fits) / len(names))
+
+        hooks.append(student.get_submodule(name).register_forward_pre_hook(solve))
+    try:
+        with torch.no_grad():
+            student(torch.cat(list(images)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return fits
+
+
+def norms_after(network: nn.Module) -> dict[str, nn.Module]:
+    """The norm that follows each convolution, by the convolution's name, where there is one."""
+    kinds = (*CONVOLUTIONS, nn.InstanceNorm2d, nn.BatchNorm2d)
+    layers = [(n, layer) for n, layer in network.named_modules() if isinstance(layer, kinds)]
+    return {
+        name: following
+        for (name, layer), (_, following) in itertools.pairwise(layers)
+        if isinstance(layer, CONVOLUTIONS) and not isinstance(following, CONVOLUTIONS)
+    }
+
+
+def places_in(height: int, width: int) -> Tensor:
+    """Up to `POSITIONS` places of a map, as flat indices; always the same ones for its size."""
+    total = height * width
+    if total <= POSITIONS:
+        return torch.arange(total)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:POSITIONS]
+
+
+def patches(layer: nn.Module, image: Tensor) -> Tensor:
+    """What `layer` multiplies to make its outputs at `places_in` its map: P×(C·k·k) for 1×C×H×W.
+
+    A transposed convolution is a convolution of the input with zeros between its pixels, by the
+    kernel turned around.
+    """
+    kernel, stride, margin = _geometry(layer)
+    if isinstance(layer, nn.ConvTranspose2d):
+        _, channels, high, wide = image.shape
+        stuffed = image.new_zeros(1, channels, (high - 1) * stride + 1, (wide - 1) * stride + 1)
+        stuffed[..., ::stride, ::stride] = image
+        near = kernel - 1 - margin
+        far = near + int(layer.output_padding[0])
+        padded, stride = functional.pad(stuffed, (near, far, near, far)), 1
+    elif isinstance(layer, nn.Conv2d) and margin:
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        padded = functional.pad(image, (margin,) * 4, mode=mode)
+    else:
+        padded = image
+    windows = padded[0].unfold(1, kernel, stride).unfold(2, kernel, stride)
+    height, width = windows.shape[1:3]
+    places = places_in(height, width)
+    picked = windows[:, places // width, places % width]  # C×P×k×k
+    return picked.transpose(0, 1).reshape(len(places), -1)
+
+
+def kernel_matrix(layer: nn.Module) -> Tensor:
+    """The weights as (C·k·k)×outputs, in the order of `patches`."""
+    weight: Tensor = layer.weight.detach()  # type: ignore[operator]
+    if isinstance(layer, nn.ConvTranspose2d):
+        weight = weight.transpose(0, 1).flip(2, 3)
+    return weight.flatten(1).T
+
+
+def set_kernel(layer: nn.Module, matrix: Tensor) -> None:
+    """The inverse of `kernel_matrix`: write the weights back."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    if isinstance(layer, nn.ConvTranspose2d):
+        shape = (weight.shape[1], weight.shape[0], *weight.shape[2:])
+        new = matrix.T.reshape(shape).flip(2, 3).transpose(0, 1)
+    else:
+        new = matrix.T.reshape(weight.shape)
+    with torch.no_grad():
+        weight.copy_(new)
+
+
+@torch.inference_mode()
+def _teacher_outputs(
+    teacher: nn.Module, kept: Mapping[str, Sequence[int] | None], images: Sequence[Tensor]
+) -> dict[str, list[Tensor]]:
+    """The kept channels that the teacher's layers put out, P×channels for each picture."""
+    found: dict[str, list[Tensor]] = {name: [] for name in kept}
+    dtype = images[0].dtype
+    hooks = []
+    for name, channels in kept.items():
+
+        def take(
+            _: nn.Module,
+            __: object,
+            out: Tensor,
+            rows: list[Tensor] = found[name],
+            channels: Sequence[int] | None = channels,
+        ) -> None:
+            chosen = out[0] if channels is None else out[0, list(channels)]
+            places = places_in(*out.shape[-2:])
+            rows.append(chosen.flatten(1)[:, places].T.to(dtype).contiguous())
+
+        hooks.append(teacher.get_submodule(name).register_forward_hook(take))
+    try:
+        for image in images:
+            with fast_autocast(image.device):
+                teacher(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _solve(
+    name: str, layer: nn.Module, norm: nn.Module | None, inputs: Tensor, targets: Sequence[Tensor]
+) -> LayerFit:
+    """Give `layer` the weights and bias that least squares finds, and `norm` what follows.
+
+    Args:
+        inputs: N×C×H×W that the layer receives.
+        targets: for each of the N pictures, P×outputs that it should put out.
+    """
+    old = kernel_matrix(layer).double().clone()
+    gram, cross = torch.zeros(len(old), len(old)).double(), torch.zeros_like(old)
+    square = torch.zeros(old.shape[1]).double()
+    means_in, means_out = [], []
+    for image, target in zip(inputs, targets, strict=True):
+        rows = patches(layer, image.unsqueeze(0))
+        means_in.append(rows.mean(0).double())
+        means_out.append(target.mean(0).double())
+        given, wanted = rows - means_in[-1].to(rows.dtype), target - means_out[-1].to(rows.dtype)
+        gram += (given.T @ given).double()
+        cross += (given.T @ wanted).double()
+        square += wanted.double().square().sum(0)
+    mean_in, mean_out = torch.stack(means_in), torch.stack(means_out)
+    if not isinstance(norm, nn.InstanceNorm2d):  # the differences between pictures count too
+        apart_in, apart_out = mean_in - mean_in.mean(0), mean_out - mean_out.mean(0)
+        places = len(targets[0])
+        gram += places * apart_in.T @ apart_in
+        cross += places * apart_in.T @ apart_out
+        square += places * apart_out.square().sum(0)
+    ridge = RIDGE * gram.diagonal().mean().clamp_min(1e-12)
+    damped = gram + ridge * torch.eye(len(gram)).double()
+    new = torch.cholesky_solve(cross + ridge * old, torch.linalg.cholesky(damped))
+    set_kernel(layer, new)
+    offset = mean_out.mean(0) - mean_in.mean(0) @ new
+    agreement = (new * cross).sum(0) / (_energies(gram, new) * square).clamp_min(1e-24).sqrt()
+    with torch.no_grad():
+        if isinstance(layer.bias, Tensor):
+            layer.bias.copy_(offset)
+        elif isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+            norm.running_mean -= offset
+        if isinstance(norm, nn.InstanceNorm2d) and norm.affine:
+            norm.weight.mul_(agreement)
+    total = square.sum().clamp_min(1e-24)
+
+    def missed(matrix: Tensor) -> float:
+        error = square.sum() - 2 * (cross * matrix).sum() + _energies(gram, matrix).sum()
+        return max(0.0, float(error / total))
+
+    return LayerFit(name, missed(old), missed(new))
+
+
+def _energies(gram: Tensor, matrix: Tensor) -> Tensor:
+    """The sum of squares of each output, D×D and D×O -> O."""
+    return (matrix * (gram @ matrix)).sum(0)
+
+
+def _geometry(layer: nn.Module) -> tuple[int, int, int]:
+    """Kernel size, stride and padding of a square convolution."""
+    if not isinstance(layer, CONVOLUTIONS):
+        raise TypeError(f"{type(layer).__name__} is no convolution")
+    return layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
