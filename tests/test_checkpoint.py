@@ -1209,8 +1209,8 @@ def test_the_teacher_is_found_from_the_student(tmp_path: Path, teacher: Generato
     with pytest.raises(CheckpointError, match="changed"):
         teacher_path(student)
     teacher.path.unlink()
-    with pytest.raises(CheckpointError, match="--teacher"):
-        teacher_path(student)
+    with pytest.raises(CheckpointError, match="is not there; look in the cellar"):
+        teacher_path(student, hint="look in the cellar")
 
 
 def test_teacher_and_student_may_move_together(tmp_path: Path, teacher: Generator) -> None:
@@ -1220,7 +1220,7 @@ def test_teacher_and_student_may_move_together(tmp_path: Path, teacher: Generato
 
 
 def test_a_stock_file_has_no_teacher(teacher: Generator) -> None:
-    with pytest.raises(CheckpointError, match="--teacher"):
+    with pytest.raises(CheckpointError, match="does not say who its teacher is; name the teacher"):
         teacher_path(teacher)
 
 

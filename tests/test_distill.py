@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.checkpoint import load_generator
-from wkdc.distill import FAITHFUL, PAPER, Recipe, distill, recipe_named
-from wkdc.distill.data import Crops, ImagePool, part_loader, read_layout, shuffled
+from wkdc.distill import FAITHFUL, MOST_ENLARGED, PAPER, Recipe, distill, recipe_named
+from wkdc.distill.data import Crops, ImagePool, shuffled
 from wkdc.distill.loop import MAX_DECAY, Averager, Budget, rate_factor
 from wkdc.distill.objective import Batch, Objective
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
 from wkdc.images import load_pixels, save_pixels
+from wkdc.layouts import part_loader, read_layout
 from wkdc.networks.patchgan import PatchGAN
+from wkdc.photos import photo_paths
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -156,6 +158,8 @@ def test_presets() -> None:
         {"batch": 0},
         {"crop": 300, "load_size": 256},
         {"learning_rate": 0.0},
+        {"learning_rate": 1.001},
+        {"adversarial": 1.0, "crop": 23},
         {"adversarial": 0.0, "wavelet_weight": 0.0, "pixel": 0.0, "truth": 0.0},
     ],
 )
@@ -229,6 +233,34 @@ def test_the_three_layouts(unpaired: Path, paired: Path, tmp_path: Path) -> None
     assert not set(layout.train) & set(layout.validation)
     assert layout == read_layout(tmp_path / "plain", seed=1)
     assert layout.validation != read_layout(tmp_path / "plain", seed=2).validation
+
+
+def test_small_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+    for name, height, width in (("a.png", 16, 99), ("b.png", 15, 99), ("c.png", 99, 15)):
+        picture(tmp_path / "plain", name, height, width)
+    notices: list[str] = []
+    layout = read_layout(tmp_path / "plain", smallest=16, on_notice=notices.append)
+    assert [path.name for path in layout.train] == ["a.png"]
+    assert [notice.split(",")[0] for notice in notices] == [
+        f"skipped: {tmp_path}/plain/b.png is 99x15",
+        f"skipped: {tmp_path}/plain/c.png is 15x99",
+    ]
+
+
+def test_of_paired_pictures_each_half_must_be_large_enough(tmp_path: Path) -> None:
+    for name, height, width in (("a.png", 16, 32), ("b.png", 16, 30), ("c.png", 15, 32)):
+        picture(tmp_path / "set" / "train", name, height, width)
+    notices: list[str] = []
+    layout = read_layout(tmp_path / "set", smallest=16, on_notice=notices.append)
+    assert [path.name for path in layout.train] == ["a.png"]
+    assert len(notices) == 2
+    assert all("smaller than the 32x16 needed" in notice for notice in notices)
+
+
+def test_the_bundled_photos_are_large_enough_for_every_recipe() -> None:
+    largest = max(recipe.crop for recipe in (PAPER, FAITHFUL))
+    layout = read_layout(photo_paths()[0].parent, smallest=largest // MOST_ENLARGED)
+    assert len(layout.train) + len(layout.validation) == len(photo_paths())
 
 
 def test_layouts_that_are_none(tmp_path: Path) -> None:
@@ -369,6 +401,13 @@ def test_epochs_count_pictures(student: Path, photos: Path) -> None:
         runs=student.parent / "runs",
     )
     assert result.steps == 5  # two passes over five pictures, two a step
+
+
+@pytest.mark.parametrize("recipe", [FAITHFUL, PAPER], ids=["faithful", "paper"])
+def test_the_smallest_crops_can_be_drawn(recipe: Recipe, student: Path, photos: Path) -> None:
+    """A ResNet that halves twice mirrors edges of two pixels, so it needs 8; a PatchGAN 24."""
+    recipe = small(recipe, crop=1 if recipe is FAITHFUL else 24)
+    distill(photos, student=student, recipe=recipe, steps=1, runs=student.parent / "runs")
 
 
 def test_a_student_without_a_teacher(student: Path, photos: Path) -> None:

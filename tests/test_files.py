@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wkdc.errors import OutputError
-from wkdc.files import sha256_of, write_atomically
+from wkdc.files import check_writable, sha256_of, write_atomically
 
 
 @pytest.fixture
@@ -100,6 +100,22 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str, rea
         write_atomically(tmp_path / place, lambda temporary: temporary.write_bytes(b"new"))
     assert sorted(names(tmp_path)) == ["file", "folder"]
     assert not names(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("place", ["missing/x.pth", "file/x.pth", "folder"])
+def test_a_place_that_cannot_be_written_is_found_beforehand(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=rf"cannot write .*{place}: .*; give a folder"):
+        check_writable(tmp_path / place)
+    assert sorted(names(tmp_path)) == ["file", "folder"]
+
+
+def test_looking_beforehand_leaves_nothing_behind(old: Path) -> None:
+    check_writable(old)
+    check_writable(old.with_name("new.pth"))
+    assert names(old.parent) == ["student.pth"]
+    assert old.read_bytes() == b"old, and longer than the new"
 
 
 @pytest.fixture

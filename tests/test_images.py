@@ -351,16 +351,18 @@ class TestReadableImages:
 
     def test_both_sides_must_be_large_enough(self, paths: list[Path]) -> None:
         told: list[str] = []
-        kept = readable_images(paths, smallest=8, on_skip=told.append)
+        kept = readable_images(paths, smallest=(8, 8), on_skip=told.append)
         assert [path.name for path in kept] == ["a.png", "d.png"]
-        assert told[1:] == [f"skipped: {paths[2]} is 3x8, smaller than the 8 needed"]
+        assert told[1:] == [f"skipped: {paths[2]} is 3x8, smaller than the 8x8 needed; see --crop"]
 
     def test_nobody_need_be_told(self, paths: list[Path]) -> None:
         assert readable_images(paths[::-1]) == [paths[3], paths[2], paths[0]]
 
     def test_nothing_left_names_the_first_that_failed(self, paths: list[Path]) -> None:
-        with pytest.raises(ImageError, match=r"none of 4 .*: .*a\.png is 8x8, smaller than the 99"):
-            readable_images(paths, smallest=99)
+        with pytest.raises(
+            ImageError, match=r"none of 4 .*: .*a\.png is 8x8, smaller than the 98x99"
+        ):
+            readable_images(paths, smallest=(99, 98))
         with pytest.raises(ImageError, match=r"none of 1 .*: .*b\.png is no picture"):
             readable_images([paths[1]])
 

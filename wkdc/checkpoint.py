@@ -1,6 +1,7 @@
 """Any .pth <-> a generator and its card. The only home of torch.load and torch.save."""
 
 import datetime
+import io
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -146,16 +147,17 @@ def history_entry(command: str, **options: Any) -> Card:
     }
 
 
-def teacher_path(student: Generator) -> Path:
+def teacher_path(student: Generator, *, hint: str = "name the teacher") -> Path:
     """Where the teacher of `student` lies: the path on its card, as seen from the student's folder.
+
+    Args:
+        hint: what to try where the card does not help.
 
     Raises:
         CheckpointError: no card, no such file, or a file that is not the teacher any more.
     """
     if student.card is None:
-        raise CheckpointError(
-            f"{student.path} does not say who its teacher is; name it with --teacher"
-        )
+        raise CheckpointError(f"{student.path} does not say who its teacher is; {hint}")
     named, digest = Path(student.card["teacher"]["path"]), student.card["teacher"]["sha256"]
     candidates = [student.path.parent / named, student.path.parent / named.name]
     for path in candidates:
@@ -163,12 +165,10 @@ def teacher_path(student: Generator) -> Path:
             if sha256_of(path) != digest:
                 raise CheckpointError(
                     f"{path} has changed since {student.path} was pruned from it; put the "
-                    "original back, or name another teacher with --teacher"
+                    f"original back, or {hint}"
                 )
             return path
-    raise CheckpointError(
-        f"the teacher of {student.path}, {named}, is not there; name it with --teacher"
-    )
+    raise CheckpointError(f"the teacher of {student.path}, {named}, is not there; {hint}")
 
 
 def relative_to(path: Path, folder: Path) -> str:
@@ -183,14 +183,9 @@ def save_plain(path: str | Path, content: Mapping[str, Any]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-
-    def write(temporary: Path) -> None:
-        try:
-            torch.save(dict(content), temporary)
-        except RuntimeError as error:  # how torch.save reports a full disk
-            raise OSError(str(error).splitlines()[0]) from error
-
-    write_atomically(Path(path), write)
+    buffer = io.BytesIO()  # on a full disk torch.save itself does not say what went wrong
+    torch.save(dict(content), buffer)
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def load_plain(path: Path) -> dict[str, Any]:
@@ -209,7 +204,7 @@ def load_plain(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # about the age of the format
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} {_refusal(str(error))}") from None
+        raise CheckpointError(f"{path} {_refusal(path, str(error))}") from None
     except Exception:  # a broken file makes torch.load raise nearly anything
         raise CheckpointError(
             f"{path} cannot be read: it is truncated, or no PyTorch file; copy or download it again"
@@ -222,8 +217,11 @@ def load_plain(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _refusal(message: str) -> str:
-    if "GLOBAL" in message or "Unsupported" in message or "not an allowed" in message:
+def _refusal(path: Path, message: str) -> str:
+    """Why the file is refused; text read as a pickle seems to carry code, so its start decides."""
+    with path.open("rb") as file:
+        pickled = file.read(2).startswith((b"PK", b"\x80"))
+    if pickled and any(sign in message for sign in ("GLOBAL", "Unsupported", "not an allowed")):
         return (
             "carries code, not only weights, and is refused; save the network's state_dict() "
             "in the environment that made the file"

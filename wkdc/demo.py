@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from wkdc.checkpoint import load_generator
-from wkdc.distill import DistillResult, StepReport, distill
+from wkdc.devices import check_device
+from wkdc.distill import DistillResult, StepReport, check_length, distill
 from wkdc.errors import MissingExtraError, OutputError
 from wkdc.export import ExportResult, export
 from wkdc.images import grid, load_square, save_pixels
@@ -54,6 +55,7 @@ def demo(
     overwrite: bool = False,
     on_stage: Callable[[str], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
+    on_prune: Callable[[str, float], None] | None = None,
 ) -> DemoResult:
     """Prune, distil, export and profile vintagify's CycleGAN generator (photo -> vintage photo).
 
@@ -62,26 +64,37 @@ def demo(
         steps, minutes: length of the training, 3.7 minutes unless one is given.
         overwrite: whether an earlier demo's files may be replaced.
         on_stage: called with a sentence at the start of each step of the chain.
+        on_prune, on_step: the progress of `prune` and `distill`.
 
     Raises:
+        OptionError, DeviceError: a length or device that cannot be, before anything is written.
         MissingExtraError: the package vintagify is not installed.
         OutputError: the folder holds files already, or cannot be written.
     """
     folder = Path(folder)
     tell = on_stage or (lambda _: None)
+    length_given = check_length(steps=steps, minutes=minutes)
+    check_device(device)
     source = _teacher_file()
     _lay_out(folder, source, overwrite)
     teacher, student = folder / "teacher.pth", folder / "student.pth"
 
     tell(f"prune: {teacher} to a {ratio:g}th of its parameters")
-    pruned = prune(teacher, ratio=ratio, output=student, seed=seed)
+    pruned = prune(
+        teacher,
+        ratio=ratio,
+        output=student,
+        data=folder / "photos",
+        seed=seed,
+        on_progress=on_prune,
+    )
     start = load_generator(student)
     tell(f"distill: {len(photo_paths()) - len(SHOWN)} photos to learn from")
     distilled = distill(
         folder / "photos",
         student=student,
         steps=steps,
-        minutes=minutes or (None if steps else MINUTES),
+        minutes=minutes if length_given else MINUTES,
         seed=seed,
         device=device,
         runs=folder / "runs",

@@ -19,6 +19,27 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OutputError: the folder is missing or read-only, the disk is full, or `path` is a folder.
     """
+    with _file_beside(path) as temporary:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """Find out, before hours of work, whether a file can be written to `path`; none is left.
+
+    Raises:
+        OutputError: see `write_atomically`.
+    """
+    with _file_beside(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+@contextmanager
+def _file_beside(path: Path) -> Iterator[Path]:
+    """A new file in the folder of `path`, gone at the end; an OSError becomes an OutputError."""
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(
@@ -27,10 +48,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.close(handle)
         temporary = Path(name)
         temporary.chmod(0o666 & ~_umask())
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        yield temporary
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(

@@ -49,12 +49,13 @@ def list_images(folder: Path) -> list[Path]:
 def readable_images(
     paths: Sequence[Path],
     *,
-    smallest: int = 1,
+    smallest: tuple[int, int] = (1, 1),
     on_skip: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Those of `paths` that decode and are at least `smallest` pixels high and wide.
+    """Those of `paths` that decode and are large enough to be trained on.
 
     Args:
+        smallest: the least height and width.
         on_skip: called with one sentence for each picture left out.
 
     Raises:
@@ -68,8 +69,11 @@ def readable_images(
         except ImageError as error:
             problems.append(str(error))
             continue
-        if min(height, width) < smallest:
-            problems.append(f"{path} is {width}x{height}, smaller than the {smallest} needed")
+        if height < smallest[0] or width < smallest[1]:
+            problems.append(
+                f"{path} is {width}x{height}, smaller than the {smallest[1]}x{smallest[0]} needed; "
+                "see --crop"
+            )
             continue
         good.append(path)
     if not good:
@@ -171,14 +175,19 @@ def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
     return pixels[..., top : top + height, left : left + width]
 
 
+def pixels_to_square(pixels: Tensor, size: int) -> Tensor:
+    """uint8 C×H×W -> its middle square, shorter side `size`: 1×C×`size`×`size` in [-1, 1]."""
+    pixels = resize_short_side(pixels, size)
+    return pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0)
+
+
 def load_square(path: Path, size: int, *, channels: int = 3) -> Tensor:
     """One picture for measuring: shorter side `size`, middle square, 1×C×`size`×`size` in [-1, 1].
 
     Raises:
         ImageError: see `load_pixels`.
     """
-    pixels = resize_short_side(load_pixels(path, channels=channels), size)
-    return pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0)
+    return pixels_to_square(load_pixels(path, channels=channels), size)
 
 
 def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tensor:

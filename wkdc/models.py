@@ -67,6 +67,7 @@ def open_model(
     if path.suffix.lower() == ".onnx":
         return _open_onnx(path, device, threads)
     generator = load_generator(path, norm=norm, block_padding=block_padding, upsampling=upsampling)
+    check_channels(path, generator.in_channels, generator.out_channels)
     network = generator.network.to(place)
 
     @torch.inference_mode()
@@ -74,29 +75,42 @@ def open_model(
         out: Tensor = network(images.to(place))
         return out.cpu()
 
-    multiple = generator.architecture.multiple
     return ImageModel(
         path,
         run,
         generator.in_channels,
         generator.out_channels,
-        multiple,
+        generator.architecture.multiple,
         generator.architecture.smallest,
         generator.notes,
     )
 
 
+def check_channels(path: Path, in_channels: int, out_channels: int) -> None:
+    """Make sure that the generator in `path` turns pictures into pictures.
+
+    Args:
+        in_channels, out_channels: 0 where the file leaves them open.
+
+    Raises:
+        CheckpointError: it reads or draws something else, such as label maps or optical flow.
+    """
+    if in_channels not in (1, 3) or out_channels not in (1, 3):
+        raise CheckpointError(
+            f"{path} reads {in_channels or 'any'} channels and draws {out_channels or 'any'}; "
+            "pictures have 1 or 3"
+        )
+
+
 def _open_onnx(path: Path, device: str, threads: int | None) -> ImageModel:
     network = OnnxNetwork(path, threads=threads, device=device)
     _, channels, height, width = network.shape
-    if channels not in (1, 3) or network.out_channels not in (1, 3):
-        raise CheckpointError(
-            f"{path} draws {network.out_channels} channels from {channels}; pictures have 1 or 3"
-        )
+    in_channels, out_channels = channels or 0, network.out_channels or 0
+    check_channels(path, in_channels, out_channels)
     if height is not None or width is not None:
         raise CheckpointError(
             f"{path} takes pictures of {height}x{width} only; export it with open height and width"
         )
     multiple = int(network.metadata.get("multiple", 32))
     smallest = int(network.metadata.get("smallest", multiple))
-    return ImageModel(path, network, channels, network.out_channels, multiple, smallest)
+    return ImageModel(path, network, in_channels, out_channels, multiple, smallest)

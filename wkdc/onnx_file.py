@@ -123,7 +123,7 @@ class OnnxNetwork:
             raise CheckpointError(f"{path} does not exist; give a .onnx file")
         self._path = path
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised, too
         if threads is not None:
             options.intra_op_num_threads = threads
         # Idle threads would spin on after a run and slow down whatever runs next.
@@ -144,7 +144,8 @@ class OnnxNetwork:
             )
         self._name = inputs[0].name
         self.shape = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
-        self.out_channels = outputs[0].shape[1]
+        drawn = outputs[0].shape[1]
+        self.out_channels = drawn if isinstance(drawn, int) else None
         stored = self._session.get_modelmeta().custom_metadata_map
         self.metadata: dict[str, Any] = {
             key.removeprefix("wkdc."): json.loads(value)

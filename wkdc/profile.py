@@ -76,11 +76,16 @@ class ProfileResult:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A model on its way to be measured."""
+    """A model on its way to be measured.
+
+    Attributes:
+        generator: None for a .onnx.
+        architecture: None for a .onnx that wkdc did not write.
+    """
 
     path: Path
     generator: Generator | None
-    onnx: Path
+    architecture: Architecture | None
 
 
 def profile(
@@ -117,10 +122,13 @@ def profile(
         if value < 1:
             raise OptionError(f"{name} is {value}; give 1 or more")
     place = check_device(device)
+    if min(size) < 16:
+        raise OptionError(f"size {size[0]}x{size[1]} is too small; give 16x16 or more")
+    subjects = [_subject(Path(path)) for path in models]
+    for subject in subjects:
+        _check_size(subject, size)
     with TemporaryDirectory() as folder, _torch_threads(threads) as used:
-        subjects = [_subject(Path(path), Path(folder), n) for n, path in enumerate(models)]
-        for subject in subjects:
-            _check_size(subject, size)
+        files = {s.path: _onnx_file(s, Path(folder, f"{n}.onnx")) for n, s in enumerate(subjects)}
         images = {
             subject.path: torch.rand(batch, _channels(subject), *size) * 2 - 1
             for subject in subjects
@@ -145,7 +153,9 @@ def profile(
             if s.generator is not None
         }
         torch_times = _time_in_turn(torch_calls, rounds, ticked)
-        onnx_calls = {s.path: _onnx_call(s, images[s.path], used, place) for s in subjects}
+        onnx_calls = {
+            s.path: _onnx_call(files[s.path], images[s.path], used, place) for s in subjects
+        }
         onnx_times = _time_in_turn(onnx_calls, rounds, ticked)
         measured = tuple(
             _profile_of(
@@ -163,30 +173,42 @@ def profile(
     return ProfileResult(size, batch, used, str(place), measured, _speedup(measured))
 
 
-def _subject(path: Path, folder: Path, number: int) -> _Subject:
+def _subject(path: Path) -> _Subject:
     if path.suffix.lower() == ".onnx":
-        return _Subject(path, None, path)
+        stored = OnnxNetwork(path).metadata
+        known = "options" in stored
+        architecture = Architecture(stored["family"], stored["options"]) if known else None
+        return _Subject(path, None, architecture)
     generator = load_generator(path)
-    exported = folder / f"{number}.onnx"
+    return _Subject(path, generator, generator.architecture)
+
+
+def _onnx_file(subject: _Subject, temporary: Path) -> Path:
+    """The subject as .onnx: its own file, or `temporary`, which is written."""
+    if subject.generator is None:
+        return subject.path
     write_onnx(
-        generator.network,
-        exported,
-        in_channels=generator.in_channels,
-        multiple=generator.architecture.multiple,
+        subject.generator.network,
+        temporary,
+        in_channels=subject.generator.in_channels,
+        multiple=subject.generator.architecture.multiple,
         metadata={},
     )
-    return _Subject(path, generator, exported)
+    return temporary
 
 
 def _check_size(subject: _Subject, size: tuple[int, int]) -> None:
-    if min(size) < 16:
-        raise OptionError(f"size {size[0]}x{size[1]} is too small; give 16x16 or more")
-    if subject.generator is None:
+    architecture = subject.architecture
+    if architecture is None:
         return
-    architecture = subject.generator.architecture
     if architecture.family == "unet" and any(side % architecture.multiple for side in size):
         raise OptionError(
             f"{subject.path} draws multiples of {architecture.multiple} only, not "
+            f"{size[0]}x{size[1]}; give another --size"
+        )
+    if min(size) < architecture.smallest:
+        raise OptionError(
+            f"{subject.path} draws {architecture.smallest}x{architecture.smallest} and more, not "
             f"{size[0]}x{size[1]}; give another --size"
         )
 
@@ -194,7 +216,7 @@ def _check_size(subject: _Subject, size: tuple[int, int]) -> None:
 def _channels(subject: _Subject) -> int:
     if subject.generator is not None:
         return subject.generator.in_channels
-    channels = OnnxNetwork(subject.onnx).shape[1]
+    channels = OnnxNetwork(subject.path).shape[1]
     if channels is None:
         raise CheckpointError(f"{subject.path} does not say how many channels it takes")
     return channels
@@ -213,9 +235,9 @@ def _torch_call(generator: Generator, images: Tensor, device: torch.device) -> C
 
 
 def _onnx_call(
-    subject: _Subject, images: Tensor, threads: int, device: torch.device
+    file: Path, images: Tensor, threads: int, device: torch.device
 ) -> Callable[[], object]:
-    network = OnnxNetwork(subject.onnx, threads=threads, device=device.type)
+    network = OnnxNetwork(file, threads=threads, device=device.type)
     return lambda: network(images)
 
 
@@ -250,17 +272,14 @@ def _profile_of(
     latency: dict[str, Latency | None],
 ) -> ModelProfile:
     known = {name: value for name, value in latency.items() if value is not None}
-    if subject.generator is not None:
-        network, channels = subject.generator.network, subject.generator.in_channels
-    else:
-        stored = OnnxNetwork(subject.onnx).metadata
-        if "options" not in stored:
-            params = count_onnx_params(subject.path)
-            bytes_ = subject.path.stat().st_size
-            return ModelProfile(subject.path, params, None, None, bytes_, memory, known)
-        network = Architecture(stored["family"], stored["options"]).build()
-        channels = int(stored["options"]["in_channels"])
-    cost = measure_complexity(network, channels, size)
+    if subject.architecture is None:
+        params = count_onnx_params(subject.path)
+        bytes_ = subject.path.stat().st_size
+        return ModelProfile(subject.path, params, None, None, bytes_, memory, known)
+    network = (
+        subject.architecture.build() if subject.generator is None else subject.generator.network
+    )
+    cost = measure_complexity(network, int(subject.architecture.options["in_channels"]), size)
     return ModelProfile(
         subject.path,
         cost.params,

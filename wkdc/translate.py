@@ -51,7 +51,7 @@ def translate(
         output: a folder; or, for a single picture, a file that ends like one. Files in a folder
             are PNG under the input's name.
         overwrite: whether files that exist may be replaced.
-        on_image: called with the pictures done and their number.
+        on_image: called with the pictures done, skipped ones too, and their number.
 
     Raises:
         OutputError: an output exists, before anything is drawn; or cannot be written.
@@ -75,11 +75,11 @@ def translate(
             pixels = load_pixels(path, channels=opened.in_channels)
         except ImageError as error:
             skipped.append(str(error))
-            continue
-        drawn = opened.draw(pixels_to_images(pixels).unsqueeze(0))
-        _make_folder(target.parent)
-        save_pixels(target, images_to_pixels(drawn[0]))
-        done.append(target)
+        else:
+            drawn = opened.draw(pixels_to_images(pixels).unsqueeze(0))
+            _make_folder(target.parent)
+            save_pixels(target, images_to_pixels(drawn[0]))
+            done.append(target)
         if on_image is not None:
             on_image(number, len(paths))
     if not done:

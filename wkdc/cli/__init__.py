@@ -21,7 +21,6 @@ app = typer.Typer(
     name="wkdc",
     help="Make a pretrained image-to-image generator several times smaller and faster.",
     epilog="The four commands chain in one folder: prune, distill, export, profile.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> Never:
     if debug:
         arguments.remove("--debug")
     try:
-        code = app(arguments, prog_name="wkdc", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="wkdc", standalone_mode=False)
     except WkdcError as error:
         if debug:
             raise

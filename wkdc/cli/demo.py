@@ -40,9 +40,10 @@ def demo(
             steps=steps,
             minutes=minutes,
             seed=seed,
-            device=device or default_device(),
+            device=default_device() if device is None else device,
             overwrite=overwrite,
             on_stage=render.say,
+            on_prune=lambda stage, share: meter.show(share, stage),
             on_step=lambda report: show_step(meter, report),
         )
     seconds = time.monotonic() - started

@@ -9,7 +9,6 @@ import typer
 from wkdc.cli import options, render
 
 if TYPE_CHECKING:
-    from wkdc.datasets import DownloadProgress
     from wkdc.distill import DistillResult, Recipe, StepReport
 
 
@@ -58,10 +57,8 @@ def distill(
     crop: Annotated[
         int | None, typer.Option(help="Side of the crops.", rich_help_panel=PICTURES)
     ] = None,
-    direction: Annotated[Literal["AtoB", "BtoA"], typer.Option(rich_help_panel=PICTURES)] = "AtoB",
-    data_url: Annotated[
-        str | None, typer.Option(help="Mirror to fetch named sets from.", rich_help_panel=PICTURES)
-    ] = None,
+    direction: options.Direction = "AtoB",
+    data_url: options.DataUrl = None,
     device: options.Device = None,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -76,7 +73,6 @@ def distill(
     Ctrl-C ends the training early and keeps what was learned.
     """
     import wkdc
-    from wkdc.datasets import find_dataset
     from wkdc.devices import default_device
     from wkdc.distill import recipe_named
 
@@ -94,11 +90,8 @@ def distill(
     settings = dataclasses.replace(
         recipe_named(recipe), **{k: v for k, v in changes.items() if v is not None}
     )
-    with render.meter() as meter:
-        folder = find_dataset(
-            data, mirror=data_url, on_progress=lambda done: _show_download(meter, done)
-        )
-    place = device or default_device()
+    folder = options.find_data(data, data_url)
+    place = default_device() if device is None else device
     _say_plan(settings, folder, place, any((steps, epochs, minutes)))
     with render.meter() as meter:
         result = wkdc.distill(
@@ -137,13 +130,6 @@ def show_step(meter: render.Meter, report: "StepReport") -> None:
         f"step {report.step}  {losses}  {report.images_per_second:.1f} images/s  "
         f"{render.duration(report.eta_seconds)} left",
     )
-
-
-def _show_download(meter: render.Meter, done: "DownloadProgress") -> None:
-    total = done.total_bytes
-    share = done.done_bytes / total if total else 0.0
-    of = f" of {render.megabytes(total)}" if total else ""
-    meter.show(share, f"{done.name}: {render.megabytes(done.done_bytes)}{of}")
 
 
 def _say_plan(recipe: "Recipe", folder: Path, device: str, given: bool) -> None:

@@ -31,7 +31,8 @@ def profile(
 
     if not models:
         student = wkdc.load_generator("student.pth")
-        models = [teacher_path(student), student.path]
+        hint = f"name both files: wkdc profile TEACHER {student.path}"
+        models = [teacher_path(student, hint=hint), student.path]
     with render.meter() as meter:
         result = wkdc.profile(
             models,

@@ -28,9 +28,11 @@ def translate(
     from wkdc.devices import default_device
     from wkdc.models import open_model
 
+    if device is None:
+        device = "cpu" if model.suffix.lower() == ".onnx" else default_device()
     opened = open_model(
         model,
-        device=device or ("cpu" if model.suffix.lower() == ".onnx" else default_device()),
+        device=device,
         norm=norm,
         block_padding=padding,
         upsampling=upsampling,

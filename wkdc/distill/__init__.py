@@ -6,13 +6,15 @@ from pathlib import Path
 
 from wkdc.checkpoint import Generator, load_generator, teacher_path
 from wkdc.devices import check_device
-from wkdc.distill.data import Direction, read_layout
 from wkdc.distill.loop import Budget, StepReport
 from wkdc.distill.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
 from wkdc.distill.run import RunFolder
-from wkdc.distill.session import Session
+from wkdc.distill.session import Session, drawable_side
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.files import check_writable
+from wkdc.layouts import Direction, read_layout
 from wkdc.metrics import Fidelity
+from wkdc.models import check_channels
 
 __all__ = [
     "FAITHFUL",
@@ -21,9 +23,13 @@ __all__ = [
     "Fidelity",
     "Recipe",
     "StepReport",
+    "check_length",
     "distill",
     "recipe_named",
 ]
+
+MOST_ENLARGED = 2
+"""Pictures that would have to be enlarged by more to hold one crop are left out: they are blurs."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def distill(
     KeyboardInterrupt ends the training early and keeps what was learned.
 
     Args:
-        data: a folder in one of three layouts, see `wkdc.distill.data.read_layout`.
+        data: a folder in one of three layouts, see `wkdc.layouts.read_layout`.
         student: a file of `prune`; `teacher` its teacher, by default the one on its card.
         output: the file to write, by default `student` itself.
         steps, epochs, minutes: at most one, the length of the run; the learning rate follows it.
@@ -86,19 +92,27 @@ def distill(
         on_step: called after each step; `on_notice` with each thing that the user should know.
 
     Raises:
-        OptionError: two lengths at once, or a value out of range.
+        OptionError: two lengths at once, a value out of range, or the teacher as output.
         CheckpointError: student or teacher cannot be used, or do not belong together.
         DatasetError, ImageError: the pictures cannot be used.
-        DivergedError: the loss became NaN; the last good student is in the run folder.
-        OutputError: something cannot be written.
+        DivergedError: the loss or a picture became NaN; the last good student is in the run folder.
+        OutputError: something cannot be written; that `output` cannot is found out first.
     """
     notice = on_notice or (lambda _: None)
-    budget_given = _check_budget(steps, epochs, minutes)
+    length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
     place = check_device(device)
     learner, guide = load_pair(student, teacher)
-    recipe = _fit_to_network(recipe, learner.architecture.multiple)
-    layout = read_layout(Path(data), direction=direction, seed=seed, on_notice=notice)
-    if not budget_given:
+    target = _checked_output(Path(student if output is None else output), guide)
+    crop = drawable_side(recipe.crop, learner, guide)
+    recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
+    layout = read_layout(
+        Path(data),
+        direction=direction,
+        seed=seed,
+        smallest=crop // MOST_ENLARGED,
+        on_notice=notice,
+    )
+    if not length_given:
         epochs, minutes = recipe.epochs, recipe.minutes
     if epochs is not None:
         steps = max(1, round(epochs * len(layout.train) / recipe.batch))
@@ -107,9 +121,9 @@ def distill(
         session = Session(
             learner, guide, layout, recipe, budget, run, place, precision=precision, seed=seed
         )
-        outcome = session.train(Path(output or student), Path(data), on_step=on_step)
+        outcome = session.train(target, Path(data), on_step=on_step)
     return DistillResult(
-        output=Path(output or student),
+        output=target,
         run=run.path,
         steps=outcome.steps,
         seconds=outcome.seconds,
@@ -126,21 +140,38 @@ def load_pair(student: str | Path, teacher: str | Path | None) -> tuple[Generato
     """A student and its teacher, the one on its card unless another is named.
 
     Raises:
-        CheckpointError: one of them cannot be loaded, or their pictures differ in channels.
+        CheckpointError: one of them cannot be loaded, or their channels differ or are no picture's.
     """
     learner = load_generator(student)
-    guide = load_generator(teacher if teacher is not None else teacher_path(learner))
+    if teacher is None:
+        teacher = teacher_path(learner, hint="name the teacher with --teacher")
+    guide = load_generator(teacher)
     ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
     if ours != theirs:
         raise CheckpointError(
             f"{learner.path} draws {ours[1]} channels from {ours[0]}, its teacher {guide.path} "
             f"{theirs[1]} from {theirs[0]}; they must agree"
         )
+    check_channels(learner.path, *ours)
     return learner, guide
 
 
-def _check_budget(steps: int | None, epochs: int | None, minutes: float | None) -> bool:
-    """Whether a length was given; more than one, or one that is not positive, is an error."""
+def _checked_output(path: Path, teacher: Generator) -> Path:
+    """`path`, where a student of `teacher` can be written."""
+    if path.resolve() == teacher.path.resolve():
+        raise OptionError(f"the student would overwrite its teacher {path}; give another --output")
+    check_writable(path)
+    return path
+
+
+def check_length(
+    *, steps: int | None = None, epochs: int | None = None, minutes: float | None = None
+) -> bool:
+    """Whether a length of a run was given.
+
+    Raises:
+        OptionError: more than one was given, or one that is not a positive number.
+    """
     given = {"steps": steps, "epochs": epochs, "minutes": minutes}
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) > 1:
@@ -149,9 +180,3 @@ def _check_budget(steps: int | None, epochs: int | None, minutes: float | None) 
         if not 0 < value < float("inf"):
             raise OptionError(f"{name} is {value}; give a positive number")
     return bool(named)
-
-
-def _fit_to_network(recipe: Recipe, multiple: int) -> Recipe:
-    """Crops that the network can draw: the next multiple of `multiple` at or above the recipe's."""
-    crop = -(-recipe.crop // multiple) * multiple
-    return replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))

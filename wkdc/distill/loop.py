@@ -82,13 +82,12 @@ class Trainer:
         self._optimizers = [make_optimizer(student, recipe)]
         if objective.discriminator is not None:
             self._optimizers.append(make_optimizer(objective.discriminator, recipe))
-        self._good = copy.deepcopy(student.state_dict())
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         """Update student and discriminator once; the losses by name, as plain numbers.
 
         Raises:
-            FloatingPointError: the loss is not finite; the weights are the last good ones.
+            FloatingPointError: the loss is not finite.
         """
         rate = self.recipe.learning_rate * rate_factor(self.recipe.schedule, progress)
         for optimizer in self._optimizers:
@@ -110,17 +109,10 @@ class Trainer:
         """The averaged student, or the student itself while nothing has been averaged."""
         return self.average.network if self.average.updates else self.student
 
-    def remember(self) -> None:
-        """Take the present weights for good, if they are finite."""
-        state = self.student.state_dict()
-        if all(bool(tensor.isfinite().all()) for tensor in state.values()):
-            self._good = copy.deepcopy(state)
-
-    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    @staticmethod
+    def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         if not bool(loss.isfinite()):
-            self.student.load_state_dict(self._good)
-            self.average = Averager(self.student)
-            raise FloatingPointError
+            raise FloatingPointError("the loss stopped being a number")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -200,8 +192,6 @@ def run_steps(
     while (progress := budget.progress(step, time.monotonic() - started)) < 1 or step == 0:
         losses = trainer.step(next_batch(step), progress)
         step += 1
-        if step % 25 == 0:
-            trainer.remember()
         images_per_second, eta = pace.tick(step, started)
         after = budget.progress(step, time.monotonic() - started)
         on_step(StepReport("train", step, after, losses, images_per_second, eta))

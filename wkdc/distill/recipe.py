@@ -11,6 +11,9 @@ Schedule = Literal["linear", "cosine"]
 Optimizer = Literal["adam", "adamw"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
+SMALLEST_JUDGED = 24
+"""Of smaller crops, the discriminator's last norm would see a single value, which has no spread."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -79,8 +82,16 @@ class Recipe:
                 f"crop {self.crop} is larger than the {self.load_size} that pictures are resized "
                 "to; lower --crop or raise --load-size"
             )
-        if not math.isfinite(self.learning_rate) or self.learning_rate <= 0:
-            raise OptionError(f"learning rate {self.learning_rate}; give a positive number")
+        if self.adversarial and self.crop < SMALLEST_JUDGED:
+            raise OptionError(
+                f"crop {self.crop} is too small for a discriminator to judge; give --crop "
+                f"{SMALLEST_JUDGED} or more, or --adversarial 0"
+            )
+        if not 0 < self.learning_rate <= 1:  # Adam moves every weight by about so much a step
+            raise OptionError(
+                f"learning rate {self.learning_rate} is not allowed; give a number above 0 and at "
+                "most 1, such as 0.001"
+            )
 
 
 PAPER = Recipe(

@@ -63,6 +63,11 @@ class RunFolder:
         self._saved = self._saved[-KEEP:]
         return path
 
+    @property
+    def latest(self) -> Path | None:
+        """The checkpoint that was saved last."""
+        return self._saved[-1] if self._saved else None
+
     def __enter__(self) -> Self:
         return self
 

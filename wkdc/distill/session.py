@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import hashlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +15,15 @@ from torch import Tensor, nn
 
 from wkdc.checkpoint import Card, Generator, history_entry, make_card, save_generator
 from wkdc.devices import bfloat16_pays
-from wkdc.distill.data import Crops, Drawings, Layout, part_loader
+from wkdc.distill.data import Crops, Drawings
 from wkdc.distill.loop import Budget, StepReport, Trainer, run_steps
 from wkdc.distill.objective import Batch, Objective
 from wkdc.distill.recipe import Precision, Recipe
 from wkdc.distill.run import RunFolder
 from wkdc.errors import DivergedError
 from wkdc.files import sha256_of
-from wkdc.images import center_crop, pixels_to_images, resize_short_side
+from wkdc.images import pixels_to_images, pixels_to_square
+from wkdc.layouts import Layout, part_loader
 from wkdc.metrics import Fidelity, mean_fidelity
 from wkdc.networks.layers import Norm
 from wkdc.networks.patchgan import PatchGAN
@@ -103,7 +105,11 @@ class Session:
         *,
         on_step: Callable[[StepReport], None] | None = None,
     ) -> Outcome:
-        """Measure, draw ahead, train, write `output`, measure again."""
+        """Measure, draw ahead, train, write `output`, measure again.
+
+        Raises:
+            DivergedError: the loss, or what the student draws, stopped being numbers.
+        """
         started = time.monotonic()
         made_with = self._options(data)
         self._run.write_options(made_with)
@@ -123,30 +129,32 @@ class Session:
 
         def marked(step: int) -> None:
             result = self._trainer.result
+            self._check(result, inputs[0])
             self._run.save_checkpoint(step, result, self._card({**made_with, "steps": step}))
             self._sample(step, result, inputs, wanted)
 
         interrupted = False
         try:
-            next_batch = self._next_batch(self._draw_ahead(started, stepped))
-            train_started = time.monotonic()
-            run_steps(
-                self._trainer,
-                next_batch,
-                self._budget,
-                started=started,
-                on_step=stepped,
-                on_mark=marked,
-            )
-        except KeyboardInterrupt:
-            interrupted = True
-        except FloatingPointError:
-            step = len(history)
-            card = self._card({**made_with, "steps": step})
-            kept = self._run.save_checkpoint(step, self._trainer.student, card)
+            try:
+                next_batch = self._next_batch(self._draw_ahead(started, stepped))
+                train_started = time.monotonic()
+                run_steps(
+                    self._trainer,
+                    next_batch,
+                    self._budget,
+                    started=started,
+                    on_step=stepped,
+                    on_mark=marked,
+                )
+            except KeyboardInterrupt:
+                interrupted = True
+            self._check(self._trainer.result, inputs[0])
+        except FloatingPointError as error:
+            card = self._card({**made_with, "steps": 0})
+            kept = self._run.latest or self._run.save_checkpoint(0, self._student.network, card)
             raise DivergedError(
-                f"the loss stopped being a number after step {step}; the last good student is "
-                f"{kept}, {output} is untouched; try a lower --learning-rate"
+                f"{error} after step {len(history)}; the last good student is {kept}, {output} is "
+                "untouched; try a lower --learning-rate"
             ) from None
         trained = time.monotonic() - train_started
         steps, result = len(history), self._trainer.result
@@ -186,6 +194,16 @@ class Session:
             if isinstance(module, nn.Dropout):
                 module.eval()
         return out.cpu()
+
+    def _check(self, network: nn.Module, images: Tensor) -> None:
+        """Make sure that `network` is worth writing to a file.
+
+        Raises:
+            FloatingPointError: its weights, or what it draws from 1×C×H×W, are not all numbers.
+        """
+        drawn = self._draw(network, images)
+        if not all(bool(t.isfinite().all()) for t in (drawn, *network.state_dict().values())):
+            raise FloatingPointError("the student's pictures stopped being numbers")
 
     def _objective(self) -> Objective:
         """The losses, with a discriminator where the recipe asks for one."""
@@ -263,15 +281,11 @@ class Session:
 
     def _measured_inputs(self) -> list[Tensor]:
         """The validation inputs, 1×C×H×W each, all squares of one size."""
-        multiple = self._student.architecture.multiple
-        size = -(-MEASURE_SIZE // multiple) * multiple
+        size = drawable_side(MEASURE_SIZE, self._student, self._teacher_file)
         paths = self._layout.validation
         step = max(1, len(paths) // MEASURE_PICTURES)
-        inputs = []
-        for path in paths[::step][:MEASURE_PICTURES]:
-            pixels = resize_short_side(self._load(path)[0], size)
-            inputs.append(pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0))
-        return inputs
+        chosen = paths[::step][:MEASURE_PICTURES]
+        return [pixels_to_square(self._load(path)[0], size) for path in chosen]
 
     def _fidelity(
         self, network: nn.Module, inputs: Sequence[Tensor], wanted: Sequence[Tensor]
@@ -325,6 +339,13 @@ class Session:
             }
         entry = history_entry("distill", **made_with)
         return make_card(self._student.architecture, teacher, [*earlier.get("history", []), entry])
+
+
+def drawable_side(at_least: int, *generators: Generator) -> int:
+    """The least side of a square, from `at_least` on, that all of `generators` draw at."""
+    multiple = math.lcm(*(generator.architecture.multiple for generator in generators))
+    least = max(at_least, *(generator.architecture.smallest for generator in generators))
+    return math.ceil(least / multiple) * multiple
 
 
 def mean_losses(reports: Sequence[StepReport]) -> dict[str, float]:

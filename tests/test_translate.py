@@ -1,0 +1,450 @@
+"""Any picture of any size comes back drawn, at its own size, in a file that was not there."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import PHOTO_SIZE, PHOTOS, Called
+from originals import resnet_forward, resnet_state_dict, unet_forward, unet_state_dict
+from PIL import Image
+
+import wkdc
+from wkdc.errors import CheckpointError, ImageError, OptionError, OutputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Call = Callable[..., Called]
+Array = np.ndarray
+
+# Width and height. A ResNet halves twice and mirrors: 8 pixels are the least, multiples of 4 fit.
+SIZES = [(1, 1), (2, 3), (7, 500), (8, 8), (64, 72), (63, 65), (66, 9), (121, 83)]
+
+# Two ways to the same sum may fall on either side of a half before they are rounded to 8 bits.
+ONE_STEP = 1
+
+
+def picture(width: int, height: int, channels: int = 3) -> Array:
+    """Random but smooth enough to be a picture: uint8 H×W×C."""
+    random = np.random.default_rng(width * 1000 + height)
+    coarse = random.integers(0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8)
+    return coarse.repeat(4, 0).repeat(4, 1)[:height, :width]
+
+
+def save(path: Path, pixels: Array) -> Path:
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
+    return path
+
+
+def pixels_of(path: Path) -> Array:
+    with Image.open(path) as opened:
+        return np.array(opened)
+
+
+def furthest(left: Array, right: Array) -> int:
+    """Largest difference in steps of 8 bits."""
+    assert left.shape == right.shape
+    return int(np.abs(left.astype(int) - right.astype(int)).max())
+
+
+def by_hand(
+    pixels: Array,
+    draw: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    multiple: int = 4,
+    smallest: int = 8,
+) -> Array:
+    """uint8 H×W×C through the original network: padded below and right, drawn, cut, rounded."""
+    height, width = pixels.shape[:2]
+    down, right = (
+        -(-max(side, smallest) // multiple) * multiple - side for side in (height, width)
+    )
+    mirrors = down < height and right < width  # a mirror shows no more than the picture has
+    padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="reflect" if mirrors else "edge")
+    images = torch.from_numpy(padded.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
+    with torch.inference_mode():
+        drawn = draw(images.unsqueeze(0))[0].permute(1, 2, 0).numpy()
+    return np.rint((drawn[:height, :width] + 1) * 127.5).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def batch_teacher(tmp_path: Path) -> Path:
+    """With batch norm: what it draws at one pixel does not hang on pixels far away."""
+    torch.save(resnet_state_dict(6, blocks=2, ngf=4, norm="batch"), tmp_path / "batch.pth")
+    return tmp_path / "batch.pth"
+
+
+# --- What is drawn -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_the_picture_is_what_the_original_network_draws(norm: str, tmp_path: Path) -> None:
+    state_dict = resnet_state_dict(7, blocks=2, ngf=4, norm=norm)
+    torch.save(state_dict, tmp_path / "net.pth")
+    inputs = [save(tmp_path / f"{w}x{h}.png", picture(w, h)) for w, h in SIZES if w * h > 100]
+    wkdc.translate(tmp_path / "net.pth", inputs, tmp_path / "out")
+    for path in inputs:
+        expected = by_hand(
+            pixels_of(path), lambda images: resnet_forward(state_dict, images, blocks=2, norm=norm)
+        )
+        assert float(expected.std()) > 5  # a flat picture would hide anything
+        assert furthest(pixels_of(tmp_path / "out" / path.name), expected) <= ONE_STEP
+
+
+def test_a_unet_gets_whole_multiples_and_the_size_comes_back(tmp_path: Path) -> None:
+    state_dict = unet_state_dict(8, downs=5, ngf=4)
+    torch.save(state_dict, tmp_path / "net.pth")
+    inputs = [save(tmp_path / f"{w}x{h}.png", picture(w, h)) for w, h in [(50, 41), (32, 64)]]
+    wkdc.translate(tmp_path / "net.pth", inputs, tmp_path / "out")
+    for path in inputs:
+        expected = by_hand(
+            pixels_of(path),
+            lambda images: unet_forward(state_dict, images, downs=5),
+            multiple=32,
+            smallest=32,
+        )
+        assert furthest(pixels_of(tmp_path / "out" / path.name), expected) <= ONE_STEP
+
+
+def test_padding_does_not_reach_the_interior(batch_teacher: Path) -> None:
+    """Cut a picture off anywhere, and far from the cut the same is drawn."""
+    folder = batch_teacher.parent
+    whole = picture(160, 96)
+    save(folder / "whole.png", whole)
+    save(folder / "cut.png", whole[:, :121])
+    wkdc.translate(batch_teacher, [folder / "whole.png", folder / "cut.png"], folder / "out")
+    # Two blocks see 4 convolutions of 3x3 at a quarter of the size, 16 pixels to either side; stem,
+    # head, down and up add less than 16. So beyond 32 pixels from the cut nothing may differ.
+    inside = slice(0, 121 - 32)
+    drawn = [pixels_of(folder / "out" / name)[:, inside] for name in ("whole.png", "cut.png")]
+    assert furthest(*drawn) <= ONE_STEP
+
+
+def test_pth_and_onnx_draw_the_same(onnx_student: Path, photos: Path, tmp_path: Path) -> None:
+    for width, height in SIZES:
+        save(photos / f"{width}x{height}.png", picture(width, height))
+    student = onnx_student.with_suffix(".pth")
+    for model in (student, onnx_student):
+        result = wkdc.translate(model, [photos], tmp_path / model.suffix[1:])
+        assert len(result.outputs) == PHOTOS + len(SIZES)
+        assert result.skipped == ()
+    for path in sorted(photos.iterdir()):
+        given, drawn = pixels_of(path), pixels_of(tmp_path / "pth" / path.name)
+        assert drawn.shape == given.shape
+        if np.array_equal(given, np.broadcast_to(given[0, 0], given.shape)):
+            # A picture of one colour, such as 1x1: InstanceNorm divides by a deviation of 0 there,
+            # and what remains is rounding noise made large.
+            continue
+        assert furthest(drawn, pixels_of(tmp_path / "onnx" / path.name)) <= ONE_STEP
+
+
+def test_a_grey_network_draws_grey(tmp_path: Path) -> None:
+    state_dict = resnet_state_dict(9, blocks=1, ngf=4, in_channels=1, out_channels=1)
+    torch.save(state_dict, tmp_path / "grey.pth")
+    colour = save(tmp_path / "colour.png", picture(40, 24))
+    grey = tmp_path / "grey.png"
+    with Image.open(colour) as opened:
+        opened.convert("L").save(grey)
+    wkdc.translate(tmp_path / "grey.pth", [colour, grey], tmp_path / "out")
+    drawn = [pixels_of(tmp_path / "out" / name) for name in ("colour.png", "grey.png")]
+    assert drawn[0].shape == (24, 40)
+    assert np.array_equal(*drawn)
+    expected = by_hand(
+        pixels_of(grey)[..., None], lambda images: resnet_forward(state_dict, images, blocks=1)
+    )
+    assert furthest(drawn[0][..., None], expected) <= ONE_STEP
+
+
+@pytest.mark.parametrize("channels", [(6, 3), (3, 2), (3, 4)], ids=str)
+def test_a_network_whose_pictures_no_file_can_hold(
+    tmp_path: Path, channels: tuple[int, int]
+) -> None:
+    """A label map of 6 channels, optical flow of 2: there is no picture to read or to write."""
+    weights = resnet_state_dict(
+        10, blocks=1, ngf=4, in_channels=channels[0], out_channels=channels[1]
+    )
+    torch.save(weights, tmp_path / "net.pth")
+    save(tmp_path / "in.png", picture(16, 16))
+    with pytest.raises(CheckpointError, match=r"net\.pth.*channels"):
+        wkdc.translate(tmp_path / "net.pth", [tmp_path / "in.png"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- What is read ------------------------------------------------------------------------------
+
+
+def translated(model: Path, path: Path) -> Array:
+    """One picture, drawn."""
+    out = path.parent / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    (output,) = wkdc.translate(model, [path], out).outputs
+    return pixels_of(output)
+
+
+def test_a_turned_photo_is_drawn_upright(teacher: Path, tmp_path: Path) -> None:
+    upright = picture(48, 32)
+    # Orientation 6: the camera was turned, what is stored must be turned right to be looked at.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "turned.png", exif=exif)
+    save(tmp_path / "upright.png", upright)
+    drawn = translated(teacher, tmp_path / "turned.png")
+    with Image.open(tmp_path / "out" / "turned.png") as opened:
+        assert opened.getexif().get(0x0112, 1) == 1  # or viewers would turn it once more
+    assert np.array_equal(drawn, translated(teacher, tmp_path / "upright.png"))
+
+
+def on_white(pixels: Array, alpha: Array) -> Array:
+    share = alpha[..., None] / 255
+    return np.rint(pixels * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def test_transparent_parts_lie_on_white(teacher: Path, tmp_path: Path) -> None:
+    pixels = picture(40, 32)
+    alpha = np.full((32, 40), 255, np.uint8)
+    alpha[:12] = 0
+    save(tmp_path / "layer.png", np.dstack([pixels, alpha]))
+    save(tmp_path / "flat.png", on_white(pixels, alpha))
+    drawn = translated(teacher, tmp_path / "layer.png")
+    assert drawn.shape == pixels.shape
+    assert np.array_equal(drawn, translated(teacher, tmp_path / "flat.png"))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "I;16", "CMYK"])
+def test_other_kinds_of_pictures_are_read_as_rgb(teacher: Path, tmp_path: Path, mode: str) -> None:
+    grey = picture(40, 32, 1)[..., 0]
+    if mode == "1":
+        grey = np.where(grey > 127, 255, 0).astype(np.uint8)
+    rgb = save(tmp_path / "rgb.png", np.dstack([grey] * 3))
+    path = tmp_path / ("other.tif" if mode == "CMYK" else "other.png")
+    if mode == "I;16":
+        Image.fromarray(grey.astype(np.uint16) * 257).save(path)
+    elif mode == "CMYK":  # no ink but black
+        nothing = np.zeros_like(grey)
+        Image.fromarray(np.dstack([nothing] * 3 + [255 - grey]), "CMYK").save(path)
+    else:
+        Image.fromarray(grey).convert(mode).save(path)
+    with Image.open(path) as opened:
+        assert opened.mode == mode
+    assert np.array_equal(translated(teacher, path), translated(teacher, rgb))
+
+
+def broken_files(folder: Path) -> list[str]:
+    """A text, an empty file and half a photo, all called pictures; their names."""
+    (folder / "a-text.png").write_text("no picture")
+    (folder / "empty.jpg").touch()
+    whole = next(path for path in sorted(folder.iterdir()) if path.stat().st_size > 1000)
+    (folder / "half.png").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return ["a-text.png", "empty.jpg", "half.png"]
+
+
+def test_broken_files_in_a_folder_are_named_and_left_out(
+    call_wkdc: Call, teacher: Path, photos: Path, tmp_path: Path
+) -> None:
+    good = sorted(path.name for path in photos.iterdir())
+    broken = broken_files(photos)
+    called = call_wkdc("translate", teacher.name, "photos", "-o", "out", "--json")
+    assert (called.code, called.errors) == (0, [])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == good
+    report = json.loads(called.stdout)
+    assert report["outputs"] == [f"out/{name}" for name in good]
+    assert len(report["skipped"]) == len(broken)
+    for name in broken:
+        (line,) = [line for line in called.stderr.splitlines() if name in line]
+        assert line.startswith("skipped: ")
+
+
+def test_nothing_but_broken_files_is_an_error(
+    call_wkdc: Call, teacher: Path, photos: Path, tmp_path: Path
+) -> None:
+    good = sorted(photos.iterdir())
+    broken = broken_files(photos)
+    for path in good:
+        path.unlink()
+    called = call_wkdc("translate", teacher.name, "photos", "-o", "out")
+    assert (called.code, called.stdout) == (1, "")
+    (error,) = called.errors
+    assert broken[0] in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_files_in_a_folder_are_no_pictures(teacher: Path, photos: Path) -> None:
+    (photos / "LICENSE.txt").write_text("CC0")
+    (photos / "more").mkdir()
+    result = wkdc.translate(teacher, [photos], photos.parent / "out")
+    assert (len(result.outputs), result.skipped) == (PHOTOS, ())
+
+
+def test_inputs_that_are_not_there(teacher: Path, photos: Path) -> None:
+    out = photos.parent / "out"
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        wkdc.translate(teacher, [photos, photos / "gone.png"], out)
+    (photos.parent / "none").mkdir()
+    with pytest.raises(ImageError, match="none"):
+        wkdc.translate(teacher, [photos, photos.parent / "none"], out)
+    with pytest.raises(OptionError, match="no pictures"):
+        wkdc.translate(teacher, [], out)
+    assert not out.exists()
+
+
+# --- What is written ---------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
+
+
+def test_a_folder_keeps_names_and_sizes(call_wkdc: Call, teacher: Path, photos: Path) -> None:
+    called = call_wkdc("translate", teacher.name, "photos", "-o", "a/new/folder", "--json")
+    assert called.code == 0
+    out = photos.parent / "a" / "new" / "folder"
+    names = sorted(path.name for path in photos.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == names
+    for path in out.iterdir():
+        with Image.open(path) as opened:
+            assert (opened.size, opened.mode, opened.format) == (PHOTO_SIZE, "RGB", "PNG")
+    report = json.loads(called.stdout)
+    assert set(report) == {"outputs", "skipped", "seconds"}
+    assert report["outputs"] == [f"a/new/folder/{name}" for name in names]
+    assert report["skipped"] == []
+
+
+def test_the_command_says_what_it_did(call_wkdc: Call, onnx_student: Path, photos: Path) -> None:
+    called = call_wkdc("translate", onnx_student.name, "photos", "-o", "out")
+    assert (called.code, called.errors) == (0, [])
+    (line,) = called.stdout.splitlines()
+    assert line.startswith(f"{PHOTOS} pictures -> out in ")
+    assert len(list((photos.parent / "out").iterdir())) == PHOTOS
+
+
+def test_what_a_weight_file_cannot_tell_is_said_and_overridden(
+    call_wkdc: Call, teacher: Path, photos: Path
+) -> None:
+    called = call_wkdc("translate", teacher.name, "photos", "-o", "one")
+    (note,) = [line for line in called.stderr.splitlines() if line.startswith("assumed")]
+    assert "--norm none" in note
+    assert "--padding replicate" in note
+    options = ("--norm", "none", "--padding", "replicate")
+    called = call_wkdc("translate", teacher.name, "photos", "-o", "two", *options)
+    assert "assumed" not in called.stderr
+    drawn = [pixels_of(photos.parent / out / next(photos.iterdir()).name) for out in ("one", "two")]
+    assert furthest(*drawn) > 10
+
+
+@pytest.mark.parametrize("name", ["new.png", "new.JPG", "new.webp", "deep/er/new.png"])
+def test_a_single_picture_may_name_its_file(teacher: Path, photos: Path, name: str) -> None:
+    source = sorted(photos.iterdir())[0]
+    output = photos.parent / name
+    result = wkdc.translate(teacher, [source], output)
+    assert result.outputs == (output,)
+    with Image.open(output) as opened:
+        opened.load()
+        assert opened.size == PHOTO_SIZE
+    assert [path.name for path in output.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_several_pictures_do_not_fit_into_one_file(teacher: Path, photos: Path) -> None:
+    with pytest.raises(OptionError, match=r"one\.png"):
+        wkdc.translate(teacher, [photos], photos.parent / "one.png")
+    assert not (photos.parent / "one.png").exists()
+
+
+@pytest.mark.parametrize("output", ["photos", "photos/taken.png", "."])
+def test_originals_are_never_overwritten(
+    call_wkdc: Call, teacher: Path, photos: Path, output: str
+) -> None:
+    source = photos / "taken.png"
+    sorted(photos.iterdir())[0].rename(source)
+    shutil.copy(source, photos.parent)
+    before = contents(photos.parent)
+    called = call_wkdc("translate", teacher.name, "photos/taken.png", "-o", output)
+    (error,) = called.stderr.splitlines()
+    assert (called.code, called.stdout) == (1, "")
+    assert error.startswith("wkdc: ")
+    assert "taken.png exists" in error
+    assert "--overwrite" in error
+    assert contents(photos.parent) == before
+
+
+def test_one_file_that_exists_stops_all_before_anything_is_drawn(
+    teacher: Path, photos: Path
+) -> None:
+    out = photos.parent / "out"
+    out.mkdir()
+    last = out / sorted(photos.iterdir())[-1].name
+    last.write_bytes(b"mine")
+    with pytest.raises(OutputError, match=last.name):
+        wkdc.translate(teacher, [photos], out)
+    assert contents(out) == {last.name: b"mine"}
+
+
+def test_overwriting_is_done_when_asked(call_wkdc: Call, teacher: Path, photos: Path) -> None:
+    before = contents(photos)
+    expected = photos.parent / "expected"
+    wkdc.translate(teacher, [photos], expected)
+    called = call_wkdc("translate", teacher.name, "photos", "-o", "photos", "--overwrite")
+    assert called.code == 0
+    after = contents(photos)
+    assert set(after) == set(before)
+    for name in before:
+        assert after[name] != before[name]
+        assert np.array_equal(pixels_of(photos / name), pixels_of(expected / name))
+
+
+def test_a_photo_beside_its_drawing_is_kept(teacher: Path, tmp_path: Path) -> None:
+    """The drawing of a .jpg is a .png, so that both have room in one folder."""
+    photo = save(tmp_path / "a.jpg", picture(24, 16))
+    before = photo.read_bytes()
+    result = wkdc.translate(teacher, [photo], tmp_path)
+    assert result.outputs == (tmp_path / "a.png",)
+    assert photo.read_bytes() == before
+
+
+def test_pictures_of_one_name_keep_their_endings_apart(teacher: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "b.png"):
+        save(tmp_path / name, picture(24, 16))
+    inputs = [tmp_path / name for name in ("a.jpg", "a.png", "b.png")]
+    result = wkdc.translate(teacher, inputs, tmp_path / "out")
+    assert [path.name for path in result.outputs] == ["a-jpg.png", "a-png.png", "b.png"]
+    assert sorted(result.outputs) == sorted((tmp_path / "out").iterdir())
+
+
+def test_two_folders_may_not_write_over_each_other(teacher: Path, photos: Path) -> None:
+    more = shutil.copytree(photos, photos.parent / "more")
+    with pytest.raises(OptionError, match=sorted(photos.iterdir())[0].stem):
+        wkdc.translate(teacher, [photos, more], photos.parent / "out")
+    assert not (photos.parent / "out").exists()
+
+
+@pytest.mark.parametrize("names", [("a.png", "a-png.png"), ("a.jpg", "a.png", "a-png.jpg")])
+def test_no_drawing_is_written_over_another(
+    teacher: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    inputs = [save(tmp_path / name, picture(16, 16 + 4 * n)) for n, name in enumerate(names)]
+    try:
+        outputs = wkdc.translate(teacher, inputs, tmp_path / "out").outputs
+    except OptionError:
+        assert not (tmp_path / "out").exists()
+    else:
+        assert len(set(outputs)) == len(inputs)
+
+
+def test_an_output_where_no_file_can_be(teacher: Path, photos: Path) -> None:
+    before = contents(photos.parent)
+    source = sorted(photos.iterdir())[0]
+    for output in (teacher, teacher / "out", teacher / "out.png"):
+        with pytest.raises(OutputError, match=r"teacher\.pth"):
+            wkdc.translate(teacher, [source], output)
+    assert contents(photos.parent) == before
+
+
+def test_progress_ends_at_the_number_of_pictures(teacher: Path, photos: Path) -> None:
+    (photos / "zz-broken.png").write_text("no picture")
+    seen: list[tuple[int, int]] = []
+    wkdc.translate(
+        teacher, [photos], photos.parent / "out", on_image=lambda *done: seen.append(done)
+    )
+    assert seen == [(n + 1, PHOTOS + 1) for n in range(PHOTOS + 1)]
