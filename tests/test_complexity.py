@@ -7,7 +7,12 @@ import torch
 import torch_pruning
 from torch import nn
 
-from wkdc.complexity import Complexity, count_params, measure_complexity
+from wkdc.complexity import (
+    Complexity,
+    count_params,
+    measure_activation_bytes,
+    measure_complexity,
+)
 from wkdc.networks.resnet import ResnetGenerator
 
 
@@ -159,3 +164,25 @@ def test_the_network_itself_is_left_as_it_was() -> None:
     for name, value in network.state_dict().items():
         assert value.device.type == "cpu"
         assert torch.equal(value, before[name])
+
+
+def test_activation_bytes_of_a_hand_sized_network() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(inplace=True), nn.Conv2d(8, 2, 1))
+    # Between the convolutions 8 maps of 16x16 are alive, at the second one 2 more; 4 bytes each.
+    assert measure_activation_bytes(network, (1, 3, 16, 16)) == 4 * 256 * (8 + 2)
+    assert measure_activation_bytes(network, (5, 3, 16, 16)) == 5 * 4 * 256 * (8 + 2)
+
+
+def test_a_skip_stays_alive() -> None:
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            skip = self.first(images)
+            out: torch.Tensor = self.second(self.second(skip)) + skip
+            return out
+
+    # The skip, what goes into the addition, and its result.
+    assert measure_activation_bytes(Skip(), (1, 1, 8, 8)) == 4 * 64 * (4 + 4 + 4)

@@ -20,6 +20,8 @@ from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
 from wkdc.prune import prune
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HALF = {"encoder": (32, 64), "stream": 128, "decoder": (64, 32)}
 RESNETS = {
     "nine blocks": HALF | {"inner": (128,) * 9},
@@ -311,4 +313,14 @@ def test_calibration_that_cannot_be(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="holds no pictures"):
         attempt(data=tmp_path / "empty")
+    assert not (tmp_path / "s.pth").exists()
+
+
+def test_sub_pixel_upsampling_is_refused_in_one_line(tmp_path: Path) -> None:
+    network = ResnetGenerator(
+        encoder=(16, 32), stream=64, inner=(64,), decoder=(32, 16), upsampling="subpixel"
+    )
+    teacher = load_generator(saved(network, tmp_path / "teacher.pth"), upsampling="subpixel")
+    with pytest.raises(TargetError, match="pixel shuffles"):
+        prune(teacher, ratio=3, output=tmp_path / "s.pth", calibrate=1)
     assert not (tmp_path / "s.pth").exists()

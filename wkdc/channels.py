@@ -48,7 +48,15 @@ def channel_groups(
     Args:
         network: its weights must require gradients, which the graph is traced along.
         multiple: height and width that `network` draws at are multiples of this.
+
+    Raises:
+        TargetError: a layer whose channels the graph cannot follow.
     """
+    if any(isinstance(layer, nn.PixelShuffle) for layer in network.modules()):
+        raise TargetError(
+            "this network doubles its resolution by pixel shuffles, whose channels cannot be "
+            "removed; networks with transposed convolutions can be pruned"
+        )
     side = max(multiple, 32)
     example = torch.zeros(1, in_channels, side, side)
     graph = torch_pruning.DependencyGraph().build_dependency(network, example)

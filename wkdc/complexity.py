@@ -1,10 +1,15 @@
 """Parameters and multiply-accumulates of a network, counted and not timed."""
 
 import copy
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -14,8 +19,8 @@ class Complexity:
 
     Attributes:
         params: number of weights.
-        macs: multiply-accumulates of convolutions for one picture, each transposed convolution at
-            the resolution that it reads.
+        macs: multiply-accumulates of convolutions and linear layers for one picture, each
+            transposed convolution at the resolution that it reads.
         macs_output_resolution: the same with transposed convolutions charged at the resolution
             that they write, as Torch-Pruning counts and many papers print.
     """
@@ -50,3 +55,57 @@ def measure_complexity(network: nn.Module, in_channels: int, size: tuple[int, in
         shadow(torch.empty(1, in_channels, *size, device="meta"))
     macs = counter.get_total_flops() // 2
     return Complexity(count_params(network), macs, macs + surplus)
+
+
+def measure_activation_bytes(network: nn.Module, shape: Sequence[int]) -> int:
+    """Bytes of the feature maps alive at once, where they are most, when `network` draws.
+
+    Weights and the input are not counted, nor what a convolution's algorithm needs on the side;
+    nothing is computed.
+
+    Args:
+        shape: of the input, N×C×H×W.
+    """
+    shadow = copy.deepcopy(network).to("meta").eval()
+    images = torch.empty(*shape, device="meta")
+    live = _LiveBytes()
+    with torch.inference_mode(), live:
+        shadow(images)
+    return live.peak
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of tensors from the operation that makes them until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak: int = 0
+        self._now = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = {_storage(tensor)._cdata for tensor in _tensors((args, kwargs))}
+        out = func(*args, **kwargs)
+        for tensor in _tensors(out):
+            storage = _storage(tensor)
+            key = storage._cdata
+            if key not in given and key not in self._sizes:
+                self._sizes[key] = storage.nbytes()
+                self._now += storage.nbytes()
+                weakref.finalize(storage, self._let_go, key)
+        self.peak = max(self.peak, self._now)
+        return out
+
+    def _let_go(self, key: int) -> None:
+        self._now -= self._sizes.pop(key)
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()

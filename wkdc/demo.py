@@ -20,7 +20,7 @@ from wkdc.prune import PruneResult, prune
 
 RATIO = 7.0
 
-MINUTES = 3.7
+MINUTES = 3.4
 """Of training: with pruning, export and profile the whole stays below five on two cores."""
 
 SHOWN = (
@@ -61,7 +61,7 @@ def demo(
 
     Args:
         folder: where teacher.pth, student.pth, student.onnx, comparison.png and the run go.
-        steps, minutes: length of the training, 3.7 minutes unless one is given.
+        steps, minutes: length of the training, 3.4 minutes unless one is given.
         overwrite: whether an earlier demo's files may be replaced.
         on_stage: called with a sentence at the start of each step of the chain.
         on_prune, on_step: the progress of `prune` and `distill`.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wkdc.checkpoint import Generator, load_generator
-from wkdc.complexity import measure_complexity
+from wkdc.complexity import measure_activation_bytes, measure_complexity
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
@@ -41,8 +41,8 @@ class ModelProfile:
         macs, macs_output_resolution: for one batch, see `wkdc.complexity.Complexity`; None for a
             .onnx that wkdc did not write.
         size_bytes: of the file.
-        peak_memory_bytes: of one call in PyTorch beyond what was held before; None on machines
-            that do not tell.
+        peak_memory_bytes: of one call beyond weights and input: on CUDA what PyTorch allocates,
+            elsewhere the feature maps that are alive at once; None for a .onnx.
         latency_ms: by runtime: `torch-cpu`, `onnx-cpu`, `torch-cuda`, `onnx-cuda`.
     """
 
@@ -305,28 +305,16 @@ def _speedup(models: Sequence[ModelProfile]) -> dict[str, float]:
     return ratios
 
 
-def _peak_memory(generator: Generator, images: Tensor, device: torch.device) -> int | None:
-    """Bytes that one call needs beyond what is held before it, at the highest point."""
+def _peak_memory(generator: Generator, images: Tensor, device: torch.device) -> int:
+    """Bytes that one call needs beyond weights and input, at the highest point."""
+    if device.type != "cuda":
+        return measure_activation_bytes(generator.network, images.shape)
     call = _torch_call(generator, images, device)
-    if device.type == "cuda":
-        call()
-        torch.cuda.reset_peak_memory_stats(device)
-        held = torch.cuda.memory_allocated(device)
-        call()
-        return int(torch.cuda.max_memory_allocated(device) - held)
-    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    try:
-        reset.write_text("5")  # Linux: the peak becomes what is resident now
-        held = _status_bytes(status, "VmRSS")
-        call()
-        return max(0, _status_bytes(status, "VmHWM") - held)
-    except (OSError, KeyError):
-        return None
-
-
-def _status_bytes(status: Path, field: str) -> int:
-    values = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-    return int(values[field].split()[0]) * 1024
+    call()
+    torch.cuda.reset_peak_memory_stats(device)
+    held = torch.cuda.memory_allocated(device)
+    call()
+    return int(torch.cuda.max_memory_allocated(device) - held)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from wkdc.channels import channel_groups, choose_widths, slice_channels
 from wkdc.checkpoint import (
@@ -20,6 +20,7 @@ from wkdc.checkpoint import (
 )
 from wkdc.complexity import Complexity, measure_complexity
 from wkdc.errors import OptionError
+from wkdc.files import check_writable
 from wkdc.images import pixels_to_square
 from wkdc.importance import Importance, input_moments, rank
 from wkdc.layouts import Direction, Layout, part_loader, read_layout
@@ -106,7 +107,8 @@ def prune(
     Raises:
         OptionError: a ratio that is no number above 1, an unknown importance, `readers` without
             pictures, or the student would overwrite its teacher.
-        TargetError: the ratio cannot be reached; the message names the largest that can.
+        TargetError: the ratio cannot be reached, and the message names the largest that can; or
+            the network holds layers that cannot be pruned.
         DatasetError, ImageError: the pictures in `data` cannot be used.
         CheckpointError, OutputError: see `load_generator` and `save_generator`.
     """
@@ -114,13 +116,13 @@ def prune(
         raise OptionError(f"ratio {ratio:g} is not allowed; give a number above 1, such as 7")
     if calibrate < 0:
         raise OptionError(f"calibrate is {calibrate}; give a number of pictures, 0 for none")
-    tell = on_progress or (lambda stage, share: None)
     generator = teacher if isinstance(teacher, Generator) else load_generator(teacher)
     output, folder = Path(output), None if data is None else Path(data)
     if output.resolve() == generator.path.resolve():
         raise OptionError(
             f"the student would overwrite its teacher {output}; give another --output"
         )
+    check_writable(output)
     images = calibration_images(
         generator, folder, calibrate, direction=direction, seed=seed, on_notice=on_notice
     )
@@ -130,51 +132,9 @@ def prune(
             "importance readers needs pictures to see what the readers read; "
             "give --data and --calibrate 1 or more, or choose magnitude"
         )
-    network = copy.deepcopy(generator.network).requires_grad_(True)
-    graph, groups = channel_groups(
-        network, in_channels=generator.in_channels, multiple=generator.architecture.multiple
+    student, architecture, layers = shrink(
+        generator, ratio, images, importance, seed=seed, on_progress=on_progress
     )
-    widths = choose_widths(network, groups, ratio)
-    moments: dict[str, Tensor] = {}
-    if importance == "readers":
-        read = sorted({name for group in groups for name in group.readers})
-        moments = input_moments(
-            generator.network,
-            read,
-            images,
-            on_image=lambda share: tell("the teacher draws", 0.3 * share),
-        )
-    keep = []
-    for number, (group, width) in enumerate(zip(groups, widths, strict=True), 1):
-        order = rank(group, importance, network=generator.network, moments=moments, seed=seed)
-        keep.append(sorted(order[:width]))
-        tell("choosing channels", 0.3 + 0.2 * number / len(groups))
-    slice_channels(graph, groups, keep)
-
-    options = generator.architecture.options
-    recognition = recognise(
-        network.state_dict(),
-        norm=options["norm"],
-        block_padding=options.get("block_padding"),
-        upsampling=options.get("upsampling"),
-    )
-    architecture = recognition.architecture
-    student = architecture.build().eval()
-    student.load_state_dict(recognition.state_dict)
-    layers: Sequence[LayerFit] = ()
-    if images:
-        made = {
-            name: [channels[i] for i in kept]
-            for group, kept in zip(groups, keep, strict=True)
-            for name, channels in group.makers.items()
-        }
-        layers = reconstruct(
-            generator.network,
-            student,
-            made,
-            images,
-            on_layer=lambda share: tell("reconstructing layers", 0.5 + 0.5 * share),
-        )
     size = (256, 256)
     before = measure_complexity(generator.network, generator.in_channels, size)
     after = measure_complexity(student, generator.in_channels, size)
@@ -205,8 +165,73 @@ def prune(
         importance,
         len(images),
         folder,
-        tuple(layers),
+        layers,
     )
+
+
+def shrink(
+    teacher: Generator,
+    ratio: float,
+    images: Sequence[Tensor],
+    importance: Importance,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> tuple[nn.Module, Architecture, tuple[LayerFit, ...]]:
+    """The student of `prune`, before it is written: the network, what it is, and how it was solved.
+
+    Args:
+        images: calibration pictures, 1×C×H×W in [-1, 1], all of one size; none slices only.
+    """
+    tell = on_progress or (lambda stage, share: None)
+    network = copy.deepcopy(teacher.network).requires_grad_(True)
+    graph, groups = channel_groups(
+        network, in_channels=teacher.in_channels, multiple=teacher.architecture.multiple
+    )
+    widths = choose_widths(network, groups, ratio)
+    moments: dict[str, Tensor] = {}
+    if importance == "readers":
+        moments = input_moments(
+            teacher.network,
+            sorted({name for group in groups for name in group.readers}),
+            images,
+            on_image=lambda share: tell("the teacher draws", 0.3 * share),
+        )
+    keep = []
+    for number, (group, width) in enumerate(zip(groups, widths, strict=True), 1):
+        order = rank(group, importance, network=teacher.network, moments=moments, seed=seed)
+        keep.append(sorted(order[:width]))
+        tell("choosing channels", 0.3 + 0.1 * number / len(groups))
+    slice_channels(graph, groups, keep)
+    student, architecture = rebuild(network, teacher.architecture)
+    if not images:
+        return student, architecture, ()
+    kept = {
+        name: [channels[i] for i in chosen]
+        for group, chosen in zip(groups, keep, strict=True)
+        for name, channels in group.makers.items()
+    }
+    layers = reconstruct(
+        teacher.network,
+        student,
+        kept,
+        images,
+        on_layer=lambda share: tell("reconstructing layers", 0.4 + 0.6 * share),
+    )
+    return student, architecture, tuple(layers)
+
+
+def rebuild(sliced: nn.Module, teacher: Architecture) -> tuple[nn.Module, Architecture]:
+    """A fresh network of the widths that are left in `sliced`, with its weights."""
+    recognition = recognise(
+        sliced.state_dict(),
+        norm=teacher.options["norm"],
+        block_padding=teacher.options.get("block_padding"),
+        upsampling=teacher.options.get("upsampling"),
+    )
+    student = recognition.architecture.build().eval()
+    student.load_state_dict(recognition.state_dict)
+    return student, recognition.architecture
 
 
 def calibration_images(

@@ -44,7 +44,6 @@ def prune(
     import wkdc
 
     source = wkdc.load_generator(teacher, norm=norm, block_padding=padding, upsampling=upsampling)
-    render.say_notes(source.notes)
     folder = None if data is None else options.find_data(data, data_url)
     with render.meter() as meter:
         result = wkdc.prune(
@@ -59,6 +58,7 @@ def prune(
             on_progress=lambda stage, share: meter.show(share, stage),
             on_notice=render.say,
         )
+    render.say_notes(source.notes)
     if json:
         render.print_json(
             {
