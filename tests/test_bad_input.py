@@ -377,6 +377,8 @@ USAGE: dict[str, tuple[str, ...]] = {
     "distill --data photos --steps 1 --direction up": ("up", "AtoB", "BtoA"),
     "distill --data photos --steps 1 --precision int4": ("int4", "bfloat16"),
     "distill --data photos --seed x": ("--seed", "integer"),
+    "distill --data photos --seed -1": ("--seed",),
+    "distill --data photos --seed 18446744073709551616": ("--seed",),
     "distill --data maps --data-url elsewhere": ("elsewhere",),
     "prune": ("teacher",),
     "prune teacher.pth": ("--ratio",),

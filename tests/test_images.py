@@ -631,3 +631,10 @@ class TestSavePixels:
         with pytest.raises(OutputError, match=r"missing/x\.png"):
             save_pixels(tmp_path / "missing" / "x.png", noise(5, 7))
         assert not list(tmp_path.iterdir())
+
+
+def test_hidden_files_are_no_pictures_of_the_user(tmp_path: Path) -> None:
+    """What macOS leaves beside every file, and what a broken write leaves."""
+    for name in ("._a.png", ".b.png.tmp.png", "a.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert [path.name for path in list_images(tmp_path)] == ["a.png"]

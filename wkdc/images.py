@@ -33,14 +33,18 @@ TURNS = {
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures in `folder` itself, sorted by name.
+    """The pictures in `folder` itself, sorted by name, without hidden files.
 
     Raises:
         ImageError: no such folder, or no picture in it.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder; give a folder of pictures")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
     if not paths:
         raise ImageError(f"{folder} holds no pictures; looked for {' '.join(SUFFIXES)}")
     return paths

@@ -21,7 +21,9 @@ Device = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda or cuda:N.", show_default="a GPU where there is one"),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of every random choice.")
+]
 FILE = "If the weight file cannot tell"
 Norm = Annotated[
     NormName | None,
