@@ -348,6 +348,11 @@ def test_nothing_but_pictures_much_smaller_than_the_crop(call_wkdc: Call, studen
 
 # arguments: what the line says
 USAGE: dict[str, tuple[str, ...]] = {
+    "prune teacher.pth": ("one of ratio, params and macs",),
+    "prune teacher.pth --ratio 2 --params 1k": ("ratio and params",),
+    "prune teacher.pth --macs 7GB": ("7GB", "1.6M"),
+    "prune teacher.pth --params -5": ("-5",),
+    "prune teacher.pth --ratio 2 --by latency": ("--by",),
     "distill": ("--data",),
     "distill --data photos --recipe fast": ("fast", "faithful", "paper"),
     "distill --data photos --steps 5 --epochs 1": ("steps and epochs",),
@@ -381,7 +386,6 @@ USAGE: dict[str, tuple[str, ...]] = {
     "distill --data photos --seed 18446744073709551616": ("--seed",),
     "distill --data maps --data-url elsewhere": ("elsewhere",),
     "prune": ("teacher",),
-    "prune teacher.pth": ("--ratio",),
     "prune teacher.pth --ratio 2 --importance luck": ("luck", "magnitude", "random"),
     "prune teacher.pth --ratio 2 --norm spectral": ("spectral", "instance"),
     "prune teacher.pth --ratio 2 --speed 9": ("--speed",),

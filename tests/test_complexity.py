@@ -10,6 +10,7 @@ from torch import nn
 from wkdc.complexity import (
     Complexity,
     count_params,
+    kernel_positions,
     measure_activation_bytes,
     measure_complexity,
 )
@@ -186,3 +187,10 @@ def test_a_skip_stays_alive() -> None:
 
     # The skip, what goes into the addition, and its result.
     assert measure_activation_bytes(Skip(), (1, 1, 8, 8)) == 4 * 64 * (4 + 4 + 4)
+
+
+def test_positions_times_weights_are_the_macs() -> None:
+    network = ResnetGenerator(encoder=(4, 8), stream=16, inner=(8,), decoder=(8, 4))
+    found = kernel_positions(network, 3, (32, 48))
+    macs = sum(count * network.get_submodule(name).weight.numel() for name, count in found.items())
+    assert macs == measure_complexity(network, 3, (32, 48)).macs

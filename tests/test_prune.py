@@ -77,6 +77,50 @@ def test_a_unet_keeps_both_readers_of_a_skip(levels: int, ratio: float, tmp_path
     assert drawn.shape == (1, 3, size, size)
 
 
+FAMILIES = {
+    "resnet": lambda: ResnetGenerator(**RESNETS["irregular"]),
+    "resnet, batch norm": lambda: ResnetGenerator(**RESNETS["batch norm"]),
+    "unet": lambda: UnetGenerator(down=[16, 32, 64, 128, 128], up=[16, 32, 64, 128]),
+}
+
+
+@pytest.mark.parametrize("ratio", [1.5, 7, 30])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_macs_are_met_too(family: str, ratio: float, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = saved(FAMILIES[family](), tmp_path / "teacher.pth")
+    output = tmp_path / "student.pth"
+    result = prune(teacher, ratio=ratio, by="macs", output=output, calibrate=0)
+    assert result.macs_ratio == pytest.approx(ratio, rel=TOLERANCE)
+    wanted = round(result.teacher.macs / ratio)
+    again = prune(teacher, macs=wanted, output=output, calibrate=0)
+    assert again.student.macs == pytest.approx(wanted, rel=TOLERANCE)
+    wanted = round(result.teacher.params / ratio)
+    again = prune(teacher, params=wanted, output=output, calibrate=0)
+    assert again.student.params == pytest.approx(wanted, rel=TOLERANCE)
+
+
+def test_targets_that_are_none_or_two(tmp_path: Path) -> None:
+    torch.save(resnet_state_dict(0, blocks=1, ngf=4), tmp_path / "teacher.pth")
+
+    def attempt(**target: Any) -> None:
+        prune(tmp_path / "teacher.pth", output=tmp_path / "s.pth", calibrate=0, **target)
+
+    with pytest.raises(OptionError, match="nothing says how small"):
+        attempt()
+    with pytest.raises(OptionError, match="ratio and macs were given"):
+        attempt(ratio=2, macs=1000)
+    with pytest.raises(OptionError, match="params is 0"):
+        attempt(params=0)
+    with pytest.raises(OptionError, match=r"params is 9,000,000; .* teacher's"):
+        attempt(params=9_000_000)
+    with pytest.raises(OptionError, match="by 'bytes' is not known"):
+        attempt(ratio=2, by="bytes")
+    with pytest.raises(TargetError, match=r"infeasible: 10 MACs.*smallest network has [\d,]+ MACs"):
+        attempt(macs=10)
+    assert not (tmp_path / "s.pth").exists()
+
+
 def test_a_uniform_seventh_has_the_widths_of_the_paper(tmp_path: Path) -> None:
     # ngf 24 against ngf 64 is the paper's 7.08x; 24, 48, 96 are its widths.
     teacher = saved(ResnetGenerator(), tmp_path / "teacher.pth")
@@ -187,6 +231,7 @@ def test_the_card_says_how_it_was_made(tmp_path: Path) -> None:
     assert entry["command"] == "prune"
     assert entry["options"] == {
         "ratio": 3,
+        "by": "params",
         "importance": "readers",
         "seed": 5,
         "calibrated_on": 2,

@@ -16,7 +16,7 @@ from wkdc.complexity import count_params
 from wkdc.errors import TargetError
 
 TOLERANCE = 0.02
-"""How far, relatively, the parameter ratio may be from what was asked."""
+"""How far, relatively, the ratio may be from what was asked."""
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -87,23 +87,33 @@ def _reads(dependency: Any) -> bool:
     return "in_channels" in dependency.pruning_fn.__name__
 
 
-def choose_widths(network: nn.Module, groups: Sequence[ChannelGroup], ratio: float) -> list[int]:
-    """How many channels each group keeps, so that parameters shrink by `ratio` within 2 %.
+def choose_widths(
+    network: nn.Module,
+    groups: Sequence[ChannelGroup],
+    ratio: float,
+    *,
+    positions: Mapping[str, int] | None = None,
+) -> list[int]:
+    """How many channels each group keeps, so that `network` shrinks by `ratio` within 2 %.
 
     The same share everywhere, rounded; then, only if that misses, single channels more or less in
     the groups where the relative change is smallest.
 
+    Args:
+        positions: of `wkdc.complexity.kernel_positions`, to count MACs; else parameters count.
+
     Raises:
         TargetError: even one channel a group is too many; the message names the largest ratio.
     """
-    params = _ParameterCount(network, groups)
-    total = params.of([group.channels for group in groups])
-    smallest = params.of([1] * len(groups))
+    cost = _Cost(network, groups, positions)
+    total = cost.of([group.channels for group in groups])
+    smallest = cost.of([1] * len(groups))
     target = total / ratio
     if target < smallest * (1 - TOLERANCE):
+        unit = "parameters" if positions is None else "MACs"
         raise TargetError(
-            f"infeasible: ratio {ratio:g}; the smallest network has {smallest:,} parameters, "
-            f"ratio {total / smallest:.1f}"
+            f"infeasible: {target:,.0f} {unit}, ratio {ratio:g}; the smallest network has "
+            f"{smallest:,} {unit}, ratio {total / smallest:.1f}"
         )
 
     def uniform(share: float) -> list[int]:
@@ -112,22 +122,22 @@ def choose_widths(network: nn.Module, groups: Sequence[ChannelGroup], ratio: flo
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if params.of(uniform(middle)) < target else (low, middle)
+        low, high = (middle, high) if cost.of(uniform(middle)) < target else (low, middle)
     widths = uniform(low)  # at least the ratio that was asked for, where the tolerance allows
-    if params.of(widths) < target * (1 - TOLERANCE):
-        widths = min(widths, uniform(high), key=lambda k: abs(params.of(k) - target))
-    while abs(params.of(widths) - target) > TOLERANCE * 0.9 * target:
-        step = 1 if params.of(widths) < target else -1
+    if cost.of(widths) < target * (1 - TOLERANCE):
+        widths = min(widths, uniform(high), key=lambda k: abs(cost.of(k) - target))
+    while abs(cost.of(widths) - target) > TOLERANCE * 0.9 * target:
+        step = 1 if cost.of(widths) < target else -1
         moves = [
             [*widths[:i], width + step, *widths[i + 1 :]]
             for i, width in enumerate(widths)
             if 1 <= width + step <= groups[i].channels
         ]
-        best = min(moves, key=lambda k: abs(params.of(k) - target), default=widths)
-        if abs(params.of(best) - target) >= abs(params.of(widths) - target):
+        best = min(moves, key=lambda k: abs(cost.of(k) - target), default=widths)
+        if abs(cost.of(best) - target) >= abs(cost.of(widths) - target):
             break
         widths = best
-    reached = total / params.of(widths)
+    reached = total / cost.of(widths)
     if abs(reached / ratio - 1) > TOLERANCE:
         raise TargetError(
             f"ratio {ratio:g} cannot be met within {TOLERANCE:.0%}: channels are whole; "
@@ -145,14 +155,19 @@ def slice_channels(graph: Any, groups: Sequence[ChannelGroup], kept: Sequence[li
             graph.get_pruning_group(group.root, pruning_fn, removed).prune()
 
 
-class _ParameterCount:
-    """Parameters as a function of the groups' widths, without building the network.
+class _Cost:
+    """Parameters or MACs as a function of the groups' widths, without building the network.
 
-    A layer's weight has (in × out × a constant) entries; each axis is a sum of groups' widths and
-    a part that belongs to no group.
+    A layer's weight has (in × out × a constant) entries, each used once at every position of its
+    kernel; each axis is a sum of groups' widths and a part that belongs to no group.
     """
 
-    def __init__(self, network: nn.Module, groups: Sequence[ChannelGroup]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        groups: Sequence[ChannelGroup],
+        positions: Mapping[str, int] | None,
+    ) -> None:
         made: dict[nn.Module, dict[int, int]] = {}
         read: dict[nn.Module, dict[int, int]] = {}
         for number, group in enumerate(groups):
@@ -161,7 +176,7 @@ class _ParameterCount:
                 reads = isinstance(layer, CONVOLUTIONS) and _reads(dependency)
                 (read if reads else made).setdefault(layer, {})[number] = len(channels)
         self._layers: list[tuple[float, float, _Axis, _Axis]] = []
-        for layer in network.modules():
+        for name, layer in network.named_modules():
             own = count_params(layer) if not list(layer.children()) else 0
             if not own:
                 continue
@@ -170,14 +185,16 @@ class _ParameterCount:
                 makes = _Axis(layer.out_channels, made.get(layer, {}), groups)
                 area = layer.weight.numel() / (layer.in_channels * layer.out_channels)
                 each = 0.0 if layer.bias is None else 1.0
+                if positions is not None:
+                    area, each = area * positions[name], 0.0
             else:  # a norm: so many parameters a channel
                 width = int(next(layer.parameters()).numel())
                 inputs, makes = _Axis(0, {}, groups), _Axis(width, made.get(layer, {}), groups)
-                area, each = 0.0, own / width
+                area, each = 0.0, own / width if positions is None else 0.0
             self._layers.append((area, each, inputs, makes))
 
     def of(self, widths: Sequence[int]) -> int:
-        """Parameters of the network whose groups have these widths."""
+        """The cost of the network whose groups have these widths."""
         return round(
             sum(
                 (area * reads.at(widths) + each) * makes.at(widths)

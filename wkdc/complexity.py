@@ -57,6 +57,28 @@ def measure_complexity(network: nn.Module, in_channels: int, size: tuple[int, in
     return Complexity(count_params(network), macs, macs + surplus)
 
 
+def kernel_positions(network: nn.Module, in_channels: int, size: tuple[int, int]) -> dict[str, int]:
+    """How often each convolution applies its kernel to one picture of `size`, by its name.
+
+    Once for each pixel that it writes; a transposed one, for each that it reads.
+    """
+    shadow = copy.deepcopy(network).to("meta").eval()
+    found: dict[str, int] = {}
+    for name, layer in shadow.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+
+            def count(
+                layer: nn.Module, inputs: tuple[torch.Tensor], out: torch.Tensor, name: str = name
+            ) -> None:
+                maps = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else out
+                found[name] = maps[0, 0].numel()
+
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        shadow(torch.empty(1, in_channels, *size, device="meta"))
+    return found
+
+
 def measure_activation_bytes(network: nn.Module, shape: Sequence[int]) -> int:
     """Bytes of the feature maps alive at once, where they are most, when `network` draws.
 

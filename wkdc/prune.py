@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from wkdc.checkpoint import (
     relative_to,
     save_generator,
 )
-from wkdc.complexity import Complexity, measure_complexity
+from wkdc.complexity import Complexity, kernel_positions, measure_complexity
 from wkdc.errors import OptionError
 from wkdc.files import check_writable
 from wkdc.images import pixels_to_square
@@ -27,6 +27,11 @@ from wkdc.layouts import Direction, Layout, part_loader, read_layout
 from wkdc.photos import photo_paths
 from wkdc.recognition import Architecture, recognise
 from wkdc.reconstruct import LayerFit, reconstruct
+
+Quantity = Literal["params", "macs"]
+
+SIZE = (256, 256)
+"""Height and width that MACs are counted at."""
 
 CALIBRATE = 24
 """How many pictures calibrate a student; more than that changed little in our hands."""
@@ -74,7 +79,10 @@ class PruneResult:
 def prune(
     teacher: Generator | str | Path,
     *,
-    ratio: float,
+    ratio: float | None = None,
+    by: Quantity = "params",
+    params: int | None = None,
+    macs: int | None = None,
     output: str | Path = "student.pth",
     data: str | Path | None = None,
     calibrate: int = CALIBRATE,
@@ -84,7 +92,7 @@ def prune(
     on_progress: Callable[[str, float], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> PruneResult:
-    """Write a student with `ratio` times fewer parameters than `teacher`.
+    """Write a student that is smaller than `teacher` by as much as is asked.
 
     Every group of channels keeps the same share; which channels stay is decided by `importance`.
     The picture's own channels are untouched. What is left is reconstructed, so that the student
@@ -92,7 +100,8 @@ def prune(
 
     Args:
         teacher: a file, or a generator that was loaded from one.
-        ratio: above 1; met within 2 %.
+        ratio: how many times fewer parameters, or MACs with `by`; above 1, met within 2 %.
+        params, macs: instead of `ratio`, how many the student shall have; MACs at 256x256.
         output: the file to write, replaced whole if it exists.
         data: a folder of the teacher's inputs, in one of the layouts of `wkdc.layouts`; without
             one, bundled photos calibrate a teacher of grey or RGB pictures.
@@ -105,15 +114,13 @@ def prune(
         on_notice: called with one sentence for each picture left out.
 
     Raises:
-        OptionError: a ratio that is no number above 1, an unknown importance, `readers` without
-            pictures, or the student would overwrite its teacher.
+        OptionError: no target or two, one that makes nothing smaller, an unknown importance,
+            `readers` without pictures, or the student would overwrite its teacher.
         TargetError: the ratio cannot be reached, and the message names the largest that can; or
             the network holds layers that cannot be pruned.
         DatasetError, ImageError: the pictures in `data` cannot be used.
         CheckpointError, OutputError: see `load_generator` and `save_generator`.
     """
-    if not math.isfinite(ratio) or ratio <= 1:
-        raise OptionError(f"ratio {ratio:g} is not allowed; give a number above 1, such as 7")
     if calibrate < 0:
         raise OptionError(f"calibrate is {calibrate}; give a number of pictures, 0 for none")
     generator = teacher if isinstance(teacher, Generator) else load_generator(teacher)
@@ -123,6 +130,8 @@ def prune(
             f"the student would overwrite its teacher {output}; give another --output"
         )
     check_writable(output)
+    before = measure_complexity(generator.network, generator.in_channels, SIZE)
+    ratio, by = target_ratio(before, ratio=ratio, by=by, params=params, macs=macs)
     images = calibration_images(
         generator, folder, calibrate, direction=direction, seed=seed, on_notice=on_notice
     )
@@ -133,11 +142,9 @@ def prune(
             "give --data and --calibrate 1 or more, or choose magnitude"
         )
     student, architecture, layers = shrink(
-        generator, ratio, images, importance, seed=seed, on_progress=on_progress
+        generator, ratio, images, importance, by=by, seed=seed, on_progress=on_progress
     )
-    size = (256, 256)
-    before = measure_complexity(generator.network, generator.in_channels, size)
-    after = measure_complexity(student, generator.in_channels, size)
+    after = measure_complexity(student, generator.in_channels, SIZE)
     made_from: dict[str, Any] = {
         "path": relative_to(generator.path, output.parent),
         "sha256": generator.sha256,
@@ -147,6 +154,7 @@ def prune(
     entry = history_entry(
         "prune",
         ratio=ratio,
+        by=by,
         importance=importance,
         seed=seed,
         calibrated_on=len(images),
@@ -159,7 +167,7 @@ def prune(
         generator.architecture,
         before,
         after,
-        size,
+        SIZE,
         generator.path.stat().st_size,
         output.stat().st_size,
         importance,
@@ -169,12 +177,49 @@ def prune(
     )
 
 
+def target_ratio(
+    teacher: Complexity,
+    *,
+    ratio: float | None,
+    by: Quantity = "params",
+    params: int | None = None,
+    macs: int | None = None,
+) -> tuple[float, Quantity]:
+    """How many times smaller, and counted by what, of the one target that is given.
+
+    Raises:
+        OptionError: no target or two, an unknown quantity, or a target that makes nothing smaller.
+    """
+    given = {"ratio": ratio, "params": params, "macs": macs}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        said = f"{' and '.join(named)} were given" if named else "nothing says how small"
+        raise OptionError(f"{said}; give one of ratio, params and macs")
+    if by not in ("params", "macs"):
+        raise OptionError(f"by {by!r} is not known; choose params or macs")
+    wanted: tuple[tuple[int | None, int, Quantity], ...] = (
+        (params, teacher.params, "params"),
+        (macs, teacher.macs, "macs"),
+    )
+    for count, total, quantity in wanted:
+        if count is not None and not 0 < count < total:
+            raise OptionError(
+                f"{quantity} is {count:,}; give 1 or more, fewer than the teacher's {total:,}"
+            )
+        if count is not None:
+            return total / count, quantity
+    if ratio is None or not math.isfinite(ratio) or ratio <= 1:
+        raise OptionError(f"ratio {ratio:g} is not allowed; give a number above 1, such as 7")
+    return ratio, by
+
+
 def shrink(
     teacher: Generator,
     ratio: float,
     images: Sequence[Tensor],
     importance: Importance,
     *,
+    by: Quantity = "params",
     seed: int = 0,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> tuple[nn.Module, Architecture, tuple[LayerFit, ...]]:
@@ -188,7 +233,8 @@ def shrink(
     graph, groups = channel_groups(
         network, in_channels=teacher.in_channels, multiple=teacher.architecture.multiple
     )
-    widths = choose_widths(network, groups, ratio)
+    positions = kernel_positions(network, teacher.in_channels, SIZE) if by == "macs" else None
+    widths = choose_widths(network, groups, ratio, positions=positions)
     moments: dict[str, Tensor] = {}
     if importance == "readers":
         moments = input_moments(

@@ -60,6 +60,21 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, int(found[2] or height)
 
 
+def parse_count(text: str) -> int:
+    """`1606000`, `700k`, `1.6M` or `7G` -> the number.
+
+    Raises:
+        OptionError: anything else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMG]?)", text.strip())
+    if found is None:
+        raise OptionError(
+            f"{text!r} is not understood; give a number, with k, M or G where it is large: 1.6M"
+        )
+    scale = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}[found[2]]
+    return round(float(found[1]) * scale)
+
+
 def find_data(data: str, mirror: str | None) -> Path:
     """The folder that `--data` names, fetched if it is a set that is not here; shows progress.
 

@@ -12,9 +12,29 @@ if TYPE_CHECKING:
     from wkdc.prune import PruneResult
 
 
+TARGET = "How small (one of these)"
+
+
 def prune(
     teacher: Annotated[Path, typer.Argument(help="The generator, such as latest_net_G.pth.")],
-    ratio: Annotated[float, typer.Option(help="How many times fewer parameters; met within 2 %.")],
+    ratio: Annotated[
+        float | None,
+        typer.Option(help="How many times smaller; met within 2 %.", rich_help_panel=TARGET),
+    ] = None,
+    by: Annotated[
+        Literal["params", "macs"],
+        typer.Option(help="What the ratio counts.", rich_help_panel=TARGET),
+    ] = "params",
+    params: Annotated[
+        str | None,
+        typer.Option(help="How many parameters, such as 1.6M.", rich_help_panel=TARGET),
+    ] = None,
+    macs: Annotated[
+        str | None,
+        typer.Option(
+            help="How many multiply-accumulates at 256x256, such as 7G.", rich_help_panel=TARGET
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
         "student.pth"
     ),
@@ -49,6 +69,9 @@ def prune(
         result = wkdc.prune(
             source,
             ratio=ratio,
+            by=by,
+            params=None if params is None else options.parse_count(params),
+            macs=None if macs is None else options.parse_count(macs),
             output=output,
             data=folder,
             calibrate=calibrate,
