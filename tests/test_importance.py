@@ -88,16 +88,19 @@ def test_kernel_moments_sum_over_taps_and_outputs(layer: nn.Module) -> None:
         assert float(found[a, b]) == pytest.approx(float(pair.sum()), rel=1e-12)
 
 
-def test_input_moments_are_centred_in_each_picture() -> None:
+def test_input_moments_are_centred_as_the_norm_that_follows_does() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Identity(), nn.Conv2d(2, 1, 1)).double()
+    network = nn.Sequential(nn.Conv2d(2, 2, 1), nn.InstanceNorm2d(2), nn.Conv2d(2, 1, 1)).double()
     images = [(torch.randn(1, 2, 8, 8) + mean).double() for mean in (5, -3)]
     done: list[float] = []
-    found = input_moments(network, ["1"], images, on_image=done.append)["1"]
-    expected = sum(64 * torch.cov(image[0].flatten(1), correction=0) for image in images)
-    assert torch.allclose(found, expected, rtol=1e-12)  # sums of 64 products in float64
+    found = input_moments(network, ["0", "2"], images, on_image=done.append)
+    each = sum(64 * torch.cov(image[0].flatten(1), correction=0) for image in images)
+    assert torch.allclose(found["0"], each, rtol=1e-12)  # sums of 64 products in float64
+    with torch.no_grad():
+        inner = torch.cat([network[:2](image)[0].flatten(1) for image in images], 1)
+    assert torch.allclose(found["2"], 128 * torch.cov(inner, correction=0), rtol=1e-12)
     assert done == [0.5, 1.0]
-    assert not network[1]._forward_pre_hooks
+    assert not any(layer._forward_pre_hooks for layer in network)
 
 
 def test_an_unknown_importance() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from originals import resnet_state_dict, unet_state_dict
+from PIL import Image
 from torch import nn
 
 from wkdc.channels import TOLERANCE, ChannelGroup, channel_groups, choose_widths
@@ -18,7 +19,7 @@ from wkdc.importance import rank
 from wkdc.metrics import mean_fidelity
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
-from wkdc.prune import prune
+from wkdc.prune import calibration_images, prune
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +41,7 @@ def groups_of(generator: Generator) -> list[ChannelGroup]:
     _, groups = channel_groups(
         generator.network.requires_grad_(True),
         in_channels=generator.in_channels,
-        multiple=generator.architecture.multiple,
+        smallest=generator.architecture.smallest,
     )
     return groups
 
@@ -116,6 +117,10 @@ def test_targets_that_are_none_or_two(tmp_path: Path) -> None:
         attempt(params=9_000_000)
     with pytest.raises(OptionError, match="by 'bytes' is not known"):
         attempt(ratio=2, by="bytes")
+    with pytest.raises(OptionError, match="params was given, no ratio"):
+        attempt(params=1000, by="macs")
+    with pytest.raises(TargetError, match="would remove nothing"):
+        attempt(ratio=1.001)
     with pytest.raises(TargetError, match=r"infeasible: 10 MACs.*smallest network has [\d,]+ MACs"):
         attempt(macs=10)
     assert not (tmp_path / "s.pth").exists()
@@ -317,7 +322,8 @@ def test_a_reconstructed_student_is_nearer_to_its_teacher(
 
     def fidelity(calibrate: int) -> float:
         output = tmp_path / "s.pth"
-        result = prune(teacher, ratio=4, output=output, data=photos, calibrate=calibrate)
+        data = photos if calibrate else None
+        result = prune(teacher, ratio=4, output=output, data=data, calibrate=calibrate)
         assert result.params_ratio == pytest.approx(4, rel=TOLERANCE)
         assert result.calibrated_on == len(result.layers and paths[: min(calibrate, 3)])
         assert all(layer.after <= layer.before for layer in result.layers)
@@ -351,6 +357,8 @@ def test_calibration_that_cannot_be(photos: Path, tmp_path: Path) -> None:
 
     with pytest.raises(OptionError, match="calibrate is -1"):
         attempt(calibrate=-1)
+    with pytest.raises(OptionError, match="would not be used"):
+        attempt(calibrate=0, data=photos)
     with pytest.raises(OptionError, match="readers needs pictures"):
         attempt(calibrate=0, importance="readers")
     with pytest.raises(DatasetError, match="no folder"):
@@ -369,3 +377,49 @@ def test_sub_pixel_upsampling_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="pixel shuffles"):
         prune(teacher, ratio=3, output=tmp_path / "s.pth", calibrate=1)
     assert not (tmp_path / "s.pth").exists()
+
+
+def test_pictures_are_spread_evenly_over_their_names(tmp_path: Path) -> None:
+    torch.save(resnet_state_dict(0, blocks=1, ngf=4), tmp_path / "teacher.pth")
+    teacher = load_generator(tmp_path / "teacher.pth")
+    (tmp_path / "trainA").mkdir()
+    for value in range(10):
+        Image.new("L", (64, 64), 20 * value).save(tmp_path / "trainA" / f"{value}.png")
+    (tmp_path / "testA").mkdir()
+    Image.new("L", (64, 64)).save(tmp_path / "testA" / "0.png")
+    images = calibration_images(teacher, tmp_path, 6)
+    shades = [round((float(image.mean()) + 1) * 127.5) // 20 for image in images]
+    assert shades == [0, 1, 3, 5, 6, 8]
+    assert len(calibration_images(teacher, tmp_path, 100)) == 10
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("shade", ["black", "grey"])
+def test_pictures_without_contrast_do_no_harm(shade: str, affine: bool, tmp_path: Path) -> None:
+    """They say nothing, so the student stays what slicing made it: alive."""
+    torch.manual_seed(0)
+    network = ResnetGenerator(
+        encoder=(8, 16), stream=32, inner=(32,) * 2, decoder=(16, 8), affine=affine
+    )
+    teacher = saved(network, tmp_path / "teacher.pth")
+    (tmp_path / "flat").mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), shade).save(tmp_path / "flat" / f"{number}.png")
+    result = prune(teacher, ratio=3, output=tmp_path / "s.pth", data=tmp_path / "flat")
+    student = load_generator(result.output).network
+    with torch.no_grad():
+        first, second = student(torch.rand(1, 3, 32, 32)), student(-torch.rand(1, 3, 32, 32))
+    assert bool(first.isfinite().all())
+    assert float((first - second).abs().mean()) > 0.01
+
+
+@pytest.mark.parametrize("family", ["unet", "resnet"])
+def test_deep_networks_are_measured_at_sizes_that_they_draw(family: str, tmp_path: Path) -> None:
+    if family == "unet":  # 512 pixels at least
+        network: nn.Module = UnetGenerator(down=[4, 4, 4, 4, 4, 4, 4, 4, 4], up=[4] * 8)
+    else:  # one value a channel at 32 pixels
+        network = ResnetGenerator(encoder=(4,) * 5, stream=8, inner=(8,), decoder=(4,) * 5)
+    teacher = saved(network, tmp_path / "teacher.pth")
+    result = prune(teacher, ratio=2, by="macs", output=tmp_path / "s.pth", calibrate=0)
+    assert result.macs_ratio == pytest.approx(2, rel=TOLERANCE)
+    assert result.size == ((512, 512) if family == "unet" else (256, 256))

@@ -4,6 +4,7 @@ Torch-Pruning's dependency graph says which channels must go together: those of 
 stream in every block that reads or writes it, those of a U-Net's skip in both of its readers.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,13 +42,13 @@ class ChannelGroup:
 
 
 def channel_groups(
-    network: nn.Module, *, in_channels: int, multiple: int
+    network: nn.Module, *, in_channels: int, smallest: int
 ) -> tuple[Any, list[ChannelGroup]]:
     """Torch-Pruning's dependency graph of `network`, and its groups of removable channels.
 
     Args:
         network: its weights must require gradients, which the graph is traced along.
-        multiple: height and width that `network` draws at are multiples of this.
+        smallest: height and width that `network` draws at.
 
     Raises:
         TargetError: a layer whose channels the graph cannot follow.
@@ -57,8 +58,7 @@ def channel_groups(
             "this network doubles its resolution by pixel shuffles, whose channels cannot be "
             "removed; networks with transposed convolutions can be pruned"
         )
-    side = max(multiple, 32)
-    example = torch.zeros(1, in_channels, side, side)
+    example = torch.zeros(1, in_channels, max(32, smallest), max(32, smallest))
     graph = torch_pruning.DependencyGraph().build_dependency(network, example)
     names = {layer: name for name, layer in network.named_modules()}
     groups = []
@@ -80,6 +80,17 @@ def picture_layer(network: nn.Module) -> nn.Module:
     """The convolution that draws the picture, whose channels are not to be removed."""
     # Modules are registered in the order of the forward pass.
     return [layer for layer in network.modules() if isinstance(layer, CONVOLUTIONS)][-1]
+
+
+def norms_after(network: nn.Module) -> dict[str, nn.Module]:
+    """The norm that follows each convolution, by the convolution's name, where there is one."""
+    kinds = (*CONVOLUTIONS, nn.InstanceNorm2d, nn.BatchNorm2d)
+    layers = [(n, layer) for n, layer in network.named_modules() if isinstance(layer, kinds)]
+    return {
+        name: following
+        for (name, layer), (_, following) in itertools.pairwise(layers)
+        if isinstance(layer, CONVOLUTIONS) and not isinstance(following, CONVOLUTIONS)
+    }
 
 
 def _reads(dependency: Any) -> bool:
@@ -137,11 +148,13 @@ def choose_widths(
         if abs(cost.of(best) - target) >= abs(cost.of(widths) - target):
             break
         widths = best
+    if widths == [group.channels for group in groups]:
+        raise TargetError(f"ratio {ratio:g} would remove nothing; give a larger one")
     reached = total / cost.of(widths)
     if abs(reached / ratio - 1) > TOLERANCE:
         raise TargetError(
             f"ratio {ratio:g} cannot be met within {TOLERANCE:.0%}: channels are whole; "
-            f"the nearest is {reached:.3g}"
+            f"the nearest found is {reached:.3g}"
         )
     return widths
 

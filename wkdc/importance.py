@@ -1,5 +1,6 @@
 """Which channels of a group matter, most important first."""
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -7,7 +8,7 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from wkdc.channels import ChannelGroup
+from wkdc.channels import ChannelGroup, norms_after
 from wkdc.devices import fast_autocast
 from wkdc.errors import OptionError
 
@@ -53,8 +54,8 @@ def rank(
             order: list[int] = torch.argsort(scores, descending=True, stable=True).tolist()
             return order
         case "random":
-            generator = torch.Generator().manual_seed(seed)
-            return list(torch.randperm(group.channels, generator=generator).tolist())
+            name = next(iter(group.makers))
+            return random.Random(f"{name} of {seed}").sample(range(group.channels), group.channels)
         case _:
             raise OptionError(
                 f"importance {importance!r} is not known; choose readers, magnitude or random"
@@ -71,7 +72,8 @@ def input_moments(
 ) -> dict[str, Tensor]:
     """The covariance of the channels that each layer reads, float64 C×C, times their number.
 
-    Every picture is centred by its own means, as InstanceNorm sees it.
+    In front of InstanceNorm every picture is centred by its own means, as it will be there;
+    elsewhere by the means over all pictures, so that differences between pictures count.
 
     Args:
         names: of convolutions.
@@ -79,13 +81,16 @@ def input_moments(
         on_image: called after each with the share that is done.
     """
     moments: dict[str, Tensor] = {}
+    means: dict[str, list[Tensor]] = {name: [] for name in names}
     hooks = []
     for name in names:
 
         def take(_: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
             values = inputs[0][0].to(images[0].dtype).flatten(1)
-            values = values - values.mean(1, keepdim=True)
+            mean = values.mean(1, keepdim=True)
+            values = values - mean
             moments[name] = moments.get(name, 0) + (values @ values.T).double()
+            means[name].append(values.shape[1] ** 0.5 * mean.double())
 
         hooks.append(network.get_submodule(name).register_forward_pre_hook(take))
     try:
@@ -97,7 +102,13 @@ def input_moments(
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: moment.clone() for name, moment in moments.items()}
+    norms = norms_after(network)
+    for name, found in means.items():
+        if not isinstance(norms.get(name), nn.InstanceNorm2d):
+            apart = torch.cat(found, 1)
+            apart -= apart.mean(1, keepdim=True)
+            moments[name] += apart @ apart.T
+    return moments
 
 
 def kernel_moments(layer: nn.Module) -> Tensor:
@@ -117,7 +128,8 @@ def elimination_order(covariances: Sequence[Tensor], kernels: Sequence[Tensor]) 
 
     Each step removes the channel that costs least when every reader makes the best of the others:
     its weights are refitted by least squares, whose cost is known in closed form (optimal brain
-    surgeon; Hassibi and Stork, 1993). A reader's cost counts as a share of what it puts out.
+    surgeon; Hassibi and Stork, 1993). A reader's cost counts as a share of
+    what these channels make it put out.
     Exact for 1x1 kernels; in larger ones each tap makes do with the same tap of other channels.
 
     Args:
@@ -125,8 +137,6 @@ def elimination_order(covariances: Sequence[Tensor], kernels: Sequence[Tensor]) 
         kernels: for each reader, C×C, of `kernel_moments`.
     """
     count = len(covariances[0])
-    if not covariances:
-        raise ValueError("a group without readers has no order")
     inverses, products = [], []
     for covariance, kernel in zip(covariances, kernels, strict=True):
         damping = RIDGE * covariance.diagonal().mean().clamp_min(1e-12)

@@ -30,14 +30,14 @@ from wkdc.reconstruct import LayerFit, reconstruct
 
 Quantity = Literal["params", "macs"]
 
-SIZE = (256, 256)
-"""Height and width that MACs are counted at."""
+SIZE = 256
+"""Height and width that MACs are counted at and pictures calibrate at, or the next to be drawn."""
+
+LEAST = 64
+"""Pictures with a shorter side calibrate nothing: they would be blurs."""
 
 CALIBRATE = 24
 """How many pictures calibrate a student; more than that changed little in our hands."""
-
-CALIBRATION_SIZE = 256
-"""Their height and width, or the next that the network can draw."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def prune(
     teacher: Generator | str | Path,
     *,
     ratio: float | None = None,
-    by: Quantity = "params",
+    by: Quantity | None = None,
     params: int | None = None,
     macs: int | None = None,
     output: str | Path = "student.pth",
@@ -123,6 +123,8 @@ def prune(
     """
     if calibrate < 0:
         raise OptionError(f"calibrate is {calibrate}; give a number of pictures, 0 for none")
+    if calibrate == 0 and data is not None:
+        raise OptionError(f"data {data} would not be used: calibrate is 0; leave one of them out")
     generator = teacher if isinstance(teacher, Generator) else load_generator(teacher)
     output, folder = Path(output), None if data is None else Path(data)
     if output.resolve() == generator.path.resolve():
@@ -130,8 +132,9 @@ def prune(
             f"the student would overwrite its teacher {output}; give another --output"
         )
     check_writable(output)
-    before = measure_complexity(generator.network, generator.in_channels, SIZE)
-    ratio, by = target_ratio(before, ratio=ratio, by=by, params=params, macs=macs)
+    side = drawable_side(generator.architecture)
+    before = measure_complexity(generator.network, generator.in_channels, (side, side))
+    ratio, quantity = target_ratio(before, ratio=ratio, by=by, params=params, macs=macs)
     images = calibration_images(
         generator, folder, calibrate, direction=direction, seed=seed, on_notice=on_notice
     )
@@ -142,9 +145,9 @@ def prune(
             "give --data and --calibrate 1 or more, or choose magnitude"
         )
     student, architecture, layers = shrink(
-        generator, ratio, images, importance, by=by, seed=seed, on_progress=on_progress
+        generator, ratio, images, importance, by=quantity, seed=seed, on_progress=on_progress
     )
-    after = measure_complexity(student, generator.in_channels, SIZE)
+    after = measure_complexity(student, generator.in_channels, (side, side))
     made_from: dict[str, Any] = {
         "path": relative_to(generator.path, output.parent),
         "sha256": generator.sha256,
@@ -154,7 +157,7 @@ def prune(
     entry = history_entry(
         "prune",
         ratio=ratio,
-        by=by,
+        by=quantity,
         importance=importance,
         seed=seed,
         calibrated_on=len(images),
@@ -167,7 +170,7 @@ def prune(
         generator.architecture,
         before,
         after,
-        SIZE,
+        (side, side),
         generator.path.stat().st_size,
         output.stat().st_size,
         importance,
@@ -181,7 +184,7 @@ def target_ratio(
     teacher: Complexity,
     *,
     ratio: float | None,
-    by: Quantity = "params",
+    by: Quantity | None = None,
     params: int | None = None,
     macs: int | None = None,
 ) -> tuple[float, Quantity]:
@@ -195,8 +198,10 @@ def target_ratio(
     if len(named) != 1:
         said = f"{' and '.join(named)} were given" if named else "nothing says how small"
         raise OptionError(f"{said}; give one of ratio, params and macs")
-    if by not in ("params", "macs"):
+    if by not in (None, "params", "macs"):
         raise OptionError(f"by {by!r} is not known; choose params or macs")
+    if by is not None and ratio is None:
+        raise OptionError(f"by {by} says what a ratio counts, but {named[0]} was given, no ratio")
     wanted: tuple[tuple[int | None, int, Quantity], ...] = (
         (params, teacher.params, "params"),
         (macs, teacher.macs, "macs"),
@@ -210,7 +215,7 @@ def target_ratio(
             return total / count, quantity
     if ratio is None or not math.isfinite(ratio) or ratio <= 1:
         raise OptionError(f"ratio {ratio:g} is not allowed; give a number above 1, such as 7")
-    return ratio, by
+    return ratio, by or "params"
 
 
 def shrink(
@@ -231,9 +236,12 @@ def shrink(
     tell = on_progress or (lambda stage, share: None)
     network = copy.deepcopy(teacher.network).requires_grad_(True)
     graph, groups = channel_groups(
-        network, in_channels=teacher.in_channels, multiple=teacher.architecture.multiple
+        network, in_channels=teacher.in_channels, smallest=teacher.architecture.smallest
     )
-    positions = kernel_positions(network, teacher.in_channels, SIZE) if by == "macs" else None
+    positions = None
+    if by == "macs":
+        side = drawable_side(teacher.architecture)
+        positions = kernel_positions(network, teacher.in_channels, (side, side))
     widths = choose_widths(network, groups, ratio, positions=positions)
     moments: dict[str, Tensor] = {}
     if importance == "readers":
@@ -298,12 +306,18 @@ def calibration_images(
     """
     if count == 0 or (data is None and teacher.in_channels not in (1, 3)):
         return []
-    multiple = teacher.architecture.multiple
-    size = -(-CALIBRATION_SIZE // multiple) * multiple
     if data is None:
         layout = Layout("inputs", tuple(photo_paths()), (), (), False, direction)
     else:
-        layout = read_layout(data, direction=direction, seed=seed, on_notice=on_notice)
+        layout = read_layout(
+            data, direction=direction, seed=seed, smallest=LEAST, on_notice=on_notice
+        )
     load = part_loader(layout, teacher.in_channels, teacher.out_channels)
-    step = max(1, len(layout.train) // count)
-    return [pixels_to_square(load(path)[0], size) for path in layout.train[::step][:count]]
+    size, total = drawable_side(teacher.architecture), len(layout.train)
+    chosen = [layout.train[i * total // count] for i in range(count)] if count < total else None
+    return [pixels_to_square(load(path)[0], size) for path in chosen or layout.train]
+
+
+def drawable_side(architecture: Architecture) -> int:
+    """The least side of a square, from `SIZE` on, that the network draws at."""
+    return -(-SIZE // architecture.multiple) * architecture.multiple

@@ -6,7 +6,6 @@ layer really receives. He et al. (2017) and Luo et al. (2017) did so for classif
 unlabelled pictures are enough, and nothing is trained.
 """
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wkdc.channels import CONVOLUTIONS
+from wkdc.channels import CONVOLUTIONS, norms_after
 from wkdc.devices import fast_autocast
 
 POSITIONS = 2048
@@ -22,6 +21,13 @@ POSITIONS = 2048
 
 RIDGE = 1e-4
 """Weight of staying at the sliced kernel, by the mean square of an input."""
+
+RIDGE_SCARCE = 0.1
+"""The same for each unknown by the number of equations: where a U-Net's maps are small, there are
+more of the first, and the fit must not believe every one of the second."""
+
+FLAT = 1e-10
+"""An output that varies by less, relative to its mean square, is rounding, and says nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +85,6 @@ def reconstruct(
         for hook in hooks:
             hook.remove()
     return fits
-
-
-def norms_after(network: nn.Module) -> dict[str, nn.Module]:
-    """The norm that follows each convolution, by the convolution's name, where there is one."""
-    kinds = (*CONVOLUTIONS, nn.InstanceNorm2d, nn.BatchNorm2d)
-    layers = [(n, layer) for n, layer in network.named_modules() if isinstance(layer, kinds)]
-    return {
-        name: following
-        for (name, layer), (_, following) in itertools.pairwise(layers)
-        if isinstance(layer, CONVOLUTIONS) and not isinstance(following, CONVOLUTIONS)
-    }
 
 
 def places_in(height: int, width: int) -> Tensor:
@@ -200,18 +195,26 @@ def _solve(
         cross += (given.T @ wanted).double()
         square += wanted.double().square().sum(0)
     mean_in, mean_out = torch.stack(means_in), torch.stack(means_out)
+    places = len(targets[0])
+    centre_in, centre_out = mean_in.mean(0), mean_out.mean(0)
+    if layer.bias is None and norm is None:  # there is no offset that could make up for centring
+        centre_in, centre_out = torch.zeros_like(centre_in), torch.zeros_like(centre_out)
     if not isinstance(norm, nn.InstanceNorm2d):  # the differences between pictures count too
-        apart_in, apart_out = mean_in - mean_in.mean(0), mean_out - mean_out.mean(0)
-        places = len(targets[0])
+        apart_in, apart_out = mean_in - centre_in, mean_out - centre_out
         gram += places * apart_in.T @ apart_in
         cross += places * apart_in.T @ apart_out
         square += places * apart_out.square().sum(0)
-    ridge = RIDGE * gram.diagonal().mean().clamp_min(1e-12)
+    says = square > FLAT * places * mean_out.square().sum(0)
+    if not bool(says.any()):
+        return LayerFit(name, 0.0, 0.0)
+    scarcity = len(gram) / (places * len(targets))
+    ridge = max(RIDGE, RIDGE_SCARCE * scarcity) * gram.diagonal().mean().clamp_min(1e-12)
     damped = gram + ridge * torch.eye(len(gram)).double()
-    new = torch.cholesky_solve(cross + ridge * old, torch.linalg.cholesky(damped))
+    new = torch.linalg.solve(damped, cross + ridge * old)
     set_kernel(layer, new)
-    offset = mean_out.mean(0) - mean_in.mean(0) @ new
-    agreement = (new * cross).sum(0) / (_energies(gram, new) * square).clamp_min(1e-24).sqrt()
+    offset = centre_out - centre_in @ new
+    spread = (_energies(gram, new) * square).clamp_min(1e-24).sqrt()
+    agreement = torch.where(says, (new * cross).sum(0) / spread, 1.0)
     with torch.no_grad():
         if isinstance(layer.bias, Tensor):
             layer.bias.copy_(offset)

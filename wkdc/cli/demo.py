@@ -20,7 +20,8 @@ def demo(
         int | None, typer.Option(help="Training steps.", show_default="as many as fit the time")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Minutes of training.", show_default="3.4")
+        float | None,
+        typer.Option(help="Minutes of training.", show_default="what keeps the whole below 5"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demo's files.")

@@ -22,9 +22,9 @@ def prune(
         typer.Option(help="How many times smaller; met within 2 %.", rich_help_panel=TARGET),
     ] = None,
     by: Annotated[
-        Literal["params", "macs"],
-        typer.Option(help="What the ratio counts.", rich_help_panel=TARGET),
-    ] = "params",
+        Literal["params", "macs"] | None,
+        typer.Option(help="What the ratio counts.", rich_help_panel=TARGET, show_default="params"),
+    ] = None,
     params: Annotated[
         str | None,
         typer.Option(help="How many parameters, such as 1.6M.", rich_help_panel=TARGET),
@@ -64,7 +64,7 @@ def prune(
     import wkdc
 
     source = wkdc.load_generator(teacher, norm=norm, block_padding=padding, upsampling=upsampling)
-    folder = None if data is None else options.find_data(data, data_url)
+    folder = None if data is None or not calibrate else options.find_data(data, data_url)
     with render.meter() as meter:
         result = wkdc.prune(
             source,
@@ -73,7 +73,7 @@ def prune(
             params=None if params is None else options.parse_count(params),
             macs=None if macs is None else options.parse_count(macs),
             output=output,
-            data=folder,
+            data=folder if calibrate else data,
             calibrate=calibrate,
             direction=direction,
             importance=importance,
@@ -94,10 +94,10 @@ def prune(
             }
         )
         return
-    _show(teacher, result)
+    _show(teacher, result, data)
 
 
-def _show(teacher: Path, result: "PruneResult") -> None:
+def _show(teacher: Path, result: "PruneResult", data: str | None) -> None:
     before, after = result.teacher, result.student
     height, width = result.size
     sizes = result.teacher_bytes, result.student_bytes
@@ -120,7 +120,8 @@ def _show(teacher: Path, result: "PruneResult") -> None:
     rows += [(f"{stage} channels", old, new, "") for (stage, old), (_, new) in stages]
     render.table(f"{teacher} -> {result.output}", ("", "teacher", "student", "ratio"), rows)
     render.out.print(_calibration(result))
-    render.say_next("wkdc distill --data horse2zebra")
+    student = "" if result.output == Path("student.pth") else f" --student {result.output}"
+    render.say_next(f"wkdc distill --data {data or 'horse2zebra'}{student}")
 
 
 def _calibration(result: "PruneResult") -> str:
