@@ -18,7 +18,7 @@ FLOORS = (
     {"files", "devices", "networks", "wavelet"},
     {"losses", "metrics", "images", "complexity", "recognition", "fetch", "unpack", "photos"},
     {"checkpoint", "channels", "datasets", "layouts", "onnx_file"},
-    {"models", "importance", "reconstruct"},
+    {"models", "calibration", "importance", "reconstruct"},
     {"prune", "distill", "profile", "export", "translate"},
     {"demo"},
     {"cli"},

@@ -10,6 +10,7 @@ from originals import resnet_state_dict, unet_state_dict
 from PIL import Image
 from torch import nn
 
+from wkdc.calibration import calibration_images
 from wkdc.channels import TOLERANCE, ChannelGroup, channel_groups, choose_widths
 from wkdc.checkpoint import Generator, load_generator, save_generator
 from wkdc.complexity import count_params
@@ -19,7 +20,7 @@ from wkdc.importance import rank
 from wkdc.metrics import mean_fidelity
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
-from wkdc.prune import calibration_images, prune
+from wkdc.prune import prune
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

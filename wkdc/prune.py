@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from wkdc.calibration import CALIBRATE, calibration_images
 from wkdc.channels import channel_groups, choose_widths, slice_channels
 from wkdc.checkpoint import (
     Generator,
@@ -21,23 +22,15 @@ from wkdc.checkpoint import (
 from wkdc.complexity import Complexity, kernel_positions, measure_complexity
 from wkdc.errors import OptionError
 from wkdc.files import check_writable
-from wkdc.images import pixels_to_square
 from wkdc.importance import Importance, input_moments, rank
-from wkdc.layouts import Direction, Layout, part_loader, read_layout
-from wkdc.photos import photo_paths
-from wkdc.recognition import Architecture, recognise
+from wkdc.layouts import Direction
+from wkdc.recognition import Architecture, drawable_side, recognise
 from wkdc.reconstruct import LayerFit, reconstruct
 
 Quantity = Literal["params", "macs"]
 
 SIZE = 256
-"""Height and width that MACs are counted at and pictures calibrate at, or the next to be drawn."""
-
-LEAST = 64
-"""Pictures with a shorter side calibrate nothing: they would be blurs."""
-
-CALIBRATE = 24
-"""How many pictures calibrate a student; more than that changed little in our hands."""
+"""Height and width that MACs are counted at, or the next that the network draws at."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,7 @@ def prune(
             f"the student would overwrite its teacher {output}; give another --output"
         )
     check_writable(output)
-    side = drawable_side(generator.architecture)
+    side = drawable_side(SIZE, generator.architecture)
     before = measure_complexity(generator.network, generator.in_channels, (side, side))
     ratio, quantity = target_ratio(before, ratio=ratio, by=by, params=params, macs=macs)
     images = calibration_images(
@@ -240,7 +233,7 @@ def shrink(
     )
     positions = None
     if by == "macs":
-        side = drawable_side(teacher.architecture)
+        side = drawable_side(SIZE, teacher.architecture)
         positions = kernel_positions(network, teacher.in_channels, (side, side))
     widths = choose_widths(network, groups, ratio, positions=positions)
     moments: dict[str, Tensor] = {}
@@ -286,38 +279,3 @@ def rebuild(sliced: nn.Module, teacher: Architecture) -> tuple[nn.Module, Archit
     student = recognition.architecture.build().eval()
     student.load_state_dict(recognition.state_dict)
     return student, recognition.architecture
-
-
-def calibration_images(
-    teacher: Generator,
-    data: Path | None,
-    count: int,
-    *,
-    direction: Direction = "AtoB",
-    seed: int = 0,
-    on_notice: Callable[[str], None] | None = None,
-) -> list[Tensor]:
-    """Up to `count` training inputs of `data`, evenly spread over their names: 1×C×H×W, squares.
-
-    Without `data`, the bundled photos; none where `teacher` draws from no such pictures.
-
-    Raises:
-        DatasetError, ImageError: see `read_layout`.
-    """
-    if count == 0 or (data is None and teacher.in_channels not in (1, 3)):
-        return []
-    if data is None:
-        layout = Layout("inputs", tuple(photo_paths()), (), (), False, direction)
-    else:
-        layout = read_layout(
-            data, direction=direction, seed=seed, smallest=LEAST, on_notice=on_notice
-        )
-    load = part_loader(layout, teacher.in_channels, teacher.out_channels)
-    size, total = drawable_side(teacher.architecture), len(layout.train)
-    chosen = [layout.train[i * total // count] for i in range(count)] if count < total else None
-    return [pixels_to_square(load(path)[0], size) for path in chosen or layout.train]
-
-
-def drawable_side(architecture: Architecture) -> int:
-    """The least side of a square, from `SIZE` on, that the network draws at."""
-    return -(-SIZE // architecture.multiple) * architecture.multiple

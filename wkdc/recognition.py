@@ -9,6 +9,7 @@ fits as well). A U-Net's dropout leaves no trace
 either; it does nothing when a trained network draws, so it is left out.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,6 +110,13 @@ class _Layer:
         if self.weight is None or not self.is_conv:
             raise _unfit([self.name])
         return self.weight
+
+
+def drawable_side(at_least: int, *architectures: Architecture) -> int:
+    """The least side of a square, from `at_least` on, that all of `architectures` draw at."""
+    multiple = math.lcm(*(architecture.multiple for architecture in architectures))
+    least = max(at_least, *(architecture.smallest for architecture in architectures))
+    return math.ceil(least / multiple) * multiple
 
 
 def recognise(

@@ -133,5 +133,5 @@ def _calibration(result: "PruneResult") -> str:
     bundled = f"{result.calibrated_on} bundled photos (--data FOLDER: the teacher's own inputs)"
     return (
         f"reconstructed on {own if result.source else bundled}; "
-        f"layers follow the teacher's to {1 - missed:.1%} of the variance (median)"
+        f"on them its layers follow the teacher's to {1 - missed:.1%} of the variance (median)"
     )

@@ -9,12 +9,13 @@ from wkdc.devices import check_device
 from wkdc.distill.loop import Budget, StepReport
 from wkdc.distill.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
 from wkdc.distill.run import RunFolder
-from wkdc.distill.session import Session, drawable_side
+from wkdc.distill.session import Session
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable
 from wkdc.layouts import Direction, read_layout
 from wkdc.metrics import Fidelity
 from wkdc.models import check_channels
+from wkdc.recognition import drawable_side
 
 __all__ = [
     "FAITHFUL",
@@ -103,7 +104,7 @@ def distill(
     place = check_device(device)
     learner, guide = load_pair(student, teacher)
     target = _checked_output(Path(student if output is None else output), guide)
-    crop = drawable_side(recipe.crop, learner, guide)
+    crop = drawable_side(recipe.crop, learner.architecture, guide.architecture)
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
     layout = read_layout(
         Path(data),

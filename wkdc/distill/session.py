@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import hashlib
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from wkdc.layouts import Layout, part_loader
 from wkdc.metrics import Fidelity, mean_fidelity
 from wkdc.networks.layers import Norm
 from wkdc.networks.patchgan import PatchGAN
+from wkdc.recognition import drawable_side
 
 MEASURE_SIZE = 256
 """Pictures are compared at this height and width, or at the next that the network can draw."""
@@ -281,7 +281,9 @@ class Session:
 
     def _measured_inputs(self) -> list[Tensor]:
         """The validation inputs, 1×C×H×W each, all squares of one size."""
-        size = drawable_side(MEASURE_SIZE, self._student, self._teacher_file)
+        size = drawable_side(
+            MEASURE_SIZE, self._student.architecture, self._teacher_file.architecture
+        )
         paths = self._layout.validation
         step = max(1, len(paths) // MEASURE_PICTURES)
         chosen = paths[::step][:MEASURE_PICTURES]
@@ -339,13 +341,6 @@ class Session:
             }
         entry = history_entry("distill", **made_with)
         return make_card(self._student.architecture, teacher, [*earlier.get("history", []), entry])
-
-
-def drawable_side(at_least: int, *generators: Generator) -> int:
-    """The least side of a square, from `at_least` on, that all of `generators` draw at."""
-    multiple = math.lcm(*(generator.architecture.multiple for generator in generators))
-    least = max(at_least, *(generator.architecture.smallest for generator in generators))
-    return math.ceil(least / multiple) * multiple
 
 
 def mean_losses(reports: Sequence[StepReport]) -> dict[str, float]:
