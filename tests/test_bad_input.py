@@ -618,7 +618,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert_draws(student.parent / found[0])
     card = load_generator(student.parent / found[0]).card
     assert card is not None
-    assert [entry["command"] for entry in card["history"]] == ["prune", "distill"]
+    assert [entry["command"] for entry in card["history"]] == ["prune"]  # as it started
 
 
 @pytest.mark.usefixtures("mad_schedule")
@@ -729,14 +729,12 @@ def test_a_kill_while_the_teacher_draws_keeps_the_student(
 ) -> None:
     """SIGTERM, which a batch system sends: the same as Ctrl-C, also before the first step."""
     folder, log = student.parent, tmp_path_factory.mktemp("log") / "stderr"
-    before = load_generator(student).network.state_dict()
+    before = load_generator(student)
     process = start_training(folder, environment, log, "--minutes", "10", "--batch", "1")
     wait_until(lambda: "the teacher draws" in log.read_text(), process, log)
     stop(process, signal.SIGTERM)
     assert process.returncode == 130
     assert "Traceback" not in log.read_text()
-    assert_draws(student)
-    after = load_generator(student).network.state_dict()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert load_generator(student).sha256 == before.sha256  # nothing was learned, nothing written
     assert not list(folder.rglob(".*"))
     assert photos.is_dir()

@@ -380,7 +380,8 @@ def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:
     # One row of three 256-pixel squares with 4 pixels between.
     assert load_pixels(samples[0]).shape == (3, 256, 3 * 256 + 2 * 4)
     checkpoints = sorted((result.run / "checkpoints").iterdir())
-    assert len(checkpoints) == 2
+    assert checkpoints[0].name == "start.pth"  # and the two latest
+    assert len(checkpoints) == 3
     assert load_generator(checkpoints[-1]).card is not None
     card = load_generator(student).card
     assert card is not None

@@ -1,5 +1,6 @@
 """Pruning: the ratio that was asked for, the channels that matter, networks that load again."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from wkdc.calibration import calibration_images
 from wkdc.channels import TOLERANCE, ChannelGroup, channel_groups, choose_widths
 from wkdc.checkpoint import Generator, load_generator, save_generator
 from wkdc.complexity import count_params
+from wkdc.distill import FAITHFUL, distill
 from wkdc.errors import DatasetError, ImageError, OptionError, TargetError
 from wkdc.images import load_square
 from wkdc.importance import rank
@@ -24,6 +26,7 @@ from wkdc.prune import prune
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+SHORT = dataclasses.replace(FAITHFUL, crop=32, load_size=64)
 HALF = {"encoder": (32, 64), "stream": 128, "decoder": (64, 32)}
 RESNETS = {
     "nine blocks": HALF | {"inner": (128,) * 9},
@@ -424,3 +427,21 @@ def test_deep_networks_are_measured_at_sizes_that_they_draw(family: str, tmp_pat
     result = prune(teacher, ratio=2, by="macs", output=tmp_path / "s.pth", calibrate=0)
     assert result.macs_ratio == pytest.approx(2, rel=TOLERANCE)
     assert result.size == ((512, 512) if family == "unet" else (256, 256))
+
+
+def test_a_trained_student_is_kept_aside(photos: Path, tmp_path: Path) -> None:
+    torch.save(resnet_state_dict(0, blocks=1, ngf=4), tmp_path / "teacher.pth")
+    output, said = tmp_path / "student.pth", list[str]()
+
+    def again() -> None:
+        prune(tmp_path / "teacher.pth", ratio=2, output=output, calibrate=0, on_notice=said.append)
+
+    again()
+    again()  # what pruning made, pruning makes again
+    assert not said
+    distill(photos, student=output, steps=1, recipe=SHORT, runs=tmp_path / "runs")
+    trained = output.read_bytes()
+    again()
+    assert said == [f"{output} had been trained; it is kept as {tmp_path / 'student.old.pth'}"]
+    assert (tmp_path / "student.old.pth").read_bytes() == trained
+    assert output.read_bytes() != trained

@@ -196,7 +196,7 @@ def load_plain(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         what = "is a folder, not a weight file" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"{path} {what}; give a .pth file")
+        raise CheckpointError(f"{path} {what}; give a .pth file, or make one with wkdc prune")
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty; copy or download it again")
     try:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from wkdc.checkpoint import (
     save_generator,
 )
 from wkdc.complexity import Complexity, kernel_positions, measure_complexity
-from wkdc.errors import OptionError
-from wkdc.files import check_writable
+from wkdc.errors import CheckpointError, OptionError
+from wkdc.files import check_writable, write_atomically
 from wkdc.importance import Importance, input_moments, rank
 from wkdc.layouts import Direction
 from wkdc.recognition import Architecture, drawable_side, recognise
@@ -95,7 +96,7 @@ def prune(
         teacher: a file, or a generator that was loaded from one.
         ratio: how many times fewer parameters, or MACs with `by`; above 1, met within 2 %.
         params, macs: instead of `ratio`, how many the student shall have; MACs at 256x256.
-        output: the file to write, replaced whole if it exists.
+        output: the file to write, replaced whole if it exists; a trained student is copied aside.
         data: a folder of the teacher's inputs, in one of the layouts of `wkdc.layouts`; without
             one, bundled photos calibrate a teacher of grey or RGB pictures.
         calibrate: how many pictures to use; 0 slices only.
@@ -104,7 +105,7 @@ def prune(
             picture calibrates.
         seed: for `random`, and of the choice of held-out pictures in `data`.
         on_progress: called with what is being done, and the share of all that is done.
-        on_notice: called with one sentence for each picture left out.
+        on_notice: called with one sentence for each thing that the user should know.
 
     Raises:
         OptionError: no target or two, one that makes nothing smaller, an unknown importance,
@@ -156,6 +157,9 @@ def prune(
         calibrated_on=len(images),
         data=None if folder is None else str(folder),
     )
+    kept = keep_trained(output)
+    if kept is not None and on_notice is not None:
+        on_notice(f"{output} had been trained; it is kept as {kept}")
     save_generator(output, student, make_card(architecture, made_from, [entry]))
     return PruneResult(
         output,
@@ -171,6 +175,22 @@ def prune(
         folder,
         layers,
     )
+
+
+def keep_trained(path: Path) -> Path | None:
+    """Copy a student that was trained aside, `student.pth` to `student.old.pth`; where it is now.
+
+    None where there is no such file, or it holds nothing that took time to make.
+    """
+    try:
+        card = load_generator(path).card or {}
+    except CheckpointError:
+        return None
+    if not any(entry["command"] == "distill" for entry in card.get("history", [])):
+        return None
+    kept = path.with_suffix(f".old{path.suffix}")
+    write_atomically(kept, lambda file: shutil.copyfile(path, file))
+    return kept
 
 
 def target_ratio(

@@ -74,7 +74,7 @@ def distill(
     """
     import wkdc
     from wkdc.devices import default_device
-    from wkdc.distill import recipe_named
+    from wkdc.distill import check_length, recipe_named
 
     changes: dict[str, Any] = {
         "wavelet_weight": wavelet_weight,
@@ -92,6 +92,7 @@ def distill(
     )
     folder = options.find_data(data, data_url)
     place = default_device() if device is None else device
+    check_length(steps=steps, epochs=epochs, minutes=minutes)
     _say_plan(settings, folder, place, any((steps, epochs, minutes)))
     with render.meter() as meter:
         result = wkdc.distill(
@@ -142,6 +143,7 @@ def _as_json(result: "DistillResult") -> dict[str, object]:
     return {
         "output": str(result.output),
         "run": str(result.run),
+        "start": str(result.start),
         "steps": result.steps,
         "seconds": round(result.seconds, 2),
         "images_per_second": round(result.images_per_second, 3),
@@ -161,6 +163,9 @@ def _as_json(result: "DistillResult") -> dict[str, object]:
 
 
 def _show(result: "DistillResult") -> None:
+    if not result.steps:
+        render.out.print(f"stopped before the first step; {result.output} is untouched")
+        return
     where = "held-out" if result.held_out else "test"
     before, after = result.before, result.after
     render.table(
@@ -176,4 +181,8 @@ def _show(result: "DistillResult") -> None:
         f"{stopped} {result.steps} steps in {render.duration(result.seconds)}, "
         f"{result.images_per_second:.1f} images/s; run folder {result.run}"
     )
+    if after.psnr_db < before.psnr_db:
+        render.out.print(
+            f"PSNR is lower than before; the student that this run started from is {result.start}"
+        )
     render.say_next(f"wkdc export {result.output} --onnx")

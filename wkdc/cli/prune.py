@@ -121,7 +121,7 @@ def _show(teacher: Path, result: "PruneResult", data: str | None) -> None:
     render.table(f"{teacher} -> {result.output}", ("", "teacher", "student", "ratio"), rows)
     render.out.print(_calibration(result))
     student = "" if result.output == Path("student.pth") else f" --student {result.output}"
-    render.say_next(f"wkdc distill --data {data or 'horse2zebra'}{student}")
+    render.say_next(f"wkdc distill --data {data or 'FOLDER'}{student}")
 
 
 def _calibration(result: "PruneResult") -> str:

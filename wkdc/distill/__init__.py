@@ -38,7 +38,9 @@ class DistillResult:
     """What a run did.
 
     Attributes:
-        output: the student; `run` the folder with options, metrics, samples and checkpoints.
+        output: the student, untouched where `steps` is 0.
+        run: the folder with options, metrics, samples and checkpoints; `start` in it is the student
+            as it was before the run.
         seconds: of wall clock, drawing and measuring included.
         images_per_second: trained pictures by the seconds spent on training steps.
         losses: mean of each over the last tenth of the steps.
@@ -49,6 +51,7 @@ class DistillResult:
 
     output: Path
     run: Path
+    start: Path
     steps: int
     seconds: float
     images_per_second: float
@@ -126,6 +129,7 @@ def distill(
     return DistillResult(
         output=target,
         run=run.path,
+        start=run.start,
         steps=outcome.steps,
         seconds=outcome.seconds,
         images_per_second=outcome.images_per_second,

@@ -1,6 +1,7 @@
 """The run folder: options, metrics, sample pictures and checkpoints of one training run."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +28,7 @@ class RunFolder:
         self.path = self._make(root)
         self._metrics = (self.path / "metrics.jsonl").open("a", encoding="utf-8")
         self._saved: list[Path] = []
+        self.start = self.path / "checkpoints" / "start.pth"
 
     def write_options(self, options: Mapping[str, Any]) -> None:
         """Write `options.json`: what the run was asked to do, and with what."""
@@ -53,6 +55,14 @@ class RunFolder:
         """Write a grid of pictures, input | teacher | student, as `samples/step-000123.png`."""
         save_pixels(self.path / "samples" / f"step-{step:06d}.png", grid(rows))
 
+    def keep_start(self, student: Path) -> None:
+        """Copy the student as it was before the run to `checkpoints/start.pth`.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        write_atomically(self.start, lambda file: shutil.copyfile(student, file))
+
     def save_checkpoint(self, step: int, network: nn.Module, card: Card) -> Path:
         """Write a usable student as `checkpoints/step-000123.pth`, keeping the latest `KEEP`."""
         path = self.path / "checkpoints" / f"step-{step:06d}.pth"
@@ -64,9 +74,9 @@ class RunFolder:
         return path
 
     @property
-    def latest(self) -> Path | None:
-        """The checkpoint that was saved last."""
-        return self._saved[-1] if self._saved else None
+    def latest(self) -> Path:
+        """The checkpoint that was saved last, or the student as it was before the run."""
+        return self._saved[-1] if self._saved else self.start
 
     def __enter__(self) -> Self:
         return self

@@ -113,6 +113,7 @@ class Session:
         started = time.monotonic()
         made_with = self._options(data)
         self._run.write_options(made_with)
+        self._run.keep_start(self._student.path)
         inputs = self._measured_inputs()
         wanted = [self._draw(self._teacher, images) for images in inputs]
         before = self._fidelity(self._trainer.student, inputs, wanted)
@@ -150,14 +151,14 @@ class Session:
                 interrupted = True
             self._check(self._trainer.result, inputs[0])
         except FloatingPointError as error:
-            card = self._card({**made_with, "steps": 0})
-            kept = self._run.latest or self._run.save_checkpoint(0, self._student.network, card)
             raise DivergedError(
-                f"{error} after step {len(history)}; the last good student is {kept}, {output} is "
-                "untouched; try a lower --learning-rate"
+                f"{error} after step {len(history)}; the last good student is "
+                f"{self._run.latest}, {output} is untouched; try a lower --learning-rate"
             ) from None
         trained = time.monotonic() - train_started
         steps, result = len(history), self._trainer.result
+        if not steps:  # stopped before anything was learned
+            return Outcome(0, time.monotonic() - started, 0.0, {}, before, before, interrupted)
         made_with |= {"steps": steps, "seconds": round(time.monotonic() - started, 1)}
         save_generator(output, result, self._card(made_with))
         after = self._fidelity(result, inputs, wanted)
@@ -245,8 +246,7 @@ class Session:
             with torch.no_grad():
                 drawn = self._forward(self._teacher, pixels_to_images(parts[-1][0]))
             targets.append(drawn.half().cpu())
-            done = max((count + recipe.batch) / wanted, share / DRAWING_SHARE)
-            on_step(StepReport("draw", count + recipe.batch, min(1.0, done), {}, 0.0, 0.0))
+            on_step(StepReport("draw", count + recipe.batch, share, {}, 0.0, 0.0))
         stacked = tuple(torch.cat(part) for part in zip(*parts, strict=True))
         return Drawings(stacked, torch.cat(targets))
 
