@@ -12,7 +12,7 @@ from wkdc.photos import photo_paths
 from wkdc.recognition import drawable_side
 
 CALIBRATE = 24
-"""How many pictures calibrate a student; more than that changed little in our hands."""
+"""How many pictures calibrate a student, unless another number is asked for."""
 
 SIZE = 256
 """Their height and width, or the next that the network draws at."""

@@ -114,7 +114,8 @@ def choose_widths(
         positions: of `wkdc.complexity.kernel_positions`, to count MACs; else parameters count.
 
     Raises:
-        TargetError: even one channel a group is too many; the message names the largest ratio.
+        TargetError: even one channel a group is too many, and the message names the largest ratio;
+            no channel would go; or whole channels do not come within 2 %.
     """
     cost = _Cost(network, groups, positions)
     total = cost.of([group.channels for group in groups])

@@ -128,9 +128,9 @@ def elimination_order(covariances: Sequence[Tensor], kernels: Sequence[Tensor]) 
 
     Each step removes the channel that costs least when every reader makes the best of the others:
     its weights are refitted by least squares, whose cost is known in closed form (optimal brain
-    surgeon; Hassibi and Stork, 1993). A reader's cost counts as a share of
-    what these channels make it put out.
-    Exact for 1x1 kernels; in larger ones each tap makes do with the same tap of other channels.
+    surgeon; Hassibi and Stork, 1993). A reader's cost counts as a share of what these channels make
+    it put out. Exact for 1x1 kernels; in larger ones each tap makes do with the same tap of other
+    channels.
 
     Args:
         covariances: for each reader, C×C, of the channels that it reads.

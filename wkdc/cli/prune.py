@@ -64,7 +64,8 @@ def prune(
     import wkdc
 
     source = wkdc.load_generator(teacher, norm=norm, block_padding=padding, upsampling=upsampling)
-    folder = None if data is None or not calibrate else options.find_data(data, data_url)
+    # Pictures that nobody would look at are not fetched.
+    folder = options.find_data(data, data_url) if data is not None and calibrate else data
     with render.meter() as meter:
         result = wkdc.prune(
             source,
@@ -73,7 +74,7 @@ def prune(
             params=None if params is None else options.parse_count(params),
             macs=None if macs is None else options.parse_count(macs),
             output=output,
-            data=folder if calibrate else data,
+            data=folder,
             calibrate=calibrate,
             direction=direction,
             importance=importance,

@@ -123,7 +123,7 @@ class Session:
 
         def stepped(report: StepReport) -> None:
             if report.phase == "train":
-                history.append(dataclasses.replace(report, losses=report.losses))
+                history.append(report)
                 self._run.log(report.step, time.monotonic() - started, report.losses)
             if on_step is not None:
                 on_step(report)
