@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from wkdc.observation import observe, places_in
 from wkdc.reconstruct import (
     RIDGE,
     RIDGE_SCARCE,
     kernel_matrix,
     patches,
-    places_in,
     reconstruct,
     set_kernel,
 )
@@ -85,7 +85,7 @@ def test_removed_channels_that_the_kept_ones_can_say_come_back_exactly(norm: str
         teacher[0].weight[[0, 3, 5]] = said
         teacher[0].bias[[0, 3, 5]] = torch.randn(3).double()
     images = images_of(4)
-    fits = reconstruct(teacher, student, kept, images)
+    fits = reconstruct(student, kept, observe(teacher, images))
     assert fits[1].before > 0.1
     new = torch.randn(1, 2, 30, 30).double()
     # 27 unknowns for 1584 equations make the ridge 0.0017; the kernel stays about so far away from
@@ -111,7 +111,7 @@ def test_the_solution_is_that_of_lstsq_on_the_unfolded_problem() -> None:
     solution = torch.linalg.lstsq(
         torch.cat([given, stay]), torch.cat([target, stay @ old])
     ).solution
-    reconstruct(teacher, student, kept, images)
+    reconstruct(student, kept, observe(teacher, images))
     # Both in float64; normal equations lose half of its digits at worst.
     assert torch.allclose(kernel_matrix(student[1]), solution, atol=1e-8)
     assert torch.allclose(student[1].bias, wanted.mean(0) - rows.mean(0) @ solution, atol=1e-8)
@@ -134,7 +134,7 @@ def test_without_bias_or_norm_the_offset_is_part_of_the_problem() -> None:
             missed = sum(float((a - b).square().sum()) for a, b in pairs)
             return missed / sum(float(b.square().sum()) for _, b in pairs)
 
-        fits = reconstruct(teacher, student, {"0": [0, 1, 2]}, images)
+        fits = reconstruct(student, {"0": [0, 1, 2]}, observe(teacher, images))
         # float64 sums; every place of these small maps is looked at.
         assert fits[1].after == pytest.approx(error(), rel=1e-6)
         assert fits[1].after < fits[1].before
@@ -152,7 +152,7 @@ def test_no_layer_gets_worse(norm: str) -> None:
 
     before = error()
     done: list[float] = []
-    fits = reconstruct(teacher, student, kept, images, on_layer=done.append)
+    fits = reconstruct(student, kept, observe(teacher, images), on_layer=done.append)
     assert [fit.name for fit in fits] == ["0", "1"]
     # Shares of variance, as differences of float64 sums.
     assert all(0 <= fit.after <= fit.before + 1e-12 for fit in fits)
@@ -166,8 +166,8 @@ def test_the_order_of_pictures_does_not_matter() -> None:
     teacher, student, kept = pruned_pair("instance")
     other = copy.deepcopy(student)
     images = images_of(4)
-    reconstruct(teacher, student, kept, images)
-    reconstruct(teacher, other, kept, images[::-1])
+    reconstruct(student, kept, observe(teacher, images))
+    reconstruct(other, kept, observe(teacher, images[::-1]))
     # float64 sums in another order, over a ridge of 1e-4.
     assert torch.allclose(student[1].weight, other[1].weight, atol=1e-10)
 
@@ -176,7 +176,7 @@ def test_an_identical_student_stays_what_it_is() -> None:
     torch.manual_seed(0)
     teacher, _, _ = pruned_pair("instance")
     student = copy.deepcopy(teacher)
-    fits = reconstruct(teacher, student, {}, images_of(2))
+    fits = reconstruct(student, {}, observe(teacher, images_of(2)))
     assert all(fit.after < 1e-12 for fit in fits)
     for new, old in zip(student.parameters(), teacher.parameters(), strict=True):
         assert torch.allclose(new, old, atol=1e-10)  # float64 noise over the ridge of 1e-4
@@ -187,7 +187,7 @@ def test_the_scale_of_a_norm_is_lowered_by_how_well_both_agree() -> None:
     torch.manual_seed(0)
     teacher, student, kept = pruned_pair("instance")
     (image,) = images_of(1)
-    reconstruct(teacher, student, kept, [image])
+    reconstruct(student, kept, observe(teacher, [image]))
     with torch.no_grad():
         said, wanted = (n[1](n[0](image))[0].flatten(1) for n in (student, teacher))
     for channel in range(3):

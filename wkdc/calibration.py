@@ -14,8 +14,8 @@ from wkdc.recognition import drawable_side
 CALIBRATE = 24
 """How many pictures calibrate a student, unless another number is asked for."""
 
-SIZE = 256
-"""Their height and width, or the next that the network draws at."""
+SIZE = 192
+"""Their height and width, or the next that the network draws at: small, as enlarging blurs."""
 
 LEAST = 64
 """Pictures with a shorter side calibrate nothing: they would be blurs."""

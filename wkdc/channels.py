@@ -13,11 +13,8 @@ import torch
 import torch_pruning
 from torch import nn
 
-from wkdc.complexity import count_params
 from wkdc.errors import TargetError
-
-TOLERANCE = 0.02
-"""How far, relatively, the ratio may be from what was asked."""
+from wkdc.networks.resnet import ResnetBlock
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -29,13 +26,16 @@ class ChannelGroup:
     Attributes:
         root: the convolution whose output channels stand for the group.
         channels: how many there are.
+        block: the residual block that they are the inside of, by name: without any of them the
+            block is gone, and its skip is left. None elsewhere, where one channel has to stay.
         members: Torch-Pruning's list of (layer, which side of it, which of its channels).
-        makers, readers: the convolutions that write and read the group, by name, and for each
-            channel of the group its number there.
+        makers, readers: the convolutions that write and read the group, by name in the order of
+            the forward pass, and for each channel of the group its number there.
     """
 
     root: nn.Module
     channels: int
+    block: str | None
     members: Any
     makers: Mapping[str, tuple[int, ...]]
     readers: Mapping[str, tuple[int, ...]]
@@ -45,6 +45,8 @@ def channel_groups(
     network: nn.Module, *, in_channels: int, smallest: int
 ) -> tuple[Any, list[ChannelGroup]]:
     """Torch-Pruning's dependency graph of `network`, and its groups of removable channels.
+
+    The groups come in the order in which the forward pass makes them.
 
     Args:
         network: its weights must require gradients, which the graph is traced along.
@@ -61,19 +63,24 @@ def channel_groups(
     example = torch.zeros(1, in_channels, max(32, smallest), max(32, smallest))
     graph = torch_pruning.DependencyGraph().build_dependency(network, example)
     names = {layer: name for name, layer in network.named_modules()}
+    place = {name: number for number, name in enumerate(names.values())}
     groups = []
     for members in graph.get_all_groups(
         ignored_layers=[picture_layer(network)], root_module_types=list(CONVOLUTIONS)
     ):
-        makers: dict[str, tuple[int, ...]] = {}
-        readers: dict[str, tuple[int, ...]] = {}
+        made: dict[str, tuple[int, ...]] = {}
+        read: dict[str, tuple[int, ...]] = {}
         for dependency, channels in members:
             if isinstance(dependency.layer, CONVOLUTIONS):
-                side_of = readers if _reads(dependency) else makers
-                side_of[names[dependency.layer]] = tuple(channels)
-        root = members[0].dep.layer
-        groups.append(ChannelGroup(root, len(members[0].idxs), members, makers, readers))
-    return graph, groups
+                side = read if reads(dependency) else made
+                side[names[dependency.layer]] = tuple(channels)
+        root, channels = members[0].dep.layer, len(members[0].idxs)
+        block = _block_around(network, [*made, *read])
+        makers, readers = (
+            {n: side[n] for n in sorted(side, key=place.__getitem__)} for side in (made, read)
+        )
+        groups.append(ChannelGroup(root, channels, block, members, makers, readers))
+    return graph, sorted(groups, key=lambda group: place[next(iter(group.makers))])
 
 
 def picture_layer(network: nn.Module) -> nn.Module:
@@ -93,136 +100,30 @@ def norms_after(network: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _reads(dependency: Any) -> bool:
+def _block_around(network: nn.Module, names: Sequence[str]) -> str | None:
+    """The residual block that holds all the layers `names`, if one does."""
+    blocks: list[str] = [name for name, m in network.named_modules() if isinstance(m, ResnetBlock)]
+    return next((b for b in blocks if all(name.startswith(f"{b}.") for name in names)), None)
+
+
+def reads(dependency: Any) -> bool:
     """Whether a member of a group loses inputs, not outputs."""
     return "in_channels" in dependency.pruning_fn.__name__
 
 
-def choose_widths(
-    network: nn.Module,
-    groups: Sequence[ChannelGroup],
-    ratio: float,
-    *,
-    positions: Mapping[str, int] | None = None,
-) -> list[int]:
-    """How many channels each group keeps, so that `network` shrinks by `ratio` within 2 %.
+def slice_channels(
+    network: nn.Module, graph: Any, groups: Sequence[ChannelGroup], kept: Sequence[list[int]]
+) -> None:
+    """Remove from the traced network, in place, every channel that is not in `kept`.
 
-    The same share everywhere, rounded; then, only if that misses, single channels more or less in
-    the groups where the relative change is smallest.
-
-    Args:
-        positions: of `wkdc.complexity.kernel_positions`, to count MACs; else parameters count.
-
-    Raises:
-        TargetError: even one channel a group is too many, and the message names the largest ratio;
-            no channel would go; or whole channels do not come within 2 %.
+    A block of which none is kept becomes an identity, so that the other layers keep their names.
     """
-    cost = _Cost(network, groups, positions)
-    total = cost.of([group.channels for group in groups])
-    smallest = cost.of([1] * len(groups))
-    target = total / ratio
-    if target < smallest * (1 - TOLERANCE):
-        unit = "parameters" if positions is None else "MACs"
-        raise TargetError(
-            f"infeasible: {target:,.0f} {unit}, ratio {ratio:g}; the smallest network has "
-            f"{smallest:,} {unit}, ratio {total / smallest:.1f}"
-        )
-
-    def uniform(share: float) -> list[int]:
-        return [max(1, round(share * group.channels)) for group in groups]
-
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if cost.of(uniform(middle)) < target else (low, middle)
-    widths = uniform(low)  # at least the ratio that was asked for, where the tolerance allows
-    if cost.of(widths) < target * (1 - TOLERANCE):
-        widths = min(widths, uniform(high), key=lambda k: abs(cost.of(k) - target))
-    while abs(cost.of(widths) - target) > TOLERANCE * 0.9 * target:
-        step = 1 if cost.of(widths) < target else -1
-        moves = [
-            [*widths[:i], width + step, *widths[i + 1 :]]
-            for i, width in enumerate(widths)
-            if 1 <= width + step <= groups[i].channels
-        ]
-        best = min(moves, key=lambda k: abs(cost.of(k) - target), default=widths)
-        if abs(cost.of(best) - target) >= abs(cost.of(widths) - target):
-            break
-        widths = best
-    if widths == [group.channels for group in groups]:
-        raise TargetError(f"ratio {ratio:g} would remove nothing; give a larger one")
-    reached = total / cost.of(widths)
-    if abs(reached / ratio - 1) > TOLERANCE:
-        raise TargetError(
-            f"ratio {ratio:g} cannot be met within {TOLERANCE:.0%}: channels are whole; "
-            f"the nearest found is {reached:.3g}"
-        )
-    return widths
-
-
-def slice_channels(graph: Any, groups: Sequence[ChannelGroup], kept: Sequence[list[int]]) -> None:
-    """Remove from the traced network, in place, every channel that is not in `kept`."""
     for group, channels in zip(groups, kept, strict=True):
         removed = sorted(set(range(group.channels)) - set(channels))
-        if removed:
+        if removed and channels:
             pruning_fn = graph.get_pruner_of_module(group.root).prune_out_channels
             graph.get_pruning_group(group.root, pruning_fn, removed).prune()
-
-
-class _Cost:
-    """Parameters or MACs as a function of the groups' widths, without building the network.
-
-    A layer's weight has (in × out × a constant) entries, each used once at every position of its
-    kernel; each axis is a sum of groups' widths and a part that belongs to no group.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        groups: Sequence[ChannelGroup],
-        positions: Mapping[str, int] | None,
-    ) -> None:
-        made: dict[nn.Module, dict[int, int]] = {}
-        read: dict[nn.Module, dict[int, int]] = {}
-        for number, group in enumerate(groups):
-            for dependency, channels in group.members:
-                layer = dependency.layer
-                reads = isinstance(layer, CONVOLUTIONS) and _reads(dependency)
-                (read if reads else made).setdefault(layer, {})[number] = len(channels)
-        self._layers: list[tuple[float, float, _Axis, _Axis]] = []
-        for name, layer in network.named_modules():
-            own = count_params(layer) if not list(layer.children()) else 0
-            if not own:
-                continue
-            if isinstance(layer, CONVOLUTIONS):
-                inputs = _Axis(layer.in_channels, read.get(layer, {}), groups)
-                makes = _Axis(layer.out_channels, made.get(layer, {}), groups)
-                area = layer.weight.numel() / (layer.in_channels * layer.out_channels)
-                each = 0.0 if layer.bias is None else 1.0
-                if positions is not None:
-                    area, each = area * positions[name], 0.0
-            else:  # a norm: so many parameters a channel
-                width = int(next(layer.parameters()).numel())
-                inputs, makes = _Axis(0, {}, groups), _Axis(width, made.get(layer, {}), groups)
-                area, each = 0.0, own / width if positions is None else 0.0
-            self._layers.append((area, each, inputs, makes))
-
-    def of(self, widths: Sequence[int]) -> int:
-        """The cost of the network whose groups have these widths."""
-        return round(
-            sum(
-                (area * reads.at(widths) + each) * makes.at(widths)
-                for area, each, reads, makes in self._layers
-            )
-        )
-
-
-class _Axis:
-    """One channel axis of a layer: `fixed` channels and those of some groups."""
-
-    def __init__(self, size: int, members: dict[int, int], groups: Sequence[ChannelGroup]) -> None:
-        self.fixed = size - sum(members.values())
-        self.shares = [(n, count / groups[n].channels) for n, count in members.items()]
-
-    def at(self, widths: Sequence[int]) -> float:
-        return self.fixed + sum(widths[n] * share for n, share in self.shares)
+    for group, channels in zip(groups, kept, strict=True):
+        if not channels and group.block is not None:
+            parent, _, leaf = group.block.rpartition(".")
+            setattr(network.get_submodule(parent), leaf, nn.Identity())

@@ -1,21 +1,35 @@
-"""Which channels of a group matter, most important first."""
+"""Which channels of a group matter, and what is lost without the others."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from wkdc.channels import ChannelGroup, norms_after
-from wkdc.devices import fast_autocast
+from wkdc.channels import ChannelGroup
 from wkdc.errors import OptionError
 
 Importance = Literal["readers", "magnitude", "random"]
 
 RIDGE = 1e-3
 """Added to the inputs' covariance, by its mean diagonal, so that it can be inverted."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A group's channels, most important first.
+
+    Attributes:
+        order: the channels.
+        loss: what the readers lose, summed over them, each as a share of what these channels make
+            it put out, when only the first 0, 1, 2 ... channels are left; None without pictures.
+    """
+
+    order: list[int]
+    loss: Tensor | None
 
 
 def rank(
@@ -25,90 +39,45 @@ def rank(
     network: nn.Module,
     moments: Mapping[str, Tensor],
     seed: int = 0,
-) -> list[int]:
-    """The group's channels, most important first.
+) -> Ranking:
+    """Rank the channels of `group`.
 
     Args:
         importance: `readers` takes away, one by one, the channel that the layers reading the
-            group miss least, see `elimination_order`; `magnitude` goes by the sum of squared
-            weights over all layers of the group; `random` is the control that any ranking has to
-            beat.
+            group miss least, see `eliminate`; `magnitude` goes by the sum of squared weights over
+            all layers of the group; `random` is the control that any ranking has to beat.
         network: the group's, not yet pruned.
-        moments: of `input_moments`, for `readers`.
+        moments: of `wkdc.observation.observe`; empty without pictures, and then `readers` cannot
+            rank.
         seed: for `random`.
 
     Raises:
         OptionError: an unknown importance.
     """
+    order: list[int] | None
     match importance:
         case "readers":
-            covariances, kernels = [], []
-            for name, channels in group.readers.items():
-                chosen = torch.tensor(channels)
-                covariances.append(moments[name][chosen][:, chosen])
-                kernels.append(kernel_moments(network.get_submodule(name))[chosen][:, chosen])
-            removed = elimination_order(covariances, kernels)
-            return removed[::-1]
+            order = None
         case "magnitude":
             scores = torch_pruning.importance.GroupMagnitudeImportance(p=2)(group.members)
-            order: list[int] = torch.argsort(scores, descending=True, stable=True).tolist()
-            return order
+            order = torch.argsort(scores, descending=True, stable=True).tolist()
         case "random":
             name = next(iter(group.makers))
-            return random.Random(f"{name} of {seed}").sample(range(group.channels), group.channels)
+            order = random.Random(f"{name} of {seed}").sample(range(group.channels), group.channels)
         case _:
             raise OptionError(
                 f"importance {importance!r} is not known; choose readers, magnitude or random"
             )
-
-
-@torch.inference_mode()
-def input_moments(
-    network: nn.Module,
-    names: Sequence[str],
-    images: Sequence[Tensor],
-    *,
-    on_image: Callable[[float], None] | None = None,
-) -> dict[str, Tensor]:
-    """The covariance of the channels that each layer reads, float64 C×C, times their number.
-
-    In front of InstanceNorm every picture is centred by its own means, as it will be there;
-    elsewhere by the means over all pictures, so that differences between pictures count.
-
-    Args:
-        names: of convolutions.
-        images: 1×C×H×W each, in [-1, 1].
-        on_image: called after each with the share that is done.
-    """
-    moments: dict[str, Tensor] = {}
-    means: dict[str, list[Tensor]] = {name: [] for name in names}
-    hooks = []
-    for name in names:
-
-        def take(_: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
-            values = inputs[0][0].to(images[0].dtype).flatten(1)
-            mean = values.mean(1, keepdim=True)
-            values = values - mean
-            moments[name] = moments.get(name, 0) + (values @ values.T).double()
-            means[name].append(values.shape[1] ** 0.5 * mean.double())
-
-        hooks.append(network.get_submodule(name).register_forward_pre_hook(take))
-    try:
-        for number, image in enumerate(images, 1):
-            with fast_autocast(image.device):
-                network(image)
-            if on_image is not None:
-                on_image(number / len(images))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    norms = norms_after(network)
-    for name, found in means.items():
-        if not isinstance(norms.get(name), nn.InstanceNorm2d):
-            apart = torch.cat(found, 1)
-            apart -= apart.mean(1, keepdim=True)
-            moments[name] += apart @ apart.T
-    return moments
+    if order is not None and not moments:
+        return Ranking(order, None)
+    covariances, kernels = [], []
+    for name, channels in group.readers.items():
+        chosen = torch.tensor(channels)
+        covariances.append(moments[name][chosen][:, chosen])
+        kernels.append(kernel_moments(network.get_submodule(name))[chosen][:, chosen])
+    removed, costs = eliminate(covariances, kernels, None if order is None else order[::-1])
+    lost = torch.tensor([0.0, *costs]).double().cumsum(0)
+    return Ranking(removed[::-1], lost.flip(0))
 
 
 def kernel_moments(layer: nn.Module) -> Tensor:
@@ -123,8 +92,10 @@ def kernel_moments(layer: nn.Module) -> Tensor:
     return weights @ weights.T
 
 
-def elimination_order(covariances: Sequence[Tensor], kernels: Sequence[Tensor]) -> list[int]:
-    """All channels, the first to go first: backward elimination by what the readers lose.
+def eliminate(
+    covariances: Sequence[Tensor], kernels: Sequence[Tensor], order: Sequence[int] | None = None
+) -> tuple[list[int], list[float]]:
+    """All channels, the first to go first, and what the loss of each costs its readers.
 
     Each step removes the channel that costs least when every reader makes the best of the others:
     its weights are refitted by least squares, whose cost is known in closed form (optimal brain
@@ -135,6 +106,7 @@ def elimination_order(covariances: Sequence[Tensor], kernels: Sequence[Tensor]) 
     Args:
         covariances: for each reader, C×C, of the channels that it reads.
         kernels: for each reader, C×C, of `kernel_moments`.
+        order: take the channels away in this order instead, and only count what that costs.
     """
     count = len(covariances[0])
     inverses, products = [], []
@@ -145,11 +117,12 @@ def elimination_order(covariances: Sequence[Tensor], kernels: Sequence[Tensor]) 
         products.append(kernel / energy)
     inverse, product = torch.stack(inverses), torch.stack(products)
     present = torch.ones(count, dtype=torch.bool)
-    order = []
-    for _ in range(count):
+    removed, spent = [], []
+    for step in range(count):
         costs = (_diagonals(product) / _diagonals(inverse)).sum(0)
-        out = int(costs.masked_fill(~present, torch.inf).argmin())
-        order.append(out)
+        out = int(costs.masked_fill(~present, torch.inf).argmin()) if order is None else order[step]
+        removed.append(out)
+        spent.append(max(0.0, float(costs[out])))
         present[out] = False
         # The others' weights move by `share` of the removed one's.
         share = inverse[:, :, out] / inverse[:, out, out, None]
@@ -159,7 +132,7 @@ def elimination_order(covariances: Sequence[Tensor], kernels: Sequence[Tensor]) 
         product += own * share[:, :, None] * share[:, None]
         inverse -= share[:, :, None] * inverse[:, out, None].clone()
         inverse[:, out, out] = 1  # gone; keeps the divisions above finite
-    return order
+    return removed, spent
 
 
 def _diagonals(matrices: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """How large and how fast models are, side by side."""
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,20 +14,9 @@ from wkdc.checkpoint import Generator, load_generator
 from wkdc.complexity import measure_activation_bytes, measure_complexity
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.latency import WARM_UP, Latency, time_in_turn
 from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
 from wkdc.recognition import Architecture
-
-WARM_UP = 3
-"""Untimed rounds before the timed ones."""
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of one call: the median and the 90th percentile of `rounds` of them."""
-
-    median: float
-    p90: float
-    rounds: int
 
 
 @dataclass(frozen=True)
@@ -152,11 +139,11 @@ def profile(
             for s in subjects
             if s.generator is not None
         }
-        torch_times = _time_in_turn(torch_calls, rounds, ticked)
+        torch_times = time_in_turn(torch_calls, rounds, ticked)
         onnx_calls = {
             s.path: _onnx_call(files[s.path], images[s.path], used, place) for s in subjects
         }
-        onnx_times = _time_in_turn(onnx_calls, rounds, ticked)
+        onnx_times = time_in_turn(onnx_calls, rounds, ticked)
         measured = tuple(
             _profile_of(
                 subject,
@@ -239,29 +226,6 @@ def _onnx_call(
 ) -> Callable[[], object]:
     network = OnnxNetwork(file, threads=threads, device=device.type)
     return lambda: network(images)
-
-
-def _time_in_turn(
-    calls: dict[Path, Callable[[], object]], rounds: int, on_round: Callable[[], None]
-) -> dict[Path, Latency]:
-    """Call each once a round; the order turns from round to round."""
-    times: dict[Path, list[float]] = {path: [] for path in calls}
-    order = list(calls)
-    for number in range(WARM_UP + rounds):
-        for path in order[number % len(order) :] + order[: number % len(order)] if order else []:
-            started = time.perf_counter()
-            calls[path]()
-            if number >= WARM_UP:
-                times[path].append(1000 * (time.perf_counter() - started))
-        on_round()
-    return {
-        path: Latency(
-            statistics.median(values),
-            statistics.quantiles(values, n=10)[-1] if len(values) > 1 else values[0],
-            len(values),
-        )
-        for path, values in times.items()
-    }
 
 
 def _profile_of(

@@ -1,17 +1,14 @@
 """Teacher -> student: choose the channels that stay, slice, reconstruct what is left."""
 
-import copy
-import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from wkdc.calibration import CALIBRATE, calibration_images
-from wkdc.channels import channel_groups, choose_widths, slice_channels
 from wkdc.checkpoint import (
     Generator,
     history_entry,
@@ -20,15 +17,17 @@ from wkdc.checkpoint import (
     relative_to,
     save_generator,
 )
-from wkdc.complexity import Complexity, kernel_positions, measure_complexity
+from wkdc.complexity import Complexity, measure_complexity
+from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable, write_atomically
-from wkdc.importance import Importance, input_moments, rank
+from wkdc.importance import Importance
 from wkdc.layouts import Direction
+from wkdc.plan import Clock, Plan, Widths, Wishes, make_plan, measure_clock
 from wkdc.recognition import Architecture, drawable_side, recognise
 from wkdc.reconstruct import LayerFit, reconstruct
-
-Quantity = Literal["params", "macs"]
+from wkdc.targets import Quantity, read_target
+from wkdc.widths import Prefer
 
 SIZE = 256
 """Height and width that MACs are counted at, or the next that the network draws at."""
@@ -39,23 +38,32 @@ class PruneResult:
     """A student, how it compares with its teacher, and where it was written.
 
     Attributes:
+        output: the file; None for a plan that was only made.
         architecture: the student's; `teacher_architecture` the teacher's.
+        widths: the teacher's channels and the student's, by the first layer that makes them; 0
+            where a block went.
+        expected_psnr_db: the untrained student's PSNR to its teacher, as the harm of each group of
+            channels adds up; None without pictures.
+        clock: where the time was measured.
         importance: what decided which channels stay.
-        calibrated_on: how many pictures the student was reconstructed on, and `source`, whose they
-            are: a folder, or None for the bundled photos.
+        calibrated_on: how many pictures were looked at, and `source`, whose they are: a folder, or
+            None for the bundled photos.
         layers: how well each reconstructed layer follows the teacher.
         teacher, student: parameters, and MACs for one picture of `size` (height, width).
         teacher_bytes, student_bytes: sizes of the two files.
     """
 
-    output: Path
+    output: Path | None
     architecture: Architecture
     teacher_architecture: Architecture
+    widths: dict[str, tuple[int, int]]
+    expected_psnr_db: float | None
+    clock: Clock | None
     teacher: Complexity
     student: Complexity
     size: tuple[int, int]
     teacher_bytes: int
-    student_bytes: int
+    student_bytes: int | None
     importance: Importance
     calibrated_on: int
     source: Path | None
@@ -77,25 +85,35 @@ def prune(
     by: Quantity | None = None,
     params: int | None = None,
     macs: int | None = None,
+    latency_ms: float | None = None,
     output: str | Path = "student.pth",
     data: str | Path | None = None,
     calibrate: int = CALIBRATE,
     direction: Direction = "AtoB",
     importance: Importance | None = None,
+    widths: Widths | None = None,
+    prefer: Prefer | None = None,
+    round_to: int | None = None,
+    drop_blocks: int | None = None,
+    size: tuple[int, int] | None = None,
+    device: str = "cpu",
+    dry_run: bool = False,
     seed: int = 0,
     on_progress: Callable[[str, float], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> PruneResult:
     """Write a student that is smaller than `teacher` by as much as is asked.
 
-    Every group of channels keeps the same share; which channels stay is decided by `importance`.
-    The picture's own channels are untouched. What is left is reconstructed, so that the student
-    draws like its teacher before it is trained.
+    Which channels stay is decided by `importance`, how many of each layer by `widths`. The
+    picture's own channels are untouched. What is left is reconstructed, so that the student draws
+    like its teacher before it is trained.
 
     Args:
         teacher: a file, or a generator that was loaded from one.
-        ratio: how many times fewer parameters, or MACs with `by`; above 1, met within 2 %.
-        params, macs: instead of `ratio`, how many the student shall have; MACs at 256x256.
+        ratio: how many times fewer parameters, or what `by` says; above 1, met within 2 %.
+        params, macs, latency_ms: instead of `ratio`, what the student shall have: parameters, MACs
+            or milliseconds in ONNX Runtime for one picture of `size`. Times are measured here and
+            now; they are met as nearly as they can be told.
         output: the file to write, replaced whole if it exists; a trained student is copied aside.
         data: a folder of the teacher's inputs, in one of the layouts of `wkdc.layouts`; without
             one, bundled photos calibrate a teacher of grey or RGB pictures.
@@ -103,32 +121,40 @@ def prune(
         direction: `BtoA` for a generator that draws domain A from domain B.
         importance: see `wkdc.importance.rank`; by default `readers`, or `magnitude` where no
             picture calibrates.
+        widths, prefer, round_to, drop_blocks: see `wkdc.plan.Wishes`.
+        size: height and width for MACs and times, 256x256 or the next that the network draws.
+        device: where times are measured, `cpu` or `cuda`.
+        dry_run: make the plan, measure it in ONNX Runtime, and write nothing.
         seed: for `random`, and of the choice of held-out pictures in `data`.
         on_progress: called with what is being done, and the share of all that is done.
         on_notice: called with one sentence for each thing that the user should know.
 
     Raises:
-        OptionError: no target or two, one that makes nothing smaller, an unknown importance,
-            `readers` without pictures, or the student would overwrite its teacher.
-        TargetError: the ratio cannot be reached, and the message names the largest that can; or
+        OptionError: no target or two, one that makes nothing smaller, wishes that do not go
+            together, or the student would overwrite its teacher.
+        TargetError: the target cannot be reached, and the message names the smallest network; or
             the network holds layers that cannot be pruned.
         DatasetError, ImageError: the pictures in `data` cannot be used.
-        CheckpointError, OutputError: see `load_generator` and `save_generator`.
+        CheckpointError, DeviceError, OutputError: see `load_generator` and `save_generator`.
     """
     if calibrate < 0:
         raise OptionError(f"calibrate is {calibrate}; give a number of pictures, 0 for none")
     if calibrate == 0 and data is not None:
         raise OptionError(f"data {data} would not be used: calibrate is 0; leave one of them out")
+    check_device(device)
     generator = teacher if isinstance(teacher, Generator) else load_generator(teacher)
     output, folder = Path(output), None if data is None else Path(data)
-    if output.resolve() == generator.path.resolve():
-        raise OptionError(
-            f"the student would overwrite its teacher {output}; give another --output"
-        )
-    check_writable(output)
-    side = drawable_side(SIZE, generator.architecture)
-    before = measure_complexity(generator.network, generator.in_channels, (side, side))
-    ratio, quantity = target_ratio(before, ratio=ratio, by=by, params=params, macs=macs)
+    if not dry_run:
+        if output.resolve() == generator.path.resolve():
+            raise OptionError(
+                f"the student would overwrite its teacher {output}; give another --output"
+            )
+        check_writable(output)
+    size = _checked_size(size, generator.architecture)
+    before = measure_complexity(generator.network, generator.in_channels, size)
+    target = read_target(
+        before, ratio=ratio, by=by, params=params, macs=macs, latency_ms=latency_ms
+    )
     images = calibration_images(
         generator, folder, calibrate, direction=direction, seed=seed, on_notice=on_notice
     )
@@ -138,43 +164,85 @@ def prune(
             "importance readers needs pictures to see what the readers read; "
             "give --data and --calibrate 1 or more, or choose magnitude"
         )
-    student, architecture, layers = shrink(
-        generator, ratio, images, importance, by=quantity, seed=seed, on_progress=on_progress
+    tell = on_progress or (lambda stage, share: None)
+    share_of_plan = 0.9 if dry_run else 0.6
+    plan = make_plan(
+        generator,
+        target,
+        images,
+        Wishes(widths, prefer, round_to, drop_blocks, importance, seed),
+        size=size,
+        device=device,
+        on_progress=lambda stage, share: tell(stage, share_of_plan * share),
     )
-    after = measure_complexity(student, generator.in_channels, (side, side))
-    made_from: dict[str, Any] = {
-        "path": relative_to(generator.path, output.parent),
-        "sha256": generator.sha256,
-        "params": before.params,
-        "macs": before.macs,
-    }
-    entry = history_entry(
-        "prune",
-        ratio=ratio,
-        by=quantity,
-        importance=importance,
-        seed=seed,
-        calibrated_on=len(images),
-        data=None if folder is None else str(folder),
-    )
-    kept = keep_trained(output)
-    if kept is not None and on_notice is not None:
-        on_notice(f"{output} had been trained; it is kept as {kept}")
-    save_generator(output, student, make_card(architecture, made_from, [entry]))
+    clock, layers = plan.clock, tuple[LayerFit, ...]()
+    if dry_run:
+        tell("measuring in ONNX Runtime", share_of_plan)
+        clock = clock or measure_clock(plan, size, device)
+        student, architecture = rebuild(plan.sliced(), generator.architecture)
+    else:
+        student, architecture, layers = build(
+            plan, on_layer=lambda share: tell("reconstructing layers", 0.6 + 0.4 * share)
+        )
+        made_from: dict[str, Any] = {
+            "path": relative_to(generator.path, output.parent),
+            "sha256": generator.sha256,
+            "params": before.params,
+            "macs": before.macs,
+        }
+        entry = history_entry(
+            "prune",
+            ratio=ratio,
+            by=by,
+            params=params,
+            macs=macs,
+            latency_ms=latency_ms,
+            size=list(size),
+            device=device,
+            widths=widths if isinstance(widths, str | None) else list(widths),
+            prefer=prefer,
+            round_to=round_to,
+            drop_blocks=drop_blocks,
+            importance=importance,
+            seed=seed,
+            calibrated_on=len(images),
+            data=None if folder is None else str(folder),
+        )
+        kept = keep_trained(output)
+        if kept is not None and on_notice is not None:
+            on_notice(f"{output} had been trained; it is kept as {kept}")
+        save_generator(output, student, make_card(architecture, made_from, [entry]))
     return PruneResult(
-        output,
+        None if dry_run else output,
         architecture,
         generator.architecture,
+        plan.widths,
+        plan.expected_psnr_db,
+        clock,
         before,
-        after,
-        (side, side),
+        measure_complexity(student, generator.in_channels, size),
+        size,
         generator.path.stat().st_size,
-        output.stat().st_size,
+        None if dry_run else output.stat().st_size,
         importance,
         len(images),
         folder,
         layers,
     )
+
+
+def _checked_size(size: tuple[int, int] | None, architecture: Architecture) -> tuple[int, int]:
+    """`size`, or the default, if the network draws at it."""
+    if size is None:
+        side = drawable_side(SIZE, architecture)
+        return side, side
+    multiple = architecture.multiple
+    if min(size) < architecture.smallest or any(side % multiple for side in size):
+        raise OptionError(
+            f"size {size[0]}x{size[1]} is not drawn by this network; give multiples of {multiple}, "
+            f"{architecture.smallest} or more"
+        )
+    return size
 
 
 def keep_trained(path: Path) -> Path | None:
@@ -193,98 +261,20 @@ def keep_trained(path: Path) -> Path | None:
     return kept
 
 
-def target_ratio(
-    teacher: Complexity,
-    *,
-    ratio: float | None,
-    by: Quantity | None = None,
-    params: int | None = None,
-    macs: int | None = None,
-) -> tuple[float, Quantity]:
-    """How many times smaller, and counted by what, of the one target that is given.
-
-    Raises:
-        OptionError: no target or two, an unknown quantity, or a target that makes nothing smaller.
-    """
-    given = {"ratio": ratio, "params": params, "macs": macs}
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) != 1:
-        said = f"{' and '.join(named)} were given" if named else "nothing says how small"
-        raise OptionError(f"{said}; give one of ratio, params and macs")
-    if by not in (None, "params", "macs"):
-        raise OptionError(f"by {by!r} is not known; choose params or macs")
-    if by is not None and ratio is None:
-        raise OptionError(f"by {by} says what a ratio counts, but {named[0]} was given, no ratio")
-    wanted: tuple[tuple[int | None, int, Quantity], ...] = (
-        (params, teacher.params, "params"),
-        (macs, teacher.macs, "macs"),
-    )
-    for count, total, quantity in wanted:
-        if count is not None and not 0 < count < total:
-            raise OptionError(
-                f"{quantity} is {count:,}; give 1 or more, fewer than the teacher's {total:,}"
-            )
-        if count is not None:
-            return total / count, quantity
-    if ratio is None or not math.isfinite(ratio) or ratio <= 1:
-        raise OptionError(f"ratio {ratio:g} is not allowed; give a number above 1, such as 7")
-    return ratio, by or "params"
-
-
-def shrink(
-    teacher: Generator,
-    ratio: float,
-    images: Sequence[Tensor],
-    importance: Importance,
-    *,
-    by: Quantity = "params",
-    seed: int = 0,
-    on_progress: Callable[[str, float], None] | None = None,
+def build(
+    plan: Plan, *, on_layer: Callable[[float], None] | None = None
 ) -> tuple[nn.Module, Architecture, tuple[LayerFit, ...]]:
-    """The student of `prune`, before it is written: the network, what it is, and how it was solved.
-
-    Args:
-        images: calibration pictures, 1×C×H×W in [-1, 1], all of one size; none slices only.
-    """
-    tell = on_progress or (lambda stage, share: None)
-    network = copy.deepcopy(teacher.network).requires_grad_(True)
-    graph, groups = channel_groups(
-        network, in_channels=teacher.in_channels, smallest=teacher.architecture.smallest
-    )
-    positions = None
-    if by == "macs":
-        side = drawable_side(SIZE, teacher.architecture)
-        positions = kernel_positions(network, teacher.in_channels, (side, side))
-    widths = choose_widths(network, groups, ratio, positions=positions)
-    moments: dict[str, Tensor] = {}
-    if importance == "readers":
-        moments = input_moments(
-            teacher.network,
-            sorted({name for group in groups for name in group.readers}),
-            images,
-            on_image=lambda share: tell("the teacher draws", 0.3 * share),
-        )
-    keep = []
-    for number, (group, width) in enumerate(zip(groups, widths, strict=True), 1):
-        order = rank(group, importance, network=teacher.network, moments=moments, seed=seed)
-        keep.append(sorted(order[:width]))
-        tell("choosing channels", 0.3 + 0.1 * number / len(groups))
-    slice_channels(graph, groups, keep)
-    student, architecture = rebuild(network, teacher.architecture)
-    if not images:
-        return student, architecture, ()
-    kept = {
-        name: [channels[i] for i in chosen]
-        for group, chosen in zip(groups, keep, strict=True)
-        for name, channels in group.makers.items()
-    }
-    layers = reconstruct(
-        teacher.network,
-        student,
-        kept,
-        images,
-        on_layer=lambda share: tell("reconstructing layers", 0.4 + 0.6 * share),
-    )
+    """The student of `plan`, reconstructed where pictures were seen, what it is, and how well."""
+    sliced = plan.sliced()
+    layers: list[LayerFit] = []
+    if plan.observed is not None:
+        kept = {
+            name: [channels[i] for i in chosen]
+            for group, chosen in zip(plan.groups, plan.kept, strict=True)
+            for name, channels in group.makers.items()
+        }
+        layers = reconstruct(sliced, kept, plan.observed, on_layer=on_layer)
+    student, architecture = rebuild(sliced, plan.teacher.architecture)
     return student, architecture, tuple(layers)
 
 

@@ -6,6 +6,7 @@ layer really receives. He et al. (2017) and Luo et al. (2017) did so for classif
 unlabelled pictures are enough, and nothing is trained.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wkdc.channels import CONVOLUTIONS, norms_after
-from wkdc.devices import fast_autocast
-
-POSITIONS = 2048
-"""Places of a feature map that are looked at, in each picture."""
+from wkdc.observation import Observation, places_in
 
 RIDGE = 1e-4
 """Weight of staying at the sliced kernel, by the mean square of an input."""
@@ -46,10 +44,9 @@ class LayerFit:
 
 
 def reconstruct(
-    teacher: nn.Module,
     student: nn.Module,
     kept: Mapping[str, Sequence[int]],
-    images: Sequence[Tensor],
+    teacher: Observation,
     *,
     on_layer: Callable[[float], None] | None = None,
 ) -> list[LayerFit]:
@@ -62,37 +59,30 @@ def reconstruct(
     Args:
         kept: for each convolution by name, which of the teacher's output channels it stands for;
             one that is not named stands for all.
-        images: calibration pictures, 1×C×H×W in [-1, 1], all of one size.
+        teacher: what it puts out, and on which pictures.
         on_layer: called after each layer with the share that is done.
     """
     names = [n for n, layer in student.named_modules() if isinstance(layer, CONVOLUTIONS)]
-    targets = _teacher_outputs(teacher, {name: kept.get(name) for name in names}, images)
     norms = norms_after(student)
     fits: list[LayerFit] = []
     hooks = []
     for name in names:
 
         def solve(layer: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
-            fits.append(_solve(name, layer, norms.get(name), inputs[0], targets.pop(name)))
+            dtype, channels = inputs[0].dtype, kept.get(name, slice(None))
+            targets = [rows[:, channels].to(dtype) for rows in teacher.outputs[name]]
+            fits.append(_solve(name, layer, norms.get(name), inputs[0], targets))
             if on_layer is not None:
                 on_layer(len(fits) / len(names))
 
         hooks.append(student.get_submodule(name).register_forward_pre_hook(solve))
     try:
         with torch.no_grad():
-            student(torch.cat(list(images)))
+            student(torch.cat(list(teacher.images)))
     finally:
         for hook in hooks:
             hook.remove()
     return fits
-
-
-def places_in(height: int, width: int) -> Tensor:
-    """Up to `POSITIONS` places of a map, as flat indices; always the same ones for its size."""
-    total = height * width
-    if total <= POSITIONS:
-        return torch.arange(total)
-    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:POSITIONS]
 
 
 def patches(layer: nn.Module, image: Tensor) -> Tensor:
@@ -141,38 +131,6 @@ def set_kernel(layer: nn.Module, matrix: Tensor) -> None:
         weight.copy_(new)
 
 
-@torch.inference_mode()
-def _teacher_outputs(
-    teacher: nn.Module, kept: Mapping[str, Sequence[int] | None], images: Sequence[Tensor]
-) -> dict[str, list[Tensor]]:
-    """The kept channels that the teacher's layers put out, P×channels for each picture."""
-    found: dict[str, list[Tensor]] = {name: [] for name in kept}
-    dtype = images[0].dtype
-    hooks = []
-    for name, channels in kept.items():
-
-        def take(
-            _: nn.Module,
-            __: object,
-            out: Tensor,
-            rows: list[Tensor] = found[name],
-            channels: Sequence[int] | None = channels,
-        ) -> None:
-            chosen = out[0] if channels is None else out[0, list(channels)]
-            places = places_in(*out.shape[-2:])
-            rows.append(chosen.flatten(1)[:, places].T.to(dtype).contiguous())
-
-        hooks.append(teacher.get_submodule(name).register_forward_hook(take))
-    try:
-        for image in images:
-            with fast_autocast(image.device):
-                teacher(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
 def _solve(
     name: str, layer: nn.Module, norm: nn.Module | None, inputs: Tensor, targets: Sequence[Tensor]
 ) -> LayerFit:
@@ -191,9 +149,10 @@ def _solve(
         means_in.append(rows.mean(0).double())
         means_out.append(target.mean(0).double())
         given, wanted = rows - means_in[-1].to(rows.dtype), target - means_out[-1].to(rows.dtype)
-        gram += (given.T @ given).double()
+        add_gram(gram, given)
         cross += (given.T @ wanted).double()
         square += wanted.double().square().sum(0)
+    gram = gram.triu() + gram.triu(1).T
     mean_in, mean_out = torch.stack(means_in), torch.stack(means_out)
     places = len(targets[0])
     centre_in, centre_out = mean_in.mean(0), mean_out.mean(0)
@@ -229,6 +188,17 @@ def _solve(
         return max(0.0, float(error / total))
 
     return LayerFit(name, missed(old), missed(new))
+
+
+def add_gram(total: Tensor, rows: Tensor) -> None:
+    """Add the upper triangle of rows' x rows (N×D) to `total` (D×D), in place.
+
+    The lower one is the same; blocks of columns leave most of it out.
+    """
+    size = max(128, math.ceil(rows.shape[1] / 6))
+    for start in range(0, rows.shape[1], size):
+        block = rows[:, start : start + size]
+        total[start : start + size, start:] += (block.T @ rows[:, start:]).double()
 
 
 def _energies(gram: Tensor, matrix: Tensor) -> Tensor:

@@ -75,6 +75,51 @@ def parse_count(text: str) -> int:
     return round(float(found[1]) * scale)
 
 
+def parse_milliseconds(text: str) -> float:
+    """`80`, `80ms` or `0.08s` -> milliseconds.
+
+    Raises:
+        OptionError: anything else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)?", text.strip())
+    if found is None:
+        raise OptionError(f"latency {text!r} is not understood; give milliseconds, such as 80ms")
+    return float(found[1]) * (1000 if found[2] == "s" else 1)
+
+
+def parse_widths(text: str) -> Literal["uniform", "search"] | list[int]:
+    """`uniform`, `search`, or `32,96,144,69,96,32` -> the numbers.
+
+    Raises:
+        OptionError: anything else.
+    """
+    match text.strip():
+        case "uniform":
+            return "uniform"
+        case "search":
+            return "search"
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise OptionError(
+            f"widths {text!r} is not understood; give uniform, search, or numbers with commas: "
+            "32,96,144,69,96,32"
+        )
+    return [int(part) for part in parts]
+
+
+def parse_step(text: str) -> int | None:
+    """`8`, `16` -> the number; `auto` -> None.
+
+    Raises:
+        OptionError: anything else.
+    """
+    if text.strip() == "auto":
+        return None
+    if not text.strip().isdecimal():
+        raise OptionError(f"round-to {text!r} is not understood; give auto, or a number such as 16")
+    return int(text)
+
+
 def find_data(data: str, mirror: str | None) -> Path:
     """The folder that `--data` names, fetched if it is a set that is not here; shows progress.
 

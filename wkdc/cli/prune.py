@@ -2,7 +2,7 @@
 
 import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 TARGET = "How small (one of these)"
+WIDTHS = "How wide each layer becomes"
 
 
 def prune(
@@ -22,7 +23,7 @@ def prune(
         typer.Option(help="How many times smaller; met within 2 %.", rich_help_panel=TARGET),
     ] = None,
     by: Annotated[
-        Literal["params", "macs"] | None,
+        Literal["params", "macs", "latency"] | None,
         typer.Option(help="What the ratio counts.", rich_help_panel=TARGET, show_default="params"),
     ] = None,
     params: Annotated[
@@ -31,10 +32,43 @@ def prune(
     ] = None,
     macs: Annotated[
         str | None,
+        typer.Option(help="How many multiply-accumulates, such as 7G.", rich_help_panel=TARGET),
+    ] = None,
+    latency: Annotated[
+        str | None,
         typer.Option(
-            help="How many multiply-accumulates at 256x256, such as 7G.", rich_help_panel=TARGET
+            help="How long a picture takes in ONNX Runtime on this machine, such as 80ms.",
+            rich_help_panel=TARGET,
         ),
     ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(
+            help="uniform, search, or numbers: 32,96,144,69,96,32.",
+            rich_help_panel=WIDTHS,
+            show_default="search",
+        ),
+    ] = None,
+    prefer: Annotated[
+        Literal["fidelity", "balance", "speed"] | None,
+        typer.Option(
+            help="What a search is after.", rich_help_panel=WIDTHS, show_default="balance"
+        ),
+    ] = None,
+    round_to: Annotated[
+        str, typer.Option(help="Widths are multiples of it.", rich_help_panel=WIDTHS)
+    ] = "auto",
+    drop_blocks: Annotated[
+        int | None,
+        typer.Option(
+            help="How many residual blocks go.",
+            rich_help_panel=WIDTHS,
+            show_default="as many as the search finds good",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its speed; write nothing.")
+    ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
         "student.pth"
     ),
@@ -54,6 +88,11 @@ def prune(
         typer.Option(help="Which channels stay.", show_default="readers"),
     ] = None,
     data_url: options.DataUrl = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Size for MACs and times: 256 or 192x320.", show_default="256"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where times are measured: cpu or cuda.")] = "cpu",
     seed: options.Seed = 0,
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
@@ -73,35 +112,60 @@ def prune(
             by=by,
             params=None if params is None else options.parse_count(params),
             macs=None if macs is None else options.parse_count(macs),
+            latency_ms=None if latency is None else options.parse_milliseconds(latency),
             output=output,
             data=folder,
             calibrate=calibrate,
             direction=direction,
             importance=importance,
+            widths=None if widths is None else options.parse_widths(widths),
+            prefer=prefer,
+            round_to=options.parse_step(round_to),
+            drop_blocks=drop_blocks,
+            size=None if size is None else options.parse_size(size),
+            device=device,
+            dry_run=dry_run,
             seed=seed,
             on_progress=lambda stage, share: meter.show(share, stage),
             on_notice=render.say,
         )
     render.say_notes(source.notes)
     if json:
-        render.print_json(
-            {
-                "output": str(result.output),
-                "teacher": {"params": result.teacher.params, "macs": result.teacher.macs},
-                "student": {"params": result.student.params, "macs": result.student.macs},
-                "ratio": {"params": result.params_ratio, "macs": result.macs_ratio},
-                "importance": result.importance,
-                "calibrated_on": result.calibrated_on,
-            }
-        )
-        return
-    _show(teacher, result, data)
+        render.print_json(_as_json(result))
+    else:
+        _show(teacher, result, data)
+
+
+def _as_json(result: "PruneResult") -> dict[str, Any]:
+    clock = result.clock
+    return {
+        "output": None if result.output is None else str(result.output),
+        "teacher": {"params": result.teacher.params, "macs": result.teacher.macs},
+        "student": {"params": result.student.params, "macs": result.student.macs},
+        "ratio": {"params": result.params_ratio, "macs": result.macs_ratio},
+        "size": list(result.size),
+        "widths": {name: list(pair) for name, pair in result.widths.items()},
+        "expected_psnr_db": result.expected_psnr_db,
+        "latency_ms": None
+        if clock is None
+        else {
+            "device": clock.device,
+            "teacher": clock.teacher_ms,
+            "student": clock.student_ms,
+            "expected": clock.expected_ms,
+        },
+        "importance": result.importance,
+        "calibrated_on": result.calibrated_on,
+        "layers": [
+            {"name": layer.name, "missed_before": layer.before, "missed_after": layer.after}
+            for layer in result.layers
+        ],
+    }
 
 
 def _show(teacher: Path, result: "PruneResult", data: str | None) -> None:
     before, after = result.teacher, result.student
     height, width = result.size
-    sizes = result.teacher_bytes, result.student_bytes
     rows = [
         (
             "parameters",
@@ -115,24 +179,45 @@ def _show(teacher: Path, result: "PruneResult", data: str | None) -> None:
             render.billions(after.macs),
             f"{result.macs_ratio:.2f}x",
         ),
-        ("file", *map(render.megabytes, sizes), f"{sizes[0] / sizes[1]:.2f}x"),
     ]
+    if result.student_bytes is not None:
+        sizes = result.teacher_bytes, result.student_bytes
+        old, new = (render.megabytes(size) for size in sizes)
+        rows.append(("file", old, new, f"{sizes[0] / sizes[1]:.2f}x"))
+    if result.clock is not None:
+        clock = result.clock
+        rows.append(
+            (
+                f"ONNX Runtime, {clock.device}",
+                f"{clock.teacher_ms:.1f} ms",
+                f"{clock.student_ms:.1f} ms",
+                f"{clock.teacher_ms / clock.student_ms:.2f}x",
+            )
+        )
     stages = zip(result.teacher_architecture.stages(), result.architecture.stages(), strict=True)
     rows += [(f"{stage} channels", old, new, "") for (stage, old), (_, new) in stages]
-    render.table(f"{teacher} -> {result.output}", ("", "teacher", "student", "ratio"), rows)
+    title = f"{teacher} -> {result.output or 'nothing: a dry run'}"
+    render.table(title, ("", "teacher", "student", "ratio"), rows)
     render.out.print(_calibration(result))
+    if result.output is None:
+        render.say_next("the same without --dry-run")
+        return
     student = "" if result.output == Path("student.pth") else f" --student {result.output}"
     render.say_next(f"wkdc distill --data {data or 'FOLDER'}{student}")
 
 
 def _calibration(result: "PruneResult") -> str:
-    """What the student was reconstructed on, and what would be better."""
-    if not result.layers:
+    """What the student was made on, and what would be better."""
+    if not result.calibrated_on:
         return "sliced only: it draws noise until it is trained"
-    missed = statistics.median(layer.after for layer in result.layers)
     own = f"{result.calibrated_on} pictures of {result.source}"
     bundled = f"{result.calibrated_on} bundled photos (--data FOLDER: the teacher's own inputs)"
+    seen = own if result.source else bundled
+    hope = f"about {result.expected_psnr_db:.0f} dB to the teacher's pictures before any training"
+    if not result.layers:
+        return f"planned on {seen}; expected: {hope}"
+    missed = statistics.median(layer.after for layer in result.layers)
     return (
-        f"reconstructed on {own if result.source else bundled}; "
-        f"on them its layers follow the teacher's to {1 - missed:.1%} of the variance (median)"
+        f"reconstructed on {seen}; on them its layers follow the teacher's to "
+        f"{1 - missed:.1%} of the variance (median); expected: {hope}"
     )

@@ -1,0 +1,206 @@
+"""What pruning gives, before and after training: the tables and figures of docs/results.md.
+
+    python tests/benchmarks/pruning.py ratios|front|start --teacher teacher.pth --data FOLDER
+
+FOLDER holds trainA, to calibrate and train on, and testA, to measure on. Rows go to OUTPUT/NAME.json
+as they are made, so that a run that was stopped goes on where it was; pictures lie beside them.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import wkdc
+from wkdc.checkpoint import load_generator, save_generator
+from wkdc.images import grid, load_square, save_pixels
+from wkdc.metrics import mean_fidelity
+
+FRONT: dict[str, dict[str, Any]] = {
+    "uniform": {"ratio": 7, "widths": "uniform"},
+    "balance": {"ratio": 7},
+    "fidelity": {"ratio": 7, "prefer": "fidelity"},
+    "speed": {"ratio": 7, "prefer": "speed"},
+    "fidelity, multiples of 16": {"ratio": 7, "prefer": "fidelity", "round_to": 16},
+    "balance, 2 blocks fewer": {"ratio": 7, "drop_blocks": 2},
+    "speed, 4 blocks fewer": {"ratio": 7, "prefer": "speed", "drop_blocks": 4},
+    "uniform, 4 blocks fewer": {"ratio": 7, "widths": "uniform", "drop_blocks": 4},
+    "6 times faster": {"ratio": 6, "by": "latency"},
+    "8 times faster": {"ratio": 8, "by": "latency"},
+}
+"""Students of a seventh of the parameters, and two of which only the time was asked."""
+
+START: dict[str, dict[str, Any]] = {
+    "from scratch, uniform": {"widths": "uniform", "calibrate": 0},
+    "sliced by magnitude, uniform": {"widths": "uniform", "calibrate": 0},
+    "reconstructed, uniform": {"widths": "uniform"},
+    "from scratch, searched": {},
+    "reconstructed, searched": {},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", choices=["ratios", "front", "start"])
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=Path("pruning"))
+    parser.add_argument("--minutes", type=float, default=2.0, help="of training each student")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    match options.table:
+        case "ratios":
+            ratios(options)
+        case "front":
+            front(options)
+        case _:
+            start(options)
+
+
+def ratios(options: argparse.Namespace) -> None:
+    """Ratios 2 to 40, sliced and reconstructed, not trained."""
+    table, files = Table(options, "ratios"), list[Path]()
+    for ratio in (2, 4, 7, 15, 40):
+        for name, how in (("sliced", {"calibrate": 0}), ("reconstructed", {})):
+            path = options.output / f"ratio {ratio}, {name}.pth"
+            data = None if how else options.data
+            if not table.holds(path.stem):
+                made = wkdc.prune(options.teacher, ratio=ratio, output=path, data=data, **how)
+                table.add(path.stem, made, measure(options, path))
+            files.append(path)
+    table.clock(files)
+    table.draw(files)
+
+
+def front(options: argparse.Namespace) -> None:
+    """Students of one size, from the most faithful to the fastest, each trained as long."""
+    table, files = Table(options, "front"), list[Path]()
+    for name, how in FRONT.items():
+        path = options.output / f"{name}.pth"
+        if not table.holds(name):
+            made = wkdc.prune(options.teacher, output=path, data=options.data, **how)
+            before = measure(options, path)
+            table.add(name, made, before, train(options, path))
+        files.append(path)
+    table.clock(files)
+    table.draw(files)
+
+
+def start(options: argparse.Namespace) -> None:
+    """What the start is worth: the same training from others, over seeds."""
+    table = Table(options, "start")
+    for seed in range(options.seeds):
+        for name, how in START.items():
+            row = f"{name}, seed {seed}"
+            path = options.output / f"{row}.pth"
+            if table.holds(row):
+                continue
+            data = None if "calibrate" in how else options.data
+            made = wkdc.prune(options.teacher, ratio=7, output=path, data=data, **how)
+            if name.startswith("from scratch"):
+                forget(path, seed)
+            table.add(row, made, measure(options, path), train(options, path, seed))
+
+
+def train(options: argparse.Namespace, path: Path, seed: int = 0) -> dict[str, Any]:
+    """Train the student in `path`; what it then draws, and in how many steps."""
+    done = wkdc.distill(
+        options.data,
+        student=path,
+        minutes=options.minutes,
+        seed=seed,
+        runs=options.output / "runs",
+    )
+    return measure(options, path) | {"steps": done.steps}
+
+
+def forget(path: Path, seed: int) -> None:
+    """Give the student in `path` fresh weights, as CycleGAN starts: normal, 0.02."""
+    generator = load_generator(path)
+    torch.manual_seed(seed)
+    network = generator.architecture.build()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    save_generator(path, network, generator.card or {})
+
+
+def pictures(options: argparse.Namespace) -> list[torch.Tensor]:
+    return [load_square(path, 256) for path in sorted((options.data / "testA").iterdir())]
+
+
+def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """PSNR and high-band error to the teacher's pictures, of all of testA."""
+    guide, learner = load_generator(options.teacher).network, load_generator(path).network
+
+    def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        with torch.inference_mode():
+            for image in pictures(options):
+                yield learner(image), guide(image)
+
+    found = mean_fidelity(pairs())
+    return {"psnr_db": found.psnr_db, "high_band_error": found.high_band_error}
+
+
+class Table:
+    """Rows that outlive the process, one JSON file."""
+
+    def __init__(self, options: argparse.Namespace, name: str) -> None:
+        self._options = options
+        self._path = options.output / f"{name}.json"
+        self._rows: dict[str, Any] = (
+            json.loads(self._path.read_text()) if self._path.exists() else {}
+        )
+
+    def holds(self, row: str) -> bool:
+        return row in self._rows
+
+    def add(
+        self,
+        row: str,
+        made: wkdc.PruneResult,
+        before: dict[str, Any],
+        after: dict[str, Any] | None = None,
+    ) -> None:
+        self._rows[row] = {
+            "widths": [student for _, student in made.widths.values()],
+            "params": made.student.params,
+            "macs": made.student.macs,
+            "expected_psnr_db": made.expected_psnr_db,
+            "before": before,
+            "after": after,
+        }
+        self._write()
+        print(row, json.dumps(self._rows[row]), flush=True)
+
+    def clock(self, files: list[Path]) -> None:
+        """Time all files in ONNX Runtime, in turn with their teacher."""
+        done = wkdc.profile([self._options.teacher, *files], rounds=9)
+        teacher = done.models[0].latency_ms["onnx-cpu"].median
+        for model in done.models[1:]:
+            took = model.latency_ms["onnx-cpu"].median
+            self._rows[model.path.stem] |= {"latency_ms": took, "speedup": teacher / took}
+            print(f"{model.path.stem}: {took:.1f} ms, {teacher / took:.2f}x")
+        self._write()
+
+    def draw(self, files: list[Path]) -> None:
+        """Two photos: the input, the teacher's picture and each student's."""
+        networks = [load_generator(path).network for path in (self._options.teacher, *files)]
+        with torch.inference_mode():
+            rows = [[image, *(n(image) for n in networks)] for image in pictures(self._options)[:2]]
+        names = ("input", "teacher", *(path.stem for path in files))
+        save_pixels(self._path.with_suffix(".png"), grid(rows, names))
+
+    def _write(self) -> None:
+        self._path.write_text(json.dumps(self._rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
