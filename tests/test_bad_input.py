@@ -116,8 +116,11 @@ COMMANDS = {
 
 
 # Every kind in one command, and one kind in every command: they all read files the same way.
-KINDS = [(kind, "prune") for kind in WEIGHTS] + [
-    ("hostile weights", command) for command in COMMANDS if command != "profile"
+KINDS = [(kind, "prune") for kind in WEIGHTS if kind != "discriminator"] + [
+    (kind, command)
+    for kind in ("hostile weights", "discriminator")
+    for command in COMMANDS
+    if command not in ("prune", "profile")
 ]
 
 
@@ -348,11 +351,11 @@ def test_nothing_but_pictures_much_smaller_than_the_crop(call_wkdc: Call, studen
 
 # arguments: what the line says
 USAGE: dict[str, tuple[str, ...]] = {
-    "prune teacher.pth": ("one of ratio, params and macs",),
+    "prune teacher.pth": ("one of ratio, params, macs, latency",),
     "prune teacher.pth --ratio 2 --params 1k": ("ratio and params",),
     "prune teacher.pth --macs 7GB": ("7GB", "1.6M"),
     "prune teacher.pth --params -5": ("-5",),
-    "prune teacher.pth --ratio 2 --by latency": ("--by",),
+    "prune teacher.pth --ratio 2 --by looks": ("--by",),
     "distill": ("--data",),
     "distill --data photos --recipe fast": ("fast", "faithful", "paper"),
     "distill --data photos --steps 5 --epochs 1": ("steps and epochs",),

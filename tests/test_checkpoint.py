@@ -37,7 +37,7 @@ from wkdc.checkpoint import (
     teacher_path,
 )
 from wkdc.errors import CheckpointError, OutputError
-from wkdc.networks.patchgan import PatchGAN
+from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 
 # Both sides do the same float32 sums, perhaps in another order. One rounding is 6e-8; over some 25
 # layers, with pictures in [-1, 1], that stays below 1e-5, and any wrong layer is beyond 1e-2.
@@ -386,7 +386,7 @@ def test_unet_options_say_what_the_file_holds(
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 def test_weights_of_the_original_discriminator_judge_the_same(norm: str, layers: int) -> None:
     state_dict = patchgan_state_dict(31, ndf=6, layers=layers, in_channels=4, norm=norm)
-    discriminator = PatchGAN(4, ndf=6, strided_layers=layers, norm=norm).eval()
+    discriminator = PatchGAN(4, widths=patchgan_widths(6, layers), norm=norm).eval()
     discriminator.load_state_dict(state_dict, strict=True)
     images = pictures(4, 96, 72)
     expected = patchgan_forward(state_dict, images, layers=layers, norm=norm)

@@ -17,7 +17,7 @@ from wkdc.distill.objective import Batch, Objective
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
 from wkdc.images import load_pixels, save_pixels
 from wkdc.layouts import part_loader, read_layout
-from wkdc.networks.patchgan import PatchGAN
+from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.photos import photo_paths
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,7 +63,11 @@ def test_the_total_is_the_weighted_sum() -> None:
     torch.manual_seed(0)
     recipe = small(PAPER, pixel=2.0, truth=3.0, wavelet_weight=0.5, adversarial=0.25)
     objective = Objective(
-        recipe, PatchGAN(3, ndf=4), conditional=False, forward=lambda net, x: net(x), seed=0
+        recipe,
+        PatchGAN(3, widths=patchgan_widths(4)),
+        conditional=False,
+        forward=lambda net, x: net(x),
+        seed=0,
     )
     inputs, targets, truth, drawn = torch.rand(4, 2, 3, 32, 32)
     losses = objective.student_losses(drawn, Batch(inputs, targets, None, truth))
@@ -81,7 +85,7 @@ def test_the_total_is_the_weighted_sum() -> None:
 @pytest.mark.parametrize("conditional", [False, True])
 def test_each_side_trains_its_own_network_only(conditional: bool) -> None:
     torch.manual_seed(0)
-    judge = PatchGAN(6 if conditional else 3, ndf=4)
+    judge = PatchGAN(6 if conditional else 3, widths=patchgan_widths(4))
     objective = Objective(
         small(PAPER), judge, conditional=conditional, forward=lambda net, x: net(x), seed=0
     )

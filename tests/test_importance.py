@@ -1,13 +1,23 @@
 """Which channels matter: backward elimination against brute force."""
 
 import itertools
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from wkdc.channels import channel_groups
 from wkdc.errors import OptionError
-from wkdc.importance import RIDGE, eliminate, kernel_moments, rank
+from wkdc.importance import (
+    RIDGE,
+    Importance,
+    accumulate_gradients,
+    eliminate,
+    kernel_moments,
+    rank,
+)
+from wkdc.observation import observe
 
 
 def loss_without(inputs: Tensor, weights: Tensor, kept: list[int]) -> float:
@@ -92,6 +102,43 @@ def test_kernel_moments_sum_over_taps_and_outputs(layer: nn.Module) -> None:
         assert float(found[a, b]) == pytest.approx(float(pair.sum()), rel=1e-12)
 
 
-def test_an_unknown_importance() -> None:
-    with pytest.raises(OptionError, match="choose readers, magnitude or random"):
-        rank(None, "l1", network=nn.Identity(), moments={})  # type: ignore[arg-type]
+IMPORTANCES = get_args(Importance)
+
+
+@pytest.mark.parametrize("importance", [name for name in IMPORTANCES if name != "readers"])
+def test_a_channel_that_is_never_there_goes_first(importance: Importance) -> None:
+    """Half of the channels are dead, weights and all; only chance may keep one of them."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 3, 3)
+    ).eval()
+    dead = [1, 3, 5, 7, 9, 11]
+    with torch.no_grad():
+        network[1].weight.uniform_(0.5, 2)
+        for tensor in (network[0].weight, network[0].bias, network[1].weight, network[1].bias):
+            tensor[dead] = 0
+        network[3].weight[:, dead] = 0
+    _, (group,) = channel_groups(network, in_channels=3, smallest=32)
+    images = [torch.rand(1, 3, 32, 32) for _ in range(2)]
+    if importance == "taylor":
+        accumulate_gradients(network, images)
+    moments = observe(network, images).moments
+    ranking = rank(group, importance, network=network, moments=moments)
+    assert sorted(ranking.order) == list(range(12))
+    if importance == "random":
+        assert set(ranking.order[:6]) & set(dead)
+    elif importance == "fpgm":  # equal kernels are near each other, dead ones among them
+        assert set(ranking.order[-2:]) <= set(dead)
+    else:
+        assert not set(ranking.order[:6]) & set(dead)
+        assert ranking.loss is not None
+        assert float(ranking.loss[6]) < 1e-6 < float(ranking.loss[5])
+
+
+def test_a_score_that_the_network_does_not_have() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 3))
+    _, (group,) = channel_groups(network, in_channels=3, smallest=32)
+    with pytest.raises(OptionError, match="norm-scale has no score"):
+        rank(group, "norm-scale", network=network, moments={})
+    with pytest.raises(OptionError, match="choose readers, magnitude, l1"):
+        rank(group, "l0", network=network, moments={})  # type: ignore[arg-type]

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from originals import resnet_state_dict, unet_state_dict
+from originals import patchgan_state_dict, resnet_state_dict, unet_state_dict
 from PIL import Image
 from torch import nn
 
 from wkdc.calibration import calibration_images
 from wkdc.channels import ChannelGroup, channel_groups
-from wkdc.checkpoint import Generator, load_generator, save_generator
+from wkdc.checkpoint import Generator, load_discriminator, load_generator, save_generator
 from wkdc.complexity import count_params
 from wkdc.distill import FAITHFUL, distill
-from wkdc.errors import DatasetError, ImageError, OptionError, TargetError
+from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError, TargetError
 from wkdc.images import load_square
 from wkdc.importance import rank
 from wkdc.metrics import mean_fidelity
@@ -447,3 +447,47 @@ def test_a_trained_student_is_kept_aside(photos: Path, tmp_path: Path) -> None:
     assert said == [f"{output} had been trained; it is kept as {tmp_path / 'student.old.pth'}"]
     assert (tmp_path / "student.old.pth").read_bytes() == trained
     assert output.read_bytes() != trained
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_a_discriminator_is_pruned_and_trained_on(norm: str, photos: Path, tmp_path: Path) -> None:
+    torch.save(patchgan_state_dict(0, ndf=64, norm=norm), tmp_path / "net_D.pth")
+    output = tmp_path / "judge.pth"
+    result = prune(tmp_path / "net_D.pth", ratio=4, output=output, data=photos, calibrate=3)
+    assert result.params_ratio == pytest.approx(4, rel=TOLERANCE)
+    assert result.expected_psnr_db is None
+    assert all(layer.after <= layer.before for layer in result.layers)
+    judge = load_discriminator(output)
+    assert judge.architecture.options["widths"] == [32, 64, 128, 256]  # the paper's
+    with torch.no_grad():
+        assert judge.network(torch.rand(1, 3, 64, 64)).shape == (1, 1, 6, 6)
+
+    torch.save(resnet_state_dict(0, blocks=1, ngf=4), tmp_path / "teacher.pth")
+    student = prune(
+        tmp_path / "teacher.pth", ratio=2, output=tmp_path / "student.pth", calibrate=0
+    ).output
+    recipe = dataclasses.replace(SHORT, adversarial=1.0)
+    options: dict[str, Any] = {"student": student, "steps": 2, "runs": tmp_path / "runs"}
+    done = distill(photos, recipe=recipe, discriminator=output, **options)
+    assert done.losses["discriminator"] > 0
+    with pytest.raises(OptionError, match="would not be used"):
+        distill(photos, recipe=SHORT, discriminator=output, **options)
+    with pytest.raises(CheckpointError, match="holds a generator"):
+        distill(photos, recipe=recipe, discriminator=student, **options)
+
+
+def test_a_conditional_discriminator_sees_both_halves(tmp_path: Path) -> None:
+    torch.save(patchgan_state_dict(0, ndf=8, in_channels=6), tmp_path / "net_D.pth")
+    (tmp_path / "pairs" / "train").mkdir(parents=True)
+    for number in range(4):
+        left, right = (torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(2))
+        pair = torch.cat([left, right], 2).permute(1, 2, 0).numpy()
+        Image.fromarray(pair).save(tmp_path / "pairs" / "train" / f"{number}.png")
+    judge = load_discriminator(tmp_path / "net_D.pth")
+    (image, *_) = calibration_images(judge, tmp_path / "pairs", 3)
+    assert image.shape == (1, 6, 192, 192)
+    assert not torch.equal(image[:, :3], image[:, 3:])
+    with pytest.raises(CheckpointError, match="judges 6 channels at once"):
+        calibration_images(judge, tmp_path / "pairs" / "train", 3)
+    bare = prune(tmp_path / "net_D.pth", ratio=3, output=tmp_path / "d.pth")
+    assert (bare.calibrated_on, bare.importance) == (0, "magnitude")

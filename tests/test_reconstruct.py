@@ -10,6 +10,7 @@ from wkdc.observation import observe, places_in
 from wkdc.reconstruct import (
     RIDGE,
     RIDGE_SCARCE,
+    _Normal,
     kernel_matrix,
     patches,
     reconstruct,
@@ -115,6 +116,27 @@ def test_the_solution_is_that_of_lstsq_on_the_unfolded_problem() -> None:
     # Both in float64; normal equations lose half of its digits at worst.
     assert torch.allclose(kernel_matrix(student[1]), solution, atol=1e-8)
     assert torch.allclose(student[1].bias, wanted.mean(0) - rows.mean(0) @ solution, atol=1e-8)
+
+
+@pytest.mark.parametrize("norm", ["none", "instance", "batch"])
+def test_few_equations_are_solved_by_their_own_square(
+    norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer equations than unknowns the other form of the same problem is solved."""
+    torch.manual_seed(0)
+    teacher, student, kept = pruned_pair(norm)
+    other = copy.deepcopy(student)
+    # 9 places in each of 2 pictures, for 27 unknowns.
+    observed = observe(teacher, [torch.randn(1, 2, 7, 7).double() for _ in range(2)])
+    few = reconstruct(student, kept, observed)
+    monkeypatch.setattr("wkdc.reconstruct._Few", _Normal)
+    many = reconstruct(other, kept, observed)
+    # float64; normal equations lose half of its digits at worst.
+    for ours, theirs in zip(student.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-8)
+    for one, same in zip(few, many, strict=True):
+        assert one.before == pytest.approx(same.before, abs=1e-8)
+        assert one.after == pytest.approx(same.after, abs=1e-8)
 
 
 def test_without_bias_or_norm_the_offset_is_part_of_the_problem() -> None:

@@ -30,7 +30,7 @@ Card = dict[str, Any]
 
 @dataclass(frozen=True)
 class Generator:
-    """A generator that came out of a file.
+    """A generator, or a discriminator, that came out of a file.
 
     Attributes:
         network: the module, float32, in evaluation mode.
@@ -53,7 +53,7 @@ class Generator:
 
     @property
     def out_channels(self) -> int:
-        return int(self.architecture.options["out_channels"])
+        return int(self.architecture.options.get("out_channels", 1))
 
 
 def load_generator(
@@ -75,6 +75,38 @@ def load_generator(
         CheckpointError: missing, broken or hostile file, or no generator that wkdc knows.
         OptionError: an override that is no known name.
     """
+    loaded = load_network(path, norm=norm, block_padding=block_padding, upsampling=upsampling)
+    if loaded.architecture.family == "patchgan":
+        raise CheckpointError(
+            f"{path}: these are the weights of a PatchGAN discriminator (latest_net_D.pth?), not "
+            "of a generator; give the generator, usually latest_net_G.pth"
+        )
+    return loaded
+
+
+def load_discriminator(path: str | Path) -> Generator:
+    """Load the PatchGAN discriminator of a .pth file.
+
+    Raises:
+        CheckpointError: missing, broken or hostile file, or no discriminator that wkdc knows.
+    """
+    loaded = load_network(path)
+    if loaded.architecture.family != "patchgan":
+        raise CheckpointError(
+            f"{path} holds a generator, not a discriminator; give a PatchGAN, usually "
+            "latest_net_D.pth, or what wkdc prune made of it"
+        )
+    return loaded
+
+
+def load_network(
+    path: str | Path,
+    *,
+    norm: Norm | None = None,
+    block_padding: Padding | None = None,
+    upsampling: Upsampling | None = None,
+) -> Generator:
+    """Load the network of a .pth file, whether it draws or judges; see `load_generator`."""
     path = Path(path)
     content = load_plain(path)
     card = content.get("wkdc")

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch_pruning
@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from wkdc.channels import ChannelGroup
 from wkdc.errors import OptionError
 
-Importance = Literal["readers", "magnitude", "random"]
+Importance = Literal[
+    "readers", "magnitude", "l1", "fpgm", "norm-scale", "taylor", "activation", "random"
+]
+
+NEED_PICTURES: tuple[Importance, ...] = ("readers", "taylor", "activation")
 
 RIDGE = 1e-3
 """Added to the inputs' covariance, by its mean diagonal, so that it can be inverted."""
@@ -44,30 +48,19 @@ def rank(
 
     Args:
         importance: `readers` takes away, one by one, the channel that the layers reading the
-            group miss least, see `eliminate`; `magnitude` goes by the sum of squared weights over
-            all layers of the group; `random` is the control that any ranking has to beat.
-        network: the group's, not yet pruned.
-        moments: of `wkdc.observation.observe`; empty without pictures, and then `readers` cannot
-            rank.
+            group miss least, see `eliminate`; `activation` goes by the variance that the readers
+            are given. Torch-Pruning's: `magnitude` (squared weights over all layers of the group),
+            `l1`, `fpgm` (distance to the other kernels; He et al., 2019), `norm-scale` (of
+            BatchNorm; Liu et al., 2017), `taylor` (weights times `accumulate_gradients`; Molchanov
+            et al., 2019). `random` is the control that any ranking has to beat.
+        network: the teacher's, not pruned.
+        moments: of `wkdc.observation.observe`; empty without pictures.
         seed: for `random`.
 
     Raises:
-        OptionError: an unknown importance.
+        OptionError: an unknown importance, or one that this group has no answer to.
     """
-    order: list[int] | None
-    match importance:
-        case "readers":
-            order = None
-        case "magnitude":
-            scores = torch_pruning.importance.GroupMagnitudeImportance(p=2)(group.members)
-            order = torch.argsort(scores, descending=True, stable=True).tolist()
-        case "random":
-            name = next(iter(group.makers))
-            order = random.Random(f"{name} of {seed}").sample(range(group.channels), group.channels)
-        case _:
-            raise OptionError(
-                f"importance {importance!r} is not known; choose readers, magnitude or random"
-            )
+    order = None if importance == "readers" else _order(group, importance, moments, seed)
     if order is not None and not moments:
         return Ranking(order, None)
     covariances, kernels = [], []
@@ -90,6 +83,58 @@ def kernel_moments(layer: nn.Module) -> Tensor:
         raise TypeError(f"{type(layer).__name__} is no convolution")
     weights = weights.double()
     return weights @ weights.T
+
+
+def accumulate_gradients(network: nn.Module, images: Sequence[Tensor]) -> None:
+    """Leave in the weights of `network` the gradients that `taylor` reads.
+
+    There is no loss between a network and itself, so the picture's product with white noise stands
+    for one: each pixel counts alike, in a direction of its own.
+
+    Args:
+        images: 1×C×H×W in [-1, 1].
+    """
+    generator = torch.Generator().manual_seed(0)
+    for image in images:
+        picture = network(image)
+        noise = torch.randn(picture.shape, generator=generator)
+        (picture * noise).sum().backward()
+
+
+def _order(
+    group: ChannelGroup, importance: Importance, moments: Mapping[str, Tensor], seed: int
+) -> list[int]:
+    """The channels by a score of each alone, highest first."""
+    kinds = torch_pruning.importance
+    match importance:
+        case "magnitude":
+            scores = kinds.GroupMagnitudeImportance(p=2)(group.members)
+        case "l1":
+            scores = kinds.GroupMagnitudeImportance(p=1)(group.members)
+        case "fpgm":
+            scores = kinds.FPGMImportance()(group.members)
+        case "norm-scale":
+            scores = kinds.BNScaleImportance()(group.members)
+        case "taylor":
+            scores = kinds.GroupTaylorImportance()(group.members)
+        case "activation":
+            variances = [
+                moments[name].diagonal()[list(channels)] for name, channels in group.readers.items()
+            ]
+            scores = torch.stack([own / own.sum().clamp_min(1e-12) for own in variances]).sum(0)
+        case "random":
+            name = next(iter(group.makers))
+            return random.Random(f"{name} of {seed}").sample(range(group.channels), group.channels)
+        case _:
+            raise OptionError(
+                f"importance {importance!r} is not known; choose {', '.join(get_args(Importance))}"
+            )
+    if scores is None or len(scores) != group.channels:
+        raise OptionError(
+            f"importance {importance} has no score for {next(iter(group.makers))}; choose readers"
+        )
+    order: list[int] = torch.argsort(scores, descending=True, stable=True).tolist()
+    return order
 
 
 def eliminate(

@@ -13,7 +13,7 @@ from wkdc.channels import ChannelGroup, channel_groups, slice_channels
 from wkdc.checkpoint import Generator
 from wkdc.complexity import kernel_positions
 from wkdc.errors import OptionError, TargetError
-from wkdc.importance import Importance, Ranking, rank
+from wkdc.importance import Importance, Ranking, accumulate_gradients, rank
 from wkdc.latency import onnx_calls, time_in_turn
 from wkdc.observation import Observation, observe
 from wkdc.recognition import drawable_side
@@ -193,6 +193,8 @@ def make_plan(
         observed = observe(
             teacher.network, images, on_image=lambda share: tell("the teacher draws", 0.5 * share)
         )
+    if wishes.importance == "taylor":
+        accumulate_gradients(network, images)
     rankings = []
     moments = observed.moments if observed is not None else {}
     for number, group in enumerate(groups, 1):

@@ -13,6 +13,7 @@ from wkdc.checkpoint import (
     Generator,
     history_entry,
     load_generator,
+    load_network,
     make_card,
     relative_to,
     save_generator,
@@ -21,7 +22,7 @@ from wkdc.complexity import Complexity, measure_complexity
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable, write_atomically
-from wkdc.importance import Importance
+from wkdc.importance import NEED_PICTURES, Importance
 from wkdc.layouts import Direction
 from wkdc.plan import Clock, Plan, Widths, Wishes, make_plan, measure_clock
 from wkdc.recognition import Architecture, drawable_side, recognise
@@ -43,7 +44,7 @@ class PruneResult:
         widths: the teacher's channels and the student's, by the first layer that makes them; 0
             where a block went.
         expected_psnr_db: the untrained student's PSNR to its teacher, as the harm of each group of
-            channels adds up; None without pictures.
+            channels adds up; None without pictures, and for a discriminator.
         clock: where the time was measured.
         importance: what decided which channels stay.
         calibrated_on: how many pictures were looked at, and `source`, whose they are: a folder, or
@@ -86,7 +87,7 @@ def prune(
     params: int | None = None,
     macs: int | None = None,
     latency_ms: float | None = None,
-    output: str | Path = "student.pth",
+    output: str | Path | None = None,
     data: str | Path | None = None,
     calibrate: int = CALIBRATE,
     direction: Direction = "AtoB",
@@ -109,19 +110,21 @@ def prune(
     like its teacher before it is trained.
 
     Args:
-        teacher: a file, or a generator that was loaded from one.
+        teacher: a file, or what was loaded from one: a generator, or a PatchGAN discriminator.
         ratio: how many times fewer parameters, or what `by` says; above 1, met within 2 %.
         params, macs, latency_ms: instead of `ratio`, what the student shall have: parameters, MACs
             or milliseconds in ONNX Runtime for one picture of `size`. Times are measured here and
             now; they are met as nearly as they can be told.
-        output: the file to write, replaced whole if it exists; a trained student is copied aside.
+        output: the file to write, by default `student.pth`, or `discriminator.pth` for one;
+            replaced whole if it exists; a trained student is copied aside.
         data: a folder of the teacher's inputs, in one of the layouts of `wkdc.layouts`; without
             one, bundled photos calibrate a teacher of grey or RGB pictures.
         calibrate: how many pictures to use; 0 slices only.
         direction: `BtoA` for a generator that draws domain A from domain B.
         importance: see `wkdc.importance.rank`; by default `readers`, or `magnitude` where no
             picture calibrates.
-        widths, prefer, round_to, drop_blocks: see `wkdc.plan.Wishes`.
+        widths, prefer, round_to, drop_blocks: see `wkdc.plan.Wishes`; a discriminator's widths are
+            uniform unless told otherwise.
         size: height and width for MACs and times, 256x256 or the next that the network draws.
         device: where times are measured, `cpu` or `cuda`.
         dry_run: make the plan, measure it in ONNX Runtime, and write nothing.
@@ -142,8 +145,10 @@ def prune(
     if calibrate == 0 and data is not None:
         raise OptionError(f"data {data} would not be used: calibrate is 0; leave one of them out")
     check_device(device)
-    generator = teacher if isinstance(teacher, Generator) else load_generator(teacher)
-    output, folder = Path(output), None if data is None else Path(data)
+    generator = teacher if isinstance(teacher, Generator) else load_network(teacher)
+    draws = generator.architecture.family != "patchgan"
+    output = Path(output or ("student.pth" if draws else "discriminator.pth"))
+    folder = None if data is None else Path(data)
     if not dry_run:
         if output.resolve() == generator.path.resolve():
             raise OptionError(
@@ -159,9 +164,9 @@ def prune(
         generator, folder, calibrate, direction=direction, seed=seed, on_notice=on_notice
     )
     importance = importance or ("readers" if images else "magnitude")
-    if importance == "readers" and not images:
+    if importance in NEED_PICTURES and not images:
         raise OptionError(
-            "importance readers needs pictures to see what the readers read; "
+            f"importance {importance} needs pictures to see what the layers do with them; "
             "give --data and --calibrate 1 or more, or choose magnitude"
         )
     tell = on_progress or (lambda stage, share: None)
@@ -170,7 +175,14 @@ def prune(
         generator,
         target,
         images,
-        Wishes(widths, prefer, round_to, drop_blocks, importance, seed),
+        Wishes(
+            widths or (None if draws else "uniform"),
+            prefer,
+            round_to,
+            drop_blocks,
+            importance,
+            seed,
+        ),
         size=size,
         device=device,
         on_progress=lambda stage, share: tell(stage, share_of_plan * share),
@@ -217,7 +229,7 @@ def prune(
         architecture,
         generator.architecture,
         plan.widths,
-        plan.expected_psnr_db,
+        plan.expected_psnr_db if draws else None,  # scores are no pictures
         clock,
         before,
         measure_complexity(student, generator.in_channels, size),

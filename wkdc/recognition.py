@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wkdc.errors import CheckpointError
 from wkdc.networks.layers import Norm, Padding
+from wkdc.networks.patchgan import PatchGAN
 from wkdc.networks.resnet import ResnetGenerator, Upsampling
 from wkdc.networks.unet import UnetGenerator
 
@@ -32,7 +33,7 @@ class Architecture:
     """A network without its weights.
 
     Attributes:
-        family: `resnet` or `unet`.
+        family: `resnet` or `unet`, or `patchgan` for a discriminator.
         options: keywords of the family's constructor, plain types only.
     """
 
@@ -46,9 +47,11 @@ class Architecture:
                 return ResnetGenerator(**self.options)
             case "unet":
                 return UnetGenerator(**self.options)
+            case "patchgan":
+                return PatchGAN(**self.options)
             case _:
                 raise CheckpointError(
-                    f"network family {self.family!r} is not known; known are resnet and unet"
+                    f"network family {self.family!r} is not known; known are resnet, unet, patchgan"
                 )
 
     def build_empty(self) -> nn.Module:
@@ -59,17 +62,23 @@ class Architecture:
     @property
     def multiple(self) -> int:
         """Height and width that the network draws at must be multiples of this."""
+        if self.family == "patchgan":
+            return 1
         levels = self.options["encoder"] if self.family == "resnet" else self.options["down"]
         return int(2 ** len(levels))
 
     @property
     def smallest(self) -> int:
         """The least height and width: a ResNet's blocks mirror edges, so they need two pixels."""
+        if self.family == "patchgan":  # its last norm has to see more than one score
+            return int(2 ** (len(self.options["widths"]) + 1))
         return self.multiple if self.family == "unet" else 2 * self.multiple
 
     def stages(self) -> list[tuple[str, str]]:
         """The width of every stage, named, for people to read."""
         o = self.options
+        if self.family == "patchgan":
+            return [("discriminator", _joined(o["widths"]))]
         if self.family == "unet":
             return [("down", _joined(o["down"])), ("up", _joined(o["up"]))]
         return [
@@ -126,7 +135,7 @@ def recognise(
     block_padding: Padding | None = None,
     upsampling: Upsampling | None = None,
 ) -> Recognition:
-    """Tell the generator that `state_dict` belongs to.
+    """Tell the generator, or the discriminator, that `state_dict` belongs to.
 
     Args:
         state_dict: names as pytorch-CycleGAN-and-pix2pix writes them, or close to it.
@@ -137,11 +146,8 @@ def recognise(
     """
     layers = _layers(state_dict)
     if _is_discriminator(layers):
-        raise CheckpointError(
-            "these are the weights of a PatchGAN discriminator (latest_net_D.pth?), "
-            "not of a generator; give the generator, usually latest_net_G.pth"
-        )
-    if any(layer.name == "model.model.0" for layer in layers):
+        architecture, notes = _read_patchgan(layers, norm)
+    elif any(layer.name == "model.model.0" for layer in layers):
         architecture, notes = _read_unet(layers, norm)
     elif any(layer.is_conv and len(layer.path) == 4 for layer in layers):
         architecture, notes = _read_resnet(layers, norm, block_padding, upsampling)
@@ -174,6 +180,20 @@ def _is_discriminator(layers: Sequence[_Layer]) -> bool:
         and all(kernel.shape[-2:] == (4, 4) for kernel in kernels)
         and kernels[-1].shape[0] == 1
     )
+
+
+def _read_patchgan(layers: list[_Layer], norm: Norm | None) -> tuple[Architecture, list[str]]:
+    convs = [layer for layer in layers if layer.is_conv]
+    between = [layer for layer in layers if layer is not convs[0] and layer is not convs[-1]]
+    name, affine, notes = _read_norm(between, norm)
+    options: dict[str, Any] = {
+        "in_channels": convs[0].kernel.shape[1],
+        "widths": [layer.kernel.shape[0] for layer in convs[:-1]],
+        "norm": name,
+        "affine": affine,
+        "bias": "bias" in convs[1].tensors,
+    }
+    return Architecture("patchgan", options), notes
 
 
 def _read_norm(layers: Sequence[_Layer], norm: Norm | None) -> tuple[Norm, bool, list[str]]:

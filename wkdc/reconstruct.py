@@ -141,39 +141,32 @@ def _solve(
         targets: for each of the N pictures, P×outputs that it should put out.
     """
     old = kernel_matrix(layer).double().clone()
-    gram, cross = torch.zeros(len(old), len(old)).double(), torch.zeros_like(old)
-    square = torch.zeros(old.shape[1]).double()
+    places, pictures = len(targets[0]), len(targets)
+    equations: _Normal | _Few = _Normal() if places * pictures >= len(old) else _Few()
     means_in, means_out = [], []
     for image, target in zip(inputs, targets, strict=True):
         rows = patches(layer, image.unsqueeze(0))
         means_in.append(rows.mean(0).double())
         means_out.append(target.mean(0).double())
-        given, wanted = rows - means_in[-1].to(rows.dtype), target - means_out[-1].to(rows.dtype)
-        add_gram(gram, given)
-        cross += (given.T @ wanted).double()
-        square += wanted.double().square().sum(0)
-    gram = gram.triu() + gram.triu(1).T
+        equations.add(rows - means_in[-1].to(rows.dtype), target - means_out[-1].to(rows.dtype))
     mean_in, mean_out = torch.stack(means_in), torch.stack(means_out)
-    places = len(targets[0])
     centre_in, centre_out = mean_in.mean(0), mean_out.mean(0)
     if layer.bias is None and norm is None:  # there is no offset that could make up for centring
         centre_in, centre_out = torch.zeros_like(centre_in), torch.zeros_like(centre_out)
     if not isinstance(norm, nn.InstanceNorm2d):  # the differences between pictures count too
-        apart_in, apart_out = mean_in - centre_in, mean_out - centre_out
-        gram += places * apart_in.T @ apart_in
-        cross += places * apart_in.T @ apart_out
-        square += places * apart_out.square().sum(0)
-    says = square > FLAT * places * mean_out.square().sum(0)
+        weight = places**0.5
+        equations.add(weight * (mean_in - centre_in), weight * (mean_out - centre_out))
+    says = equations.square > FLAT * places * mean_out.square().sum(0)
     if not bool(says.any()):
         return LayerFit(name, 0.0, 0.0)
-    scarcity = len(gram) / (places * len(targets))
-    ridge = max(RIDGE, RIDGE_SCARCE * scarcity) * gram.diagonal().mean().clamp_min(1e-12)
-    damped = gram + ridge * torch.eye(len(gram)).double()
-    new = torch.linalg.solve(damped, cross + ridge * old)
+    scarcity = len(old) / (places * pictures)
+    ridge = max(RIDGE, RIDGE_SCARCE * scarcity) * equations.energy / len(old)
+    new = equations.solve(old, max(ridge, 1e-12))
     set_kernel(layer, new)
     offset = centre_out - centre_in @ new
-    spread = (_energies(gram, new) * square).clamp_min(1e-24).sqrt()
-    agreement = torch.where(says, (new * cross).sum(0) / spread, 1.0)
+    crossed, energy = equations.against(new)
+    spread = (energy * equations.square).clamp_min(1e-24).sqrt()
+    agreement = torch.where(says, crossed / spread, 1.0)
     with torch.no_grad():
         if isinstance(layer.bias, Tensor):
             layer.bias.copy_(offset)
@@ -181,13 +174,84 @@ def _solve(
             norm.running_mean -= offset
         if isinstance(norm, nn.InstanceNorm2d) and norm.affine:
             norm.weight.mul_(agreement)
-    total = square.sum().clamp_min(1e-24)
+    total = equations.square.sum().clamp_min(1e-24)
 
     def missed(matrix: Tensor) -> float:
-        error = square.sum() - 2 * (cross * matrix).sum() + _energies(gram, matrix).sum()
-        return max(0.0, float(error / total))
+        crossed, energy = equations.against(matrix)
+        return max(0.0, float((equations.square - 2 * crossed + energy).sum() / total))
 
     return LayerFit(name, missed(old), missed(new))
+
+
+class _Normal:
+    """Least squares by its normal equations, whose size is the square of the unknowns."""
+
+    def __init__(self) -> None:
+        self._gram = torch.zeros(0)
+        self._cross = torch.zeros(0)
+        self.square = torch.zeros(0)
+
+    def add(self, given: Tensor, wanted: Tensor) -> None:
+        """Add the equations `given` (N×D) x kernel = `wanted` (N×O)."""
+        if not len(self._gram):
+            unknowns, outputs = given.shape[1], wanted.shape[1]
+            self._gram = torch.zeros(unknowns, unknowns).double()
+            self._cross = torch.zeros(unknowns, outputs).double()
+            self.square = torch.zeros(outputs).double()
+        add_gram(self._gram, given)
+        self._cross += (given.T @ wanted.to(given.dtype)).double()
+        self.square += wanted.double().square().sum(0)
+
+    @property
+    def energy(self) -> float:
+        """The sum of squares of all that was given."""
+        return float(self._gram.diagonal().sum())
+
+    def solve(self, old: Tensor, ridge: float) -> Tensor:
+        """The best kernel, D×O, where leaving `old` costs `ridge` times the squared distance."""
+        gram = self._symmetric()
+        gram.diagonal().add_(ridge)
+        new: Tensor = torch.linalg.solve(gram, self._cross + ridge * old)
+        return new
+
+    def against(self, kernel: Tensor) -> tuple[Tensor, Tensor]:
+        """By output: what `kernel` puts out times what is wanted, and times itself."""
+        return (kernel * self._cross).sum(0), (kernel * (self._symmetric() @ kernel)).sum(0)
+
+    def _symmetric(self) -> Tensor:
+        return self._gram.triu() + self._gram.triu(1).T
+
+
+class _Few:
+    """The same with fewer equations than unknowns: the square of the equations is enough."""
+
+    def __init__(self) -> None:
+        self._given: list[Tensor] = []
+        self._wanted: list[Tensor] = []
+
+    def add(self, given: Tensor, wanted: Tensor) -> None:
+        self._given.append(given.double())
+        self._wanted.append(wanted.double())
+
+    @property
+    def square(self) -> Tensor:
+        return torch.cat(self._wanted).square().sum(0)
+
+    @property
+    def energy(self) -> float:
+        return sum(float(given.square().sum()) for given in self._given)
+
+    def solve(self, old: Tensor, ridge: float) -> Tensor:
+        given = torch.cat(self._given)
+        inner = given @ given.T
+        inner.diagonal().add_(ridge)
+        left = torch.cat(self._wanted) - given @ old
+        new: Tensor = old + given.T @ torch.linalg.solve(inner, left)
+        return new
+
+    def against(self, kernel: Tensor) -> tuple[Tensor, Tensor]:
+        made = torch.cat(self._given) @ kernel
+        return (made * torch.cat(self._wanted)).sum(0), made.square().sum(0)
 
 
 def add_gram(total: Tensor, rows: Tensor) -> None:
@@ -199,11 +263,6 @@ def add_gram(total: Tensor, rows: Tensor) -> None:
     for start in range(0, rows.shape[1], size):
         block = rows[:, start : start + size]
         total[start : start + size, start:] += (block.T @ rows[:, start:]).double()
-
-
-def _energies(gram: Tensor, matrix: Tensor) -> Tensor:
-    """The sum of squares of each output, D×D and D×O -> O."""
-    return (matrix * (gram @ matrix)).sum(0)
 
 
 def _geometry(layer: nn.Module) -> tuple[int, int, int]:

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/pruning.py ratios|front|start --teacher teacher.pth --data FOLDER
 
-FOLDER holds trainA, to calibrate and train on, and testA, to measure on. Rows go to OUTPUT/NAME.json
-as they are made, so that a run that was stopped goes on where it was; pictures lie beside them.
+FOLDER holds trainA, to calibrate and train on, and testA, to measure on. Rows go to a JSON file in
+--output as they are made, so that a run that was stopped goes on where it was.
 """
 
 import argparse

@@ -49,6 +49,10 @@ def distill(
     ndf: Annotated[
         int | None, typer.Option(help="Discriminator's channels.", rich_help_panel=LOSSES)
     ] = None,
+    discriminator: Annotated[
+        Path | None,
+        typer.Option(help="Start from this one.", rich_help_panel=LOSSES, show_default="fresh"),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(rich_help_panel=LOSSES)] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=PICTURES)] = None,
     load_size: Annotated[
@@ -99,6 +103,7 @@ def distill(
             folder,
             student=student,
             teacher=teacher,
+            discriminator=discriminator,
             output=output,
             recipe=settings,
             steps=steps,

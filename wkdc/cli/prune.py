@@ -69,9 +69,15 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its speed; write nothing.")
     ] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path(
-        "student.pth"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write.",
+            show_default="student.pth, of a discriminator discriminator.pth",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -84,7 +90,10 @@ def prune(
     ] = 24,
     direction: options.Direction = "AtoB",
     importance: Annotated[
-        Literal["readers", "magnitude", "random"] | None,
+        Literal[
+            "readers", "magnitude", "l1", "fpgm", "norm-scale", "taylor", "activation", "random"
+        ]
+        | None,
         typer.Option(help="Which channels stay.", show_default="readers"),
     ] = None,
     data_url: options.DataUrl = None,
@@ -99,10 +108,14 @@ def prune(
     upsampling: options.Upsampling = None,
     json: options.Json = False,
 ) -> None:
-    """Slice and reconstruct a smaller student: teacher.pth -> student.pth."""
-    import wkdc
+    """Slice and reconstruct a smaller student: teacher.pth -> student.pth.
 
-    source = wkdc.load_generator(teacher, norm=norm, block_padding=padding, upsampling=upsampling)
+    Discriminators (latest_net_D.pth) are made smaller too, for distill --discriminator.
+    """
+    import wkdc
+    from wkdc.checkpoint import load_network
+
+    source = load_network(teacher, norm=norm, block_padding=padding, upsampling=upsampling)
     # Pictures that nobody would look at are not fetched.
     folder = options.find_data(data, data_url) if data is not None and calibrate else data
     with render.meter() as meter:
@@ -202,22 +215,28 @@ def _show(teacher: Path, result: "PruneResult", data: str | None) -> None:
     if result.output is None:
         render.say_next("the same without --dry-run")
         return
-    student = "" if result.output == Path("student.pth") else f" --student {result.output}"
-    render.say_next(f"wkdc distill --data {data or 'FOLDER'}{student}")
+    if result.architecture.family == "patchgan":
+        named = f" --recipe paper --discriminator {result.output}"
+    else:
+        named = "" if result.output == Path("student.pth") else f" --student {result.output}"
+    render.say_next(f"wkdc distill --data {data or 'FOLDER'}{named}")
 
 
 def _calibration(result: "PruneResult") -> str:
     """What the student was made on, and what would be better."""
     if not result.calibrated_on:
-        return "sliced only: it draws noise until it is trained"
+        return "sliced only: it draws (or judges) noise until it is trained"
     own = f"{result.calibrated_on} pictures of {result.source}"
     bundled = f"{result.calibrated_on} bundled photos (--data FOLDER: the teacher's own inputs)"
     seen = own if result.source else bundled
-    hope = f"about {result.expected_psnr_db:.0f} dB to the teacher's pictures before any training"
-    if not result.layers:
-        return f"planned on {seen}; expected: {hope}"
-    missed = statistics.median(layer.after for layer in result.layers)
-    return (
-        f"reconstructed on {seen}; on them its layers follow the teacher's to "
-        f"{1 - missed:.1%} of the variance (median); expected: {hope}"
-    )
+    said = [f"planned on {seen}"]
+    if result.layers:
+        missed = statistics.median(layer.after for layer in result.layers)
+        said = [
+            f"reconstructed on {seen}",
+            f"on them its layers follow the teacher's to {1 - missed:.1%} of the variance (median)",
+        ]
+    if result.expected_psnr_db is not None:
+        hope = f"expected: about {result.expected_psnr_db:.0f} dB to the teacher's pictures"
+        said.append(f"{hope} before any training")
+    return "; ".join(said)

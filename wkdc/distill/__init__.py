@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wkdc.checkpoint import Generator, load_generator, teacher_path
+from wkdc.checkpoint import Generator, load_discriminator, load_generator, teacher_path
 from wkdc.devices import check_device
 from wkdc.distill.loop import Budget, StepReport
 from wkdc.distill.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
@@ -67,6 +67,7 @@ def distill(
     *,
     student: str | Path = "student.pth",
     teacher: str | Path | None = None,
+    discriminator: str | Path | None = None,
     output: str | Path | None = None,
     recipe: Recipe = FAITHFUL,
     steps: int | None = None,
@@ -87,6 +88,7 @@ def distill(
     Args:
         data: a folder in one of three layouts, see `wkdc.layouts.read_layout`.
         student: a file of `prune`; `teacher` its teacher, by default the one on its card.
+        discriminator: a PatchGAN to start from, instead of a fresh one of the recipe's `ndf`.
         output: the file to write, by default `student` itself.
         steps, epochs, minutes: at most one, the length of the run; the learning rate follows it.
         direction: `BtoA` for a generator that draws domain A from domain B.
@@ -116,6 +118,9 @@ def distill(
         smallest=crop // MOST_ENLARGED,
         on_notice=notice,
     )
+    judge = None
+    if discriminator is not None:
+        judge = _load_judge(Path(discriminator), recipe, learner, paired=layout.kind == "paired")
     if not length_given:
         epochs, minutes = recipe.epochs, recipe.minutes
     if epochs is not None:
@@ -123,7 +128,16 @@ def distill(
     budget = Budget(steps, None if minutes is None else 60 * minutes)
     with RunFolder(Path(runs)) as run:
         session = Session(
-            learner, guide, layout, recipe, budget, run, place, precision=precision, seed=seed
+            learner,
+            guide,
+            layout,
+            recipe,
+            budget,
+            run,
+            place,
+            discriminator=judge,
+            precision=precision,
+            seed=seed,
         )
         outcome = session.train(target, Path(data), on_step=on_step)
     return DistillResult(
@@ -159,6 +173,28 @@ def load_pair(student: str | Path, teacher: str | Path | None) -> tuple[Generato
         )
     check_channels(learner.path, *ours)
     return learner, guide
+
+
+def _load_judge(path: Path, recipe: Recipe, student: Generator, *, paired: bool) -> Generator:
+    """The discriminator in `path`, if it judges what this run shows it.
+
+    Raises:
+        OptionError: the recipe has no adversarial loss.
+        CheckpointError: it cannot be loaded, or judges other channels.
+    """
+    if not recipe.adversarial:
+        raise OptionError(
+            f"discriminator {path} would not be used: the adversarial weight is 0; give "
+            "--adversarial 1, or --recipe paper"
+        )
+    judge = load_discriminator(path)
+    shown = student.out_channels + (student.in_channels if paired else 0)
+    if judge.in_channels != shown:
+        raise CheckpointError(
+            f"{path} judges {judge.in_channels} channels, but would be shown {shown}"
+            f"{' (input and picture of a pair)' if paired else ''}; give another discriminator"
+        )
+    return judge
 
 
 def _checked_output(path: Path, teacher: Generator) -> Path:

@@ -25,7 +25,7 @@ from wkdc.images import pixels_to_images, pixels_to_square
 from wkdc.layouts import Layout, part_loader
 from wkdc.metrics import Fidelity, mean_fidelity
 from wkdc.networks.layers import Norm
-from wkdc.networks.patchgan import PatchGAN
+from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.recognition import drawable_side
 
 MEASURE_SIZE = 256
@@ -62,6 +62,7 @@ class Session:
 
     Args:
         run: an open run folder, to be written into.
+        discriminator: to start from, where the recipe has one; else a fresh one.
         precision: see `wkdc.distill.distill`.
         seed: of the crops, their order, the discriminator and its pool.
     """
@@ -76,13 +77,14 @@ class Session:
         run: RunFolder,
         device: torch.device,
         *,
+        discriminator: Generator | None,
         precision: Precision,
         seed: int,
     ) -> None:
         torch.manual_seed(seed)
         self._student, self._layout, self._recipe, self._run = student, layout, recipe, run
         self._budget, self._device, self._seed = budget, device, seed
-        self._teacher_file = teacher
+        self._teacher_file, self._discriminator_file = teacher, discriminator
         self._bfloat16 = bfloat16_pays(device) if precision == "auto" else precision == "bfloat16"
         self._teacher = self._place(teacher.network)
         network = self._place(copy.deepcopy(student.network)).requires_grad_(True).train()
@@ -209,17 +211,9 @@ class Session:
     def _objective(self) -> Objective:
         """The losses, with a discriminator where the recipe asks for one."""
         conditional = self._layout.kind == "paired"
-        discriminator = None
+        discriminator: nn.Module | None = None
         if self._recipe.adversarial:
-            channels = self._student.out_channels
-            channels += self._student.in_channels if conditional else 0
-            batch_norm = self._student.architecture.options["norm"] == "batch"
-            norm: Norm = "batch" if batch_norm else "instance"
-            discriminator = PatchGAN(channels, ndf=self._recipe.ndf, norm=norm)
-            for layer in discriminator.modules():
-                if isinstance(layer, nn.Conv2d):  # as CycleGAN initialises its networks
-                    nn.init.normal_(layer.weight, 0.0, 0.02)
-            discriminator = self._place(discriminator)  # type: ignore[assignment]
+            discriminator = self._place(self._fresh_discriminator(conditional))
         return Objective(
             self._recipe,
             discriminator,
@@ -227,6 +221,20 @@ class Session:
             forward=self._forward,
             seed=self._seed,
         )
+
+    def _fresh_discriminator(self, conditional: bool) -> nn.Module:
+        """The one that was given, or one of random weights, ready to be trained."""
+        if self._discriminator_file is not None:
+            return copy.deepcopy(self._discriminator_file.network).requires_grad_(True).train()
+        channels = self._student.out_channels
+        channels += self._student.in_channels if conditional else 0
+        batch_norm = self._student.architecture.options["norm"] == "batch"
+        norm: Norm = "batch" if batch_norm else "instance"
+        network = PatchGAN(channels, widths=patchgan_widths(self._recipe.ndf), norm=norm)
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):  # as CycleGAN initialises its networks
+                nn.init.normal_(layer.weight, 0.0, 0.02)
+        return network
 
     def _draw_ahead(self, started: float, on_step: Callable[[StepReport], None]) -> Drawings | None:
         """What the teacher draws before training, or None where it draws at every step."""
@@ -322,6 +330,9 @@ class Session:
             },
             "student_sha256": self._student.sha256,
             "teacher_sha256": self._teacher_file.sha256,
+            "discriminator_sha256": None
+            if self._discriminator_file is None
+            else self._discriminator_file.sha256,
             "direction": self._layout.direction,
             "device": str(self._device),
             "precision": "bfloat16" if self._bfloat16 else "float32",

@@ -1,8 +1,15 @@
 """The PatchGAN discriminator of pix2pix (Isola et al., 2017)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from wkdc.networks.layers import Norm, norm_layer
+
+
+def patchgan_widths(ndf: int, strided_layers: int = 3) -> list[int]:
+    """The stock widths: `ndf`, doubled by each layer up to eightfold."""
+    return [ndf * min(2**i, 8) for i in range(strided_layers + 1)]
 
 
 class PatchGAN(nn.Module):
@@ -14,9 +21,10 @@ class PatchGAN(nn.Module):
 
     Args:
         in_channels: 3 for a colour picture; input and picture together where it is conditional.
-        ndf: channels of the first layer.
-        strided_layers: convolutions of stride 2.
-        norm: the normalisation between.
+        widths: channels of each layer but the last, which puts out the scores; all but the last
+            of these have stride 2.
+        norm, affine: the normalisation after all but the first, and whether it has parameters.
+        bias: whether the normalised convolutions have a bias.
 
     Raises:
         OptionError: an unknown norm.
@@ -26,23 +34,23 @@ class PatchGAN(nn.Module):
         self,
         in_channels: int = 3,
         *,
-        ndf: int = 32,
-        strided_layers: int = 3,
+        widths: Sequence[int] = (32, 64, 128, 256),
         norm: Norm = "instance",
+        affine: bool | None = None,
+        bias: bool | None = None,
     ) -> None:
         super().__init__()
-        bias = norm == "instance"
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
-        width = ndf
-        for i in range(1, strided_layers + 1):
-            wider = ndf * min(2**i, 8)
+        affine = norm == "batch" if affine is None else affine
+        bias = norm == "instance" if bias is None else bias
+        layers: list[nn.Module] = [nn.Conv2d(in_channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        for i in range(1, len(widths)):
+            stride = 2 if i < len(widths) - 1 else 1
             layers += [
-                nn.Conv2d(width, wider, 4, 2 if i < strided_layers else 1, 1, bias=bias),
-                norm_layer(norm, wider, affine=norm == "batch"),
+                nn.Conv2d(widths[i - 1], widths[i], 4, stride, 1, bias=bias),
+                norm_layer(norm, widths[i], affine=affine),
                 nn.LeakyReLU(0.2),
             ]
-            width = wider
-        layers.append(nn.Conv2d(width, 1, 4, 1, 1))
+        layers.append(nn.Conv2d(widths[-1], 1, 4, 1, 1))
         self.model = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:

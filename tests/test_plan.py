@@ -1,0 +1,213 @@
+"""Plans: the widths that were told, searched or measured for, and what does not go together."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Called
+from originals import resnet_state_dict, unet_state_dict
+from torch import nn
+
+from wkdc.checkpoint import load_generator
+from wkdc.complexity import Complexity
+from wkdc.errors import OptionError, TargetError
+from wkdc.export import export
+from wkdc.networks.resnet import ResnetGenerator
+from wkdc.networks.unet import UnetGenerator
+from wkdc.prune import PruneResult, prune
+from wkdc.targets import read_target
+from wkdc.widths import TOLERANCE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FAMILIES: dict[str, Callable[[], nn.Module]] = {
+    "resnet": lambda: ResnetGenerator(
+        encoder=(24, 40), stream=64, inner=(64, 48, 64), decoder=(40, 24), affine=True
+    ),
+    "resnet, batch norm": lambda: ResnetGenerator(
+        encoder=(16, 32), stream=64, inner=(64,) * 6, decoder=(32, 16), norm="batch", bias=False
+    ),
+    "unet": lambda: UnetGenerator(down=[16, 32, 64, 64, 64, 64], up=[16, 32, 64, 64, 64]),
+    "unet, instance norm": lambda: UnetGenerator(
+        down=[16, 32, 64, 64, 64], up=[16, 32, 64, 64], norm="instance", affine=False, bias=True
+    ),
+}
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    torch.save(resnet_state_dict(0, blocks=3, ngf=8), tmp_path / "teacher.pth")
+    return tmp_path / "teacher.pth"
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "by"),
+    [
+        *itertools.product(FAMILIES, (1.1, 4, 15), ("params",)),
+        *itertools.product(FAMILIES, (3,), ("macs",)),
+    ],
+)
+def test_searched_widths_meet_the_target(
+    name: str, ratio: float, by: Any, photos: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    torch.save(FAMILIES[name]().state_dict(), tmp_path / "teacher.pth")
+    output = tmp_path / "s.pth"
+    result = prune(
+        tmp_path / "teacher.pth", ratio=ratio, by=by, output=output, data=photos, calibrate=2
+    )
+    reached = result.params_ratio if by == "params" else result.macs_ratio
+    assert reached == pytest.approx(ratio, rel=TOLERANCE)
+    assert load_generator(output).architecture == result.architecture
+    assert all(layer.after <= layer.before + 1e-9 for layer in result.layers)
+    if ratio == 4:
+        exported = export(output)
+        assert exported.max_abs_error <= exported.tolerance
+
+
+def widths_of(result: PruneResult) -> list[int]:
+    return [student for _, student in result.widths.values()]
+
+
+@pytest.mark.parametrize(
+    ("told", "widths"),
+    [
+        ([8, 12, 20, 5, 6, 7, 10, 4], [8, 12, 20, 5, 6, 7, 10, 4]),
+        ([8, 12, 20, 5, 10, 4], [8, 12, 20, 5, 5, 5, 10, 4]),
+        ([8, 16, 32, 5, 0, 7, 16, 8], [8, 16, 32, 5, 0, 7, 16, 8]),
+    ],
+)
+@pytest.mark.parametrize("calibrate", [0, 2])
+def test_widths_that_are_told(
+    told: list[int], widths: list[int], calibrate: int, teacher: Path, tmp_path: Path
+) -> None:
+    result = prune(teacher, widths=told, output=tmp_path / "s.pth", calibrate=calibrate)
+    assert widths_of(result) == widths
+    options = load_generator(tmp_path / "s.pth").architecture.options
+    assert options["encoder"] == widths[:2]
+    assert options["stream"] == widths[2]
+    assert options["inner"] == [width for width in widths[3:6] if width]
+    assert options["decoder"] == widths[6:]
+    assert (result.expected_psnr_db is None) == (calibrate == 0)
+
+
+def test_uniform_widths_can_drop_blocks(teacher: Path, tmp_path: Path) -> None:
+    result = prune(
+        teacher, ratio=3, widths="uniform", drop_blocks=1, output=tmp_path / "s.pth", calibrate=2
+    )
+    assert len(result.architecture.options["inner"]) == 2
+    assert widths_of(result).count(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "nothing says how small"),
+        ({"ratio": 2, "widths": [1] * 8}, "a target and widths in numbers"),
+        ({"widths": [1, 2, 3]}, "3 widths were given; the teacher has 8,16,32,32,32,32,16,8"),
+        ({"widths": [9, 12, 20, 5, 10, 4]}, "width 9 is not allowed for model.1; give 1 to 8"),
+        ({"widths": [8, 0, 20, 5, 10, 4]}, "width 0 is not allowed for model.4"),
+        ({"widths": [8, 16, 32, 32, 16, 8]}, "these are the teacher's widths"),
+        ({"widths": [8, 16, 32, 0, 16, 8]}, "leave no residual block"),
+        ({"widths": "narrow", "ratio": 2}, "widths 'narrow' is not known"),
+        ({"prefer": "looks", "ratio": 2}, "prefer 'looks' is not known"),
+        ({"prefer": "speed", "widths": "uniform", "ratio": 2}, "prefer speed is for a search"),
+        ({"prefer": "speed", "latency_ms": 1.0}, "and so does a latency"),
+        ({"widths": "search", "ratio": 2, "calibrate": 0}, "a search of widths needs pictures"),
+        ({"drop_blocks": 1, "ratio": 2, "calibrate": 0}, "dropping blocks needs pictures"),
+        ({"drop_blocks": 3, "ratio": 2}, "this network has 3, of which one stays"),
+        ({"drop_blocks": -1, "ratio": 2}, "give 0 or more"),
+        ({"round_to": 0, "ratio": 2}, "round_to is 0"),
+        ({"round_to": 8, "widths": [8, 12, 20, 5, 10, 4]}, "taken as they are"),
+        ({"ratio": 2, "size": (30, 64)}, "size 30x64 is not drawn"),
+        ({"ratio": 2, "latency_ms": 3.0}, "ratio and latency were given"),
+        ({"latency_ms": 0.0}, "latency 0 is not allowed"),
+        ({"latency_ms": 1e9, "calibrate": 1}, "no less than the teacher's"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked(
+    options: dict[str, Any], said: str, teacher: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OptionError, match=said):
+        prune(teacher, output=tmp_path / "s.pth", **({"calibrate": 2} | options))
+    assert not (tmp_path / "s.pth").exists()
+
+
+def test_a_unet_has_no_blocks_to_drop(tmp_path: Path) -> None:
+    torch.save(unet_state_dict(0, downs=5, ngf=4), tmp_path / "teacher.pth")
+    with pytest.raises(OptionError, match="no residual blocks"):
+        prune(tmp_path / "teacher.pth", ratio=2, drop_blocks=1, calibrate=1)
+
+
+def test_a_latency_is_measured(teacher: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"size": (64, 64), "calibrate": 1, "output": tmp_path / "s.pth"}
+    with pytest.raises(TargetError, match=r"infeasible: 1e-06 ms; the smallest network takes"):
+        prune(teacher, latency_ms=1e-6, **options)
+    assert not (tmp_path / "s.pth").exists()
+    result = prune(teacher, ratio=1.3, by="latency", **options)
+    assert result.clock is not None
+    assert (result.clock.size, result.clock.device) == ((64, 64), "cpu")
+    assert min(result.clock.teacher_ms, result.clock.student_ms, result.clock.expected_ms) > 0
+    # What a small network takes is mostly noise, so only the model's answer is certain.
+    assert result.clock.expected_ms < result.clock.teacher_ms
+    assert load_generator(tmp_path / "s.pth").architecture == result.architecture
+
+
+def test_a_dry_run_writes_nothing(
+    teacher: Path, tmp_path: Path, call_wkdc: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    result = prune(teacher, ratio=3, calibrate=2, dry_run=True, output=teacher)
+    assert (result.output, result.student_bytes, result.layers) == (None, None, ())
+    assert result.clock is not None
+    monkeypatch.chdir(tmp_path)
+    done = call_wkdc("prune", teacher, "--ratio", 3, "--calibrate", 2, "--dry-run", "--json")
+    plan = json.loads(done.stdout)
+    assert done.code == 0
+    assert plan["output"] is None
+    assert plan["latency_ms"]["teacher"] > 0
+    assert [student for _, student in plan["widths"].values()] == widths_of(result)
+    assert sorted(tmp_path.iterdir()) == before
+    shown = call_wkdc("prune", teacher, "--widths", "8,12,20,5,10,4", "--calibrate", 0, "--dry-run")
+    assert "a dry run" in shown.stdout
+    assert "without --dry-run" in shown.stdout
+
+
+def test_targets() -> None:
+    teacher = Complexity(1000, 8000, 9000)
+    for given, quantity, amount, ratio in (
+        ({"ratio": 4}, "params", 250, 4),
+        ({"ratio": 4, "by": "macs"}, "macs", 2000, 4),
+        ({"ratio": 4, "by": "latency"}, "latency", None, 4),
+        ({"params": 100}, "params", 100, 10),
+        ({"macs": 4000}, "macs", 4000, 2),
+        ({"latency_ms": 20.0}, "latency", 20, None),
+    ):
+        target = read_target(teacher, **given)  # type: ignore[arg-type]
+        assert target is not None
+        assert (target.quantity, target.amount, target.ratio) == (quantity, amount, ratio)
+    assert read_target(teacher) is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--latency", "80 parsecs", "give milliseconds, such as 80ms"),
+        ("--widths", "32;96", "numbers with commas"),
+        ("--round-to", "often", "give auto, or a number"),
+        ("--params", "7 GB", "1.6M"),
+    ],
+)
+def test_values_that_are_not_understood(
+    option: str, value: str, said: str, teacher: Path, call_wkdc: Callable[..., Called]
+) -> None:
+    done = call_wkdc("prune", teacher, option, value)
+    assert done.code == 2
+    (line,) = done.errors
+    assert said in line
+    assert "is not understood" in line
