@@ -197,13 +197,15 @@ def uniform_widths(
             for number, group in enumerate(groups)
         ]
 
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if price(share_of(middle)) < target else (low, middle)
-    widths = share_of(low)  # at most the target, where the tolerance allows
-    if price(widths) < target * (1 - TOLERANCE):
-        widths = min(widths, share_of(high), key=lambda k: abs(price(k) - target))
+    # Stock widths are multiples of 64, and of them 64ths are whole: 24, 48, 96, not 24, 47, 95.
+    even = [share_of(number / 64) for number in range(1, 64)]
+    widths = min(even, key=lambda k: abs(price(k) - target))
+    if abs(price(widths) - target) > TOLERANCE * target:
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if price(share_of(middle)) < target else (low, middle)
+        widths = min(share_of(low), share_of(high), key=lambda k: abs(price(k) - target))
     while abs(price(widths) - target) > TOLERANCE * 0.9 * target:
         change = step if price(widths) < target else -step
         moves = [
