@@ -2,22 +2,24 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import Called
-from originals import resnet_state_dict, unet_state_dict
+from originals import patchgan_state_dict, resnet_state_dict, unet_state_dict
 from torch import nn
 
 from wkdc.checkpoint import load_generator
 from wkdc.complexity import Complexity
-from wkdc.errors import OptionError, TargetError
+from wkdc.errors import DeviceError, OptionError, TargetError
 from wkdc.export import export
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
+from wkdc.plan import Clock, Plan
 from wkdc.prune import PruneResult, prune
 from wkdc.targets import read_target
 from wkdc.widths import TOLERANCE
@@ -32,6 +34,7 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
         encoder=(16, 32), stream=64, inner=(64,) * 6, decoder=(32, 16), norm="batch", bias=False
     ),
     "unet": lambda: UnetGenerator(down=[16, 32, 64, 64, 64, 64], up=[16, 32, 64, 64, 64]),
+    "narrow unet": lambda: UnetGenerator(down=[8, 12, 16, 16], up=[8, 12, 16]),
     "unet, instance norm": lambda: UnetGenerator(
         down=[16, 32, 64, 64, 64], up=[16, 32, 64, 64], norm="instance", affine=False, bias=True
     ),
@@ -47,8 +50,9 @@ def teacher(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "ratio", "by"),
     [
-        *itertools.product(FAMILIES, (1.1, 4, 15), ("params",)),
+        *itertools.product(FAMILIES, (1.3, 4, 15), ("params",)),
         *itertools.product(FAMILIES, (3,), ("macs",)),
+        ("narrow unet", 2, "params"),
     ],
 )
 def test_searched_widths_meet_the_target(
@@ -156,6 +160,61 @@ def test_a_latency_is_measured(teacher: Path, tmp_path: Path) -> None:
     # What a small network takes is mostly noise, so only the model's answer is certain.
     assert result.clock.expected_ms < result.clock.teacher_ms
     assert load_generator(tmp_path / "s.pth").architecture == result.architecture
+
+
+@pytest.mark.parametrize("power", [0.8, 1.25])
+@pytest.mark.parametrize("target", [{"latency_ms": 40.0}, {"ratio": 5, "by": "latency"}], ids=str)
+def test_widths_are_corrected_by_what_is_measured(
+    target: dict[str, Any],
+    power: float,
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a machine that the model does not know: it has overhead, and its time is no line."""
+
+    @contextmanager
+    def stopwatch(*_: object) -> Iterator[Callable[[Plan], Clock]]:
+        def clock_of(plan: Plan) -> Clock:
+            def took(widths: list[int]) -> float:
+                full = [group.channels for group in plan.groups]
+                share = plan.cost.of("clock", widths) / plan.cost.of("clock", full)
+                return 5 + 195 * share**power
+
+            student = took([len(kept) for kept in plan.kept])
+            return Clock(200.0, student, student, (64, 64), "cpu")
+
+        yield clock_of
+
+    monkeypatch.setattr("wkdc.plan._stopwatch", stopwatch)
+    torch.save(resnet_state_dict(0, blocks=3, ngf=32), teacher)
+    said: list[str] = []
+    result = prune(
+        teacher,
+        output=tmp_path / "s.pth",
+        size=(64, 64),
+        calibrate=1,
+        on_notice=said.append,
+        **target,
+    )
+    clock = result.clock
+    assert clock is not None
+    assert clock.wanted_ms == 40
+    # Uncorrected it would be off by a quarter; padded widths come in steps of some percent.
+    assert clock.student_ms == pytest.approx(40, rel=0.05)
+    assert clock.met == (not said)
+
+
+def test_a_discriminator_can_be_planned(tmp_path: Path) -> None:
+    torch.save(patchgan_state_dict(0, ndf=16), tmp_path / "net_D.pth")
+    result = prune(tmp_path / "net_D.pth", ratio=4, calibrate=2, size=(64, 64), dry_run=True)
+    assert result.clock is not None
+    assert result.expected_psnr_db is None
+
+
+def test_devices_are_for_times(teacher: Path) -> None:
+    with pytest.raises(DeviceError, match="device 'tpu' is not known"):
+        prune(teacher, ratio=2, device="tpu")
 
 
 def test_a_dry_run_writes_nothing(

@@ -375,14 +375,62 @@ def test_calibration_that_cannot_be(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s.pth").exists()
 
 
-def test_sub_pixel_upsampling_is_refused_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_sub_pixel_upsampling(norm: Any, photos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
     network = ResnetGenerator(
-        encoder=(16, 32), stream=64, inner=(64,), decoder=(32, 16), upsampling="subpixel"
+        encoder=(16, 32),
+        stream=64,
+        inner=(64,),
+        decoder=(32, 16),
+        upsampling="subpixel",
+        norm=norm,
+        affine=True,
+        bias=norm == "instance",
+    ).eval()
+    path = saved(network, tmp_path / "teacher.pth")
+    teacher = load_generator(path, upsampling="subpixel")
+    output = tmp_path / "s.pth"
+
+    def fidelity(calibrate: int) -> float:
+        data = photos if calibrate else None
+        result = prune(teacher, ratio=3, output=output, data=data, calibrate=calibrate)
+        assert result.params_ratio == pytest.approx(3, rel=TOLERANCE)
+        assert all(layer.after <= layer.before for layer in result.layers)
+        student = load_generator(output)
+        assert student.architecture.options["upsampling"] == "subpixel"
+        images = [load_square(photo, 64) for photo in sorted(photos.iterdir())[:2]]
+        with torch.inference_mode():
+            pairs = [(student.network(image), teacher.network(image)) for image in images]
+        return mean_fidelity(pairs).psnr_db
+
+    assert fidelity(4) > fidelity(0)
+
+
+def test_dead_channels_behind_a_pixel_shuffle_go_without_a_trace(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = ResnetGenerator(
+        encoder=(8, 8), stream=8, inner=(8,), decoder=(8, 8), upsampling="subpixel", norm="none"
     )
-    teacher = load_generator(saved(network, tmp_path / "teacher.pth"), upsampling="subpixel")
-    with pytest.raises(TargetError, match="pixel shuffles"):
-        prune(teacher, ratio=3, output=tmp_path / "s.pth", calibrate=1)
-    assert not (tmp_path / "s.pth").exists()
+    dead = [0, 3, 5]
+    with torch.no_grad():
+        convs = [layer for layer in network.model if isinstance(layer, nn.Conv2d)]
+        make, read = convs[3:5]  # behind the stem and two strided ones; a shuffle is between
+        for channel in dead:
+            make.weight[4 * channel : 4 * channel + 4] = 0
+            make.bias[4 * channel : 4 * channel + 4] = 0
+            read.weight[:, channel] = 0
+    teacher = load_generator(
+        saved(network, tmp_path / "teacher.pth"), norm="none", upsampling="subpixel"
+    )
+    widths = [8, 8, 8, 8, 5, 8]
+    result = prune(teacher, widths=widths, output=tmp_path / "s.pth", calibrate=0)
+    student = load_generator(result.output)
+    assert student.architecture.options["decoder"] == [5, 8]
+    images = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        # The same float32 sums without their zero terms.
+        assert torch.allclose(student.network(images), teacher.network(images), atol=1e-5)
 
 
 def test_pictures_are_spread_evenly_over_their_names(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from wkdc.channels import channel_groups
 from wkdc.importance import rank
 from wkdc.networks.resnet import ResnetGenerator
+from wkdc.networks.unet import UnetGenerator
 from wkdc.observation import observe
 from wkdc.sensitivity import SHARE, picture_damage
 
@@ -52,3 +53,18 @@ def test_a_block_that_does_nothing_can_go() -> None:
     # What is left is the rounding of bfloat16, where that is used.
     assert float(by_block["model.11"][0]) < 1e-4 < float(by_block["model.10"][0])
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_the_innermost_channels_of_a_unet_are_missed() -> None:
+    """At a single pixel each picture is its own mean; what differs between pictures counts."""
+    torch.manual_seed(0)
+    network = UnetGenerator(down=[8, 8, 8, 16], up=[8, 8, 8]).eval()
+    network.requires_grad_(True)
+    _, groups = channel_groups(network, in_channels=3, smallest=16)
+    (innermost,) = [group for group in groups if group.channels == 16]
+    images = [torch.rand(1, 3, 16, 16) * 2 - 1 for _ in range(24)]
+    observed = observe(network, images)
+    ranking = rank(innermost, "readers", network=network, moments=observed.moments)
+    (harm,) = picture_damage(network, [innermost], [ranking], observed, side=16)
+    assert float(harm[4]) > 0
+    assert float(harm[1]) <= 4

@@ -11,19 +11,11 @@ from torch import nn
 
 from wkdc.channels import ChannelGroup, channel_groups, slice_channels
 from wkdc.complexity import kernel_positions, measure_complexity
+from wkdc.cost import LANES, READ, WRITE, Cost
 from wkdc.errors import TargetError
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
-from wkdc.widths import (
-    LANES,
-    READ,
-    TOLERANCE,
-    WRITE,
-    Cost,
-    search_widths,
-    smallest_widths,
-    uniform_widths,
-)
+from wkdc.widths import TOLERANCE, search_widths, smallest_widths, uniform_widths
 
 NETWORKS = {
     "resnet": lambda: ResnetGenerator(
@@ -156,18 +148,23 @@ def test_uniform_widths_are_whole_and_at_least_one(name: str) -> None:
             1 <= width <= group.channels for width, group in zip(widths, groups, strict=True)
         )
         assert cost.of("params", widths) == pytest.approx(total / ratio, rel=TOLERANCE)
-    even = uniform_widths(groups, cost, "params", total / 2, step=2)
-    assert all(width % 2 == 0 for width in even)
+    even = uniform_widths(groups, cost, "params", total / 2, step=4)
+    assert all(
+        width % 4 == 0 or width == group.channels for width, group in zip(even, groups, strict=True)
+    )
 
 
 def test_what_cannot_be_had_names_the_smallest() -> None:
     groups, cost, _, _ = priced(NETWORKS["resnet"]())
-    assert smallest_widths(groups, drop=False) == [1] * 8
-    assert smallest_widths(groups, drop=True) == [1, 1, 1, 1, 0, 0, 1, 1]
+    assert smallest_widths(groups, drop=0) == [1] * 8
+    assert smallest_widths(groups, drop=2) == [1, 1, 1, 1, 0, 0, 1, 1]
     with pytest.raises(TargetError, match=r"infeasible: 10 parameters.*smallest network has"):
         uniform_widths(groups, cost, "params", 10)
     with pytest.raises(TargetError, match="multiples of 16"):
         uniform_widths(groups, cost, "params", cost.of("params", [1] * 8) * 2, step=16)
+    curves = [harm(group.channels, 1.0) for group in groups]
+    with pytest.raises(TargetError, match="multiples of 1024"):
+        search_widths(groups, cost, curves, "params", 9000, pace=1.0, step=1024, drop=0)
 
 
 def test_a_width_of_nothing_is_a_skip(tmp_path: Path) -> None:

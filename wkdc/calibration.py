@@ -69,7 +69,7 @@ def calibration_images(
 def _judged(layout: Layout, discriminator: Generator) -> Loader:
     """What `discriminator` is shown, of a picture's file: the picture, or both halves of a pair."""
     channels = discriminator.in_channels
-    if layout.kind == "paired" and channels % 2 == 0:
+    if layout.kind == "paired" and channels in (2, 6):
         return part_loader(layout, channels // 2, channels // 2)
     if channels not in (1, 3):
         raise CheckpointError(

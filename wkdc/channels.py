@@ -13,8 +13,14 @@ import torch
 import torch_pruning
 from torch import nn
 
-from wkdc.errors import TargetError
 from wkdc.networks.resnet import ResnetBlock
+from wkdc.subpixel import (
+    SubpixelConv2d,
+    SubpixelPruner,
+    join_subpixels,
+    phases,
+    split_subpixels,
+)
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -30,7 +36,8 @@ class ChannelGroup:
             block is gone, and its skip is left. None elsewhere, where one channel has to stay.
         members: Torch-Pruning's list of (layer, which side of it, which of its channels).
         makers, readers: the convolutions that write and read the group, by name in the order of
-            the forward pass, and for each channel of the group its number there.
+            the forward pass, and for each channel of the group its number there; four numbers
+            where a pixel shuffle follows.
     """
 
     root: nn.Module
@@ -40,28 +47,30 @@ class ChannelGroup:
     makers: Mapping[str, tuple[int, ...]]
     readers: Mapping[str, tuple[int, ...]]
 
+    def made_by(self, name: str, chosen: Sequence[int]) -> list[int]:
+        """The channels that the maker `name` puts out for the channels `chosen` of the group."""
+        channels = self.makers[name]
+        each = len(channels) // self.channels
+        return [channels[each * i + k] for i in chosen for k in range(each)]
+
 
 def channel_groups(
     network: nn.Module, *, in_channels: int, smallest: int
 ) -> tuple[Any, list[ChannelGroup]]:
     """Torch-Pruning's dependency graph of `network`, and its groups of removable channels.
 
-    The groups come in the order in which the forward pass makes them.
+    The groups come in the order in which the forward pass makes them. Sub-pixel convolutions become
+    single layers in `network`, until `slice_channels`.
 
     Args:
         network: its weights must require gradients, which the graph is traced along.
         smallest: height and width that `network` draws at.
-
-    Raises:
-        TargetError: a layer whose channels the graph cannot follow.
     """
-    if any(isinstance(layer, nn.PixelShuffle) for layer in network.modules()):
-        raise TargetError(
-            "this network doubles its resolution by pixel shuffles, whose channels cannot be "
-            "removed; networks with transposed convolutions can be pruned"
-        )
+    join_subpixels(network)
     example = torch.zeros(1, in_channels, max(32, smallest), max(32, smallest))
-    graph = torch_pruning.DependencyGraph().build_dependency(network, example)
+    graph = torch_pruning.DependencyGraph().build_dependency(
+        network, example, customized_pruners={SubpixelConv2d: SubpixelPruner()}
+    )
     names = {layer: name for name, layer in network.named_modules()}
     place = {name: number for number, name in enumerate(names.values())}
     groups = []
@@ -73,7 +82,7 @@ def channel_groups(
         for dependency, channels in members:
             if isinstance(dependency.layer, CONVOLUTIONS):
                 side = read if reads(dependency) else made
-                side[names[dependency.layer]] = tuple(channels)
+                side[names[dependency.layer]] = tuple(layer_channels(dependency, channels))
         root, channels = members[0].dep.layer, len(members[0].idxs)
         block = _block_around(network, [*made, *read])
         makers, readers = (
@@ -106,6 +115,13 @@ def _block_around(network: nn.Module, names: Sequence[str]) -> str | None:
     return next((b for b in blocks if all(name.startswith(f"{b}.") for name in names)), None)
 
 
+def layer_channels(dependency: Any, channels: Sequence[int]) -> list[int]:
+    """Channels of a group as the layer counts them: four for one that a pixel shuffle makes."""
+    if isinstance(dependency.layer, SubpixelConv2d) and not reads(dependency):
+        return phases(channels)
+    return list(channels)
+
+
 def reads(dependency: Any) -> bool:
     """Whether a member of a group loses inputs, not outputs."""
     return "in_channels" in dependency.pruning_fn.__name__
@@ -127,3 +143,4 @@ def slice_channels(
         if not channels and group.block is not None:
             parent, _, leaf = group.block.rpartition(".")
             setattr(network.get_submodule(parent), leaf, nn.Identity())
+    split_subpixels(network)

@@ -131,7 +131,7 @@ def _order(
             )
     if scores is None or len(scores) != group.channels:
         raise OptionError(
-            f"importance {importance} has no score for {next(iter(group.makers))}; choose readers"
+            f"importance {importance} has no score for {next(iter(group.makers))}; choose another"
         )
     order: list[int] = torch.argsort(scores, descending=True, stable=True).tolist()
     return order

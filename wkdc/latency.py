@@ -56,14 +56,14 @@ def time_in_turn(
 
 @contextmanager
 def onnx_calls(
-    *, in_channels: int, multiple: int, size: tuple[int, int], device: str = "cpu"
+    *, in_channels: int, multiple: int, smallest: int, size: tuple[int, int], device: str = "cpu"
 ) -> Iterator[Callable[[nn.Module], Callable[[], object]]]:
     """For the time of the block, a function that makes of a network a call of it in ONNX Runtime.
 
     The call draws one picture of `size` (height, width), with as many threads as PyTorch uses.
 
     Args:
-        multiple: height and width that the networks draw at are multiples of this.
+        multiple, smallest: see `write_onnx`.
         device: `cpu` or `cuda`.
 
     Raises:
@@ -75,7 +75,14 @@ def onnx_calls(
 
         def call_of(network: nn.Module) -> Callable[[], object]:
             path = Path(folder, "network.onnx")
-            write_onnx(network, path, in_channels=in_channels, multiple=multiple, metadata={})
+            write_onnx(
+                network,
+                path,
+                in_channels=in_channels,
+                multiple=multiple,
+                smallest=smallest,
+                metadata={},
+            )
             drawn = OnnxNetwork(path, threads=threads, device=device)
             return lambda: drawn(picture)
 

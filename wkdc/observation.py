@@ -13,6 +13,9 @@ from wkdc.networks.resnet import ResnetBlock
 POSITIONS = 2048
 """Places of a feature map that are kept, in each picture."""
 
+SMALL = 64
+"""A map of fewer pixels is not centred by its own means: of a single one nothing would be left."""
+
 RIDGE = 1e-3
 """Added to the covariance of what a block reads, by its mean diagonal, to solve with it."""
 
@@ -25,6 +28,8 @@ class Observation:
         images: the pictures, 1×C×H×W in [-1, 1].
         moments: by convolution, the covariance of the channels that it reads, float64 C×C, times
             the number of places looked at.
+        means: by convolution, the means over all pictures that its inputs were centred by, float64
+            C; none where every picture was centred by its own.
         skips: by residual block, the linear map of channels that does best what the block does:
             C×C, applied to what it reads, less the mean of each picture's channels.
         outputs: by convolution, what it puts out at `places_in` its map, one P×channels a picture,
@@ -33,6 +38,7 @@ class Observation:
 
     images: Sequence[Tensor]
     moments: Mapping[str, Tensor]
+    means: Mapping[str, Tensor]
     skips: Mapping[str, Tensor]
     outputs: Mapping[str, Sequence[Tensor]]
 
@@ -47,7 +53,8 @@ def observe(
     """Let `network` draw from `images`.
 
     In front of InstanceNorm every picture's channels are centred by its own means, as they will be
-    there; elsewhere by the means over all pictures, so that differences between pictures count.
+    there; elsewhere, and on maps so small that little else would be left, by the means over all
+    pictures, so that differences between pictures count.
 
     Args:
         images: 1×C×H×W each, in [-1, 1], all of one size.
@@ -56,7 +63,8 @@ def observe(
     layers = {n: layer for n, layer in network.named_modules() if isinstance(layer, CONVOLUTIONS)}
     moments: dict[str, Tensor] = {}
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
-    means: dict[str, list[Tensor]] = {name: [] for name in layers}
+    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
+    places: dict[str, int] = {}
     hooks = []
     for name, layer in layers.items():
 
@@ -64,7 +72,8 @@ def observe(
             given = inputs[0][0].to(images[0].dtype)
             values = _centred(given)
             moments[name] = moments.get(name, 0) + (values @ values.T).double()
-            means[name].append(values.shape[1] ** 0.5 * given.mean((1, 2)).double()[:, None])
+            seen[name].append(given.mean((1, 2)).double()[:, None])
+            places[name] = values.shape[1]
             chosen = out[0].flatten(1)[:, places_in(*out.shape[-2:])]
             outputs[name].append(chosen.T.contiguous())
 
@@ -75,10 +84,10 @@ def observe(
 
         def meet(_: nn.Module, inputs: tuple[Tensor], out: Tensor, name: str = name) -> None:
             given, made = (_centred(maps[0].to(images[0].dtype)) for maps in (inputs[0], out))
-            seen = pairs.get(name, (0, 0))
+            own, crossed = pairs.get(name, (0, 0))
             pairs[name] = (
-                seen[0] + (given @ given.T).double(),
-                seen[1] + (made @ given.T).double(),
+                own + (given @ given.T).double(),
+                crossed + (made @ given.T).double(),
             )
 
         hooks.append(block.register_forward_hook(meet))
@@ -91,17 +100,18 @@ def observe(
     finally:
         for hook in hooks:
             hook.remove()
-    norms = norms_after(network)
-    for name, found in means.items():
-        if not isinstance(norms.get(name), nn.InstanceNorm2d):
+    norms, means = norms_after(network), {}
+    for name, found in seen.items():
+        if not isinstance(norms.get(name), nn.InstanceNorm2d) or places[name] < SMALL:
             apart = torch.cat(found, 1)
-            apart -= apart.mean(1, keepdim=True)
-            moments[name] += apart @ apart.T
+            means[name] = apart.mean(1)
+            apart = apart - means[name][:, None]
+            moments[name] += places[name] * apart @ apart.T
     skips = {}
     for name, (own, crossed) in pairs.items():
         ridge = RIDGE * own.diagonal().mean().clamp_min(1e-12) * torch.eye(len(own)).double()
         skips[name] = torch.linalg.solve(own + ridge, crossed.T).T
-    return Observation(images, moments, skips, outputs)
+    return Observation(images, moments, means, skips, outputs)
 
 
 def _centred(maps: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ def write_onnx(
     *,
     in_channels: int,
     multiple: int,
+    smallest: int = 0,
     metadata: Mapping[str, Any],
 ) -> None:
     """Write `network` as one self-contained file with batch, height and width left open.
@@ -33,7 +34,8 @@ def write_onnx(
     The input is called `image`, the output `picture`, both float32 N×C×H×W in [-1, 1].
 
     Args:
-        multiple: height and width that `network` draws at are multiples of this.
+        multiple, smallest: height and width that `network` takes are multiples of the one, and at
+            least the other.
         metadata: plain values, kept as JSON under their names with `wkdc.` before.
     """
     import onnx
@@ -43,7 +45,7 @@ def write_onnx(
     strict = multiple > 32
     height: Any = multiple * rows if strict else torch.export.Dim("height")
     width: Any = multiple * columns if strict else torch.export.Dim("width")
-    side = 2 * multiple
+    side = max(2 * multiple, smallest)
     example = torch.zeros(2, in_channels, side, side + multiple)
     with _silence():
         program = torch.onnx.export(

@@ -5,15 +5,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from wkdc.channels import ChannelGroup, channel_groups, slice_channels
 from wkdc.checkpoint import Generator
 from wkdc.complexity import kernel_positions
+from wkdc.cost import Cost, Counted
 from wkdc.errors import OptionError, TargetError
-from wkdc.importance import Importance, Ranking, accumulate_gradients, rank
+from wkdc.importance import Ranking, accumulate_gradients, rank
 from wkdc.latency import onnx_calls, time_in_turn
 from wkdc.observation import Observation, observe
 from wkdc.recognition import drawable_side
@@ -22,14 +23,12 @@ from wkdc.targets import Target
 from wkdc.widths import (
     PACE,
     TOLERANCE,
-    Cost,
-    Counted,
-    Prefer,
     check_feasible,
     search_widths,
     smallest_widths,
     uniform_widths,
 )
+from wkdc.wishes import Wishes, check_wishes, spell_out
 
 ATTEMPTS = 5
 """How often widths are corrected by the time that they really take."""
@@ -37,39 +36,14 @@ ATTEMPTS = 5
 ROUNDS = 7
 """How often each is timed for it."""
 
-Widths = Literal["uniform", "search"] | Sequence[int]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What is asked of a plan besides its target.
-
-    Attributes:
-        widths: `uniform`, `search`, or one number for each group in the order of the forward pass
-            (0 drops a residual block); for a ResNet also encoder, stream, one number for the inside
-            of all blocks, decoder. By default `search` where there are pictures.
-        prefer: what the search is after: `fidelity` whatever the time, `balance` in no more time
-            than uniform widths would take (the default), `speed` in much less.
-        round_to: widths are multiples of it.
-        drop_blocks: how many residual blocks go; by default as many as the search finds good.
-        importance: see `wkdc.importance.rank`.
-        seed: of the importance `random`.
-    """
-
-    widths: Widths | None = None
-    prefer: Prefer | None = None
-    round_to: int | None = None
-    drop_blocks: int | None = None
-    importance: Importance = "magnitude"
-    seed: int = 0
-
 
 @dataclass(frozen=True)
 class Clock:
     """Milliseconds for one picture in ONNX Runtime, teacher and student in turn.
 
     Attributes:
-        expected_ms: what the model of `wkdc.widths.Cost`, scaled by the teacher's time, says.
+        expected_ms: what the model of `wkdc.cost.Cost`, scaled by the teacher's time, says.
+        wanted_ms: what was asked for; None where no time was.
     """
 
     teacher_ms: float
@@ -77,6 +51,12 @@ class Clock:
     expected_ms: float
     size: tuple[int, int]
     device: str
+    wanted_ms: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the student takes what was asked for, within 2 %."""
+        return self.wanted_ms is None or abs(self.student_ms / self.wanted_ms - 1) <= TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -174,9 +154,9 @@ def make_plan(
     tell = on_progress or (lambda stage, share: None)
     if wishes.widths is None:
         wishes = replace(wishes, widths="search" if images else "uniform")
-    _check(wishes, target, bool(images))
+    check_wishes(wishes, target, bool(images))
     network, _, groups = _traced(teacher)
-    told = None if isinstance(wishes.widths, str | None) else _spell_out(wishes.widths, groups)
+    told = None if isinstance(wishes.widths, str | None) else spell_out(wishes.widths, groups)
     blocks = sum(group.block is not None for group in groups)
     if (wishes.drop_blocks or 0) > max(0, blocks - 1):
         raise OptionError(
@@ -184,10 +164,12 @@ def make_plan(
             if blocks
             else f"drop_blocks is {wishes.drop_blocks}; this network has no residual blocks"
         )
-    cost = Cost(network, groups, kernel_positions(network, teacher.in_channels, size))
+    cost = Cost(network, groups, kernel_positions(teacher.network, teacher.in_channels, size))
     if target is not None and target.amount is not None and target.quantity != "latency":
         # Said before anything slow.
-        check_feasible(cost, groups, target.quantity, target.amount, drop=_may_drop(wishes))
+        check_feasible(
+            cost, groups, target.quantity, target.amount, drop=_most_dropped(groups, wishes)
+        )
     observed = None
     if images:
         observed = observe(
@@ -243,6 +225,7 @@ def _stopwatch(
     with onnx_calls(
         in_channels=teacher.in_channels,
         multiple=teacher.architecture.multiple,
+        smallest=teacher.architecture.smallest,
         size=size,
         device=device,
     ) as call_of:
@@ -306,7 +289,8 @@ def _plan_for_latency(
     where = f"on this machine ({device}, {size[0]}x{size[1]})"
     with _stopwatch(survey.teacher, size, device) as clock_of:
         tell("measuring the teacher in ONNX Runtime", 0.9)
-        least = survey.plan(smallest_widths(survey.groups, drop=_may_drop(wishes)))
+        drop = _most_dropped(survey.groups, wishes)
+        least = survey.plan(smallest_widths(survey.groups, drop=drop))
         floor = clock_of(least)
         wanted = target.amount or floor.teacher_ms / (target.ratio or 1)
         if wanted >= floor.teacher_ms:
@@ -319,87 +303,48 @@ def _plan_for_latency(
                 f"infeasible: {wanted:.4g} ms; the smallest network takes {floor.student_ms:.3g} "
                 f"ms {where}, its teacher {floor.teacher_ms:.4g}"
             )
-        whole = survey.cost.of("clock", [group.channels for group in survey.groups])
+        full = [group.channels for group in survey.groups]
+        whole = survey.cost.of("clock", full)
+        bounds = survey.cost.of("clock", [len(kept) for kept in least.kept]), 0.99 * whole
         budget = whole * wanted / floor.teacher_ms
         found: list[tuple[float, Plan]] = []
+        tried: list[tuple[float, float]] = []
         for attempt in range(ATTEMPTS):
             tell(f"choosing widths and measuring, {attempt + 1}", 0.92 + 0.015 * attempt)
+            budget = min(max(budget, bounds[0]), bounds[1])
             plan = survey.plan(_choose(survey, "clock", budget, wishes))
             clock = clock_of(plan)
-            if target.amount is None:  # a ratio does not care how fast the machine is just now
-                over = clock.student_ms / clock.teacher_ms * (target.ratio or 1)
-            else:
-                over = clock.student_ms / wanted
-            found.append((abs(over - 1), replace(plan, clock=clock)))
+            # A ratio does not care how fast the machine is just now.
+            now = target.amount or clock.teacher_ms / (target.ratio or 1)
+            over = clock.student_ms / now
+            found.append((abs(over - 1), replace(plan, clock=replace(clock, wanted_ms=now))))
             if found[-1][0] <= TOLERANCE:
                 break
-            budget /= over
+            tried.append((budget, over))
+            budget = _corrected(tried)
     return min(found, key=lambda pair: pair[0])[1]
 
 
-def _may_drop(wishes: Wishes) -> bool:
-    """Whether blocks can go at all."""
-    return bool(wishes.drop_blocks) or (wishes.widths == "search" and wishes.drop_blocks is None)
+def _corrected(tried: Sequence[tuple[float, float]]) -> float:
+    """The next budget, from those tried and how many times too long each one's student took.
 
-
-def _check(wishes: Wishes, target: Target | None, pictures: bool) -> None:
-    """Raise OptionError for wishes that do not go together."""
-    told = not isinstance(wishes.widths, str)
-    if not told and wishes.widths not in ("uniform", "search"):
-        raise OptionError(
-            f"widths {wishes.widths!r} is not known; choose uniform, search, or numbers: "
-            "32,96,144,69,96,32"
-        )
-    if told == (target is not None):
-        said = "a target and widths in numbers were given" if told else "nothing says how small"
-        raise OptionError(f"{said}; give one of ratio, params, macs, latency and widths")
-    if wishes.prefer not in (None, *PACE):
-        raise OptionError(f"prefer {wishes.prefer!r} is not known; choose {', '.join(PACE)}")
-    searched = wishes.widths == "search"
-    if wishes.prefer is not None and not searched:
-        raise OptionError(f"prefer {wishes.prefer} is for a search of widths; leave it out")
-    if wishes.prefer is not None and target is not None and target.quantity == "latency":
-        raise OptionError(
-            f"prefer {wishes.prefer} says how fast, and so does a latency; leave one of them out"
-        )
-    if searched and not pictures:
-        raise OptionError("a search of widths needs pictures to see what is missed; calibrate")
-    if told and (wishes.round_to is not None or wishes.drop_blocks is not None):
-        raise OptionError("widths in numbers are taken as they are; round_to and drop_blocks not")
-    if wishes.round_to is not None and wishes.round_to < 1:
-        raise OptionError(f"round_to is {wishes.round_to}; give 1 or more, such as 16")
-    if wishes.drop_blocks is not None and wishes.drop_blocks < 0:
-        raise OptionError(f"drop_blocks is {wishes.drop_blocks}; give 0 or more")
-    if wishes.drop_blocks and not pictures:
-        raise OptionError("dropping blocks needs pictures to see which is missed least; calibrate")
-
-
-def _spell_out(numbers: Sequence[int], groups: Sequence[ChannelGroup]) -> list[int]:
-    """One width for each group, from as many, or from one for the inside of all blocks.
-
-    Raises:
-        OptionError: another length, or a width that a group cannot have.
+    Between the nearest that was too short and the nearest that was too long, where there are both.
     """
-    inner = [n for n, group in enumerate(groups) if group.block is not None]
-    widths = list(numbers)
-    if inner and len(widths) == len(groups) - len(inner) + 1:
-        first = inner[0]
-        widths[first : first + 1] = [widths[first]] * len(inner)
-    full = ",".join(str(group.channels) for group in groups)
-    if len(widths) != len(groups):
-        raise OptionError(f"{len(numbers)} widths were given; the teacher has {full}")
-    for width, group in zip(widths, groups, strict=True):
-        least = 0 if group.block is not None else 1
-        if not least <= width <= group.channels:
-            raise OptionError(
-                f"width {width} is not allowed for {next(iter(group.makers))}; give {least} to "
-                f"{group.channels} (the teacher has {full})"
-            )
-    if inner and not any(widths[n] for n in inner):
-        raise OptionError("these widths leave no residual block; keep one")
-    if widths == [group.channels for group in groups]:
-        raise OptionError("these are the teacher's widths; give smaller ones")
-    return widths
+    short = max((pair for pair in tried if pair[1] < 1), default=None)
+    long = min((pair for pair in tried if pair[1] >= 1), default=None)
+    if short is None or long is None or short[0] >= long[0]:
+        budget, over = tried[-1]
+        return budget / over
+    share = math.log(1 / short[1]) / math.log(long[1] / short[1])
+    between: float = short[0] * (long[0] / short[0]) ** share
+    return between
+
+
+def _most_dropped(groups: Sequence[ChannelGroup], wishes: Wishes) -> int:
+    """How many blocks may go."""
+    if wishes.drop_blocks is not None or wishes.widths != "search":
+        return wishes.drop_blocks or 0
+    return max(0, sum(group.block is not None for group in groups) - 1)
 
 
 def _least_missed(

@@ -24,11 +24,12 @@ from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable, write_atomically
 from wkdc.importance import NEED_PICTURES, Importance
 from wkdc.layouts import Direction
-from wkdc.plan import Clock, Plan, Widths, Wishes, make_plan, measure_clock
+from wkdc.plan import Clock, Plan, make_plan, measure_clock
 from wkdc.recognition import Architecture, drawable_side, recognise
 from wkdc.reconstruct import LayerFit, reconstruct
 from wkdc.targets import Quantity, read_target
 from wkdc.widths import Prefer
+from wkdc.wishes import Widths, Wishes
 
 SIZE = 256
 """Height and width that MACs are counted at, or the next that the network draws at."""
@@ -123,8 +124,8 @@ def prune(
         direction: `BtoA` for a generator that draws domain A from domain B.
         importance: see `wkdc.importance.rank`; by default `readers`, or `magnitude` where no
             picture calibrates.
-        widths, prefer, round_to, drop_blocks: see `wkdc.plan.Wishes`; a discriminator's widths are
-            uniform unless told otherwise.
+        widths, prefer, round_to, drop_blocks: see `wkdc.wishes.Wishes`; a discriminator's widths
+            are uniform unless told otherwise.
         size: height and width for MACs and times, 256x256 or the next that the network draws.
         device: where times are measured, `cpu` or `cuda`.
         dry_run: make the plan, measure it in ONNX Runtime, and write nothing.
@@ -135,8 +136,7 @@ def prune(
     Raises:
         OptionError: no target or two, one that makes nothing smaller, wishes that do not go
             together, or the student would overwrite its teacher.
-        TargetError: the target cannot be reached, and the message names the smallest network; or
-            the network holds layers that cannot be pruned.
+        TargetError: the target cannot be reached, and the message names the smallest network.
         DatasetError, ImageError: the pictures in `data` cannot be used.
         CheckpointError, DeviceError, OutputError: see `load_generator` and `save_generator`.
     """
@@ -144,7 +144,8 @@ def prune(
         raise OptionError(f"calibrate is {calibrate}; give a number of pictures, 0 for none")
     if calibrate == 0 and data is not None:
         raise OptionError(f"data {data} would not be used: calibrate is 0; leave one of them out")
-    check_device(device)
+    if check_device(device).index:
+        raise OptionError(f"device {device} is not timed; ONNX Runtime uses the first, cuda")
     generator = teacher if isinstance(teacher, Generator) else load_network(teacher)
     draws = generator.architecture.family != "patchgan"
     output = Path(output or ("student.pth" if draws else "discriminator.pth"))
@@ -160,6 +161,11 @@ def prune(
     target = read_target(
         before, ratio=ratio, by=by, params=params, macs=macs, latency_ms=latency_ms
     )
+    timed = dry_run or (target is not None and target.quantity == "latency")
+    if device != "cpu" and not timed:
+        raise OptionError(
+            f"device {device} would not be used: it is for times; ask for a latency or a dry run"
+        )
     images = calibration_images(
         generator, folder, calibrate, direction=direction, seed=seed, on_notice=on_notice
     )
@@ -188,6 +194,11 @@ def prune(
         on_progress=lambda stage, share: tell(stage, share_of_plan * share),
     )
     clock, layers = plan.clock, tuple[LayerFit, ...]()
+    if clock is not None and not clock.met and on_notice is not None:
+        on_notice(
+            f"the nearest that was found takes {clock.student_ms:.4g} ms instead of "
+            f"{clock.wanted_ms:.4g}; times of this machine vary, or widths come in steps"
+        )
     if dry_run:
         tell("measuring in ONNX Runtime", share_of_plan)
         clock = clock or measure_clock(plan, size, device)
@@ -281,9 +292,9 @@ def build(
     layers: list[LayerFit] = []
     if plan.observed is not None:
         kept = {
-            name: [channels[i] for i in chosen]
+            name: group.made_by(name, chosen)
             for group, chosen in zip(plan.groups, plan.kept, strict=True)
-            for name, channels in group.makers.items()
+            for name in group.makers
         }
         layers = reconstruct(sliced, kept, plan.observed, on_layer=on_layer)
     student, architecture = rebuild(sliced, plan.teacher.architecture)

@@ -399,7 +399,7 @@ def _joined(widths: Sequence[int]) -> str:
 
 def _unfit(names: Sequence[str], *, family: str | None = None) -> CheckpointError:
     shown = ", ".join(repr(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-    what = f"looks like a {family} generator, but" if family else "is no generator that wkdc knows:"
+    what = f"looks like a {family} network, but" if family else "is no generator that wkdc knows:"
     return CheckpointError(
         f"{what} {shown} does not fit; known are the ResNet and U-Net generators of "
         "pytorch-CycleGAN-and-pix2pix"

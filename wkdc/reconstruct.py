@@ -151,7 +151,9 @@ def _solve(
         equations.add(rows - means_in[-1].to(rows.dtype), target - means_out[-1].to(rows.dtype))
     mean_in, mean_out = torch.stack(means_in), torch.stack(means_out)
     centre_in, centre_out = mean_in.mean(0), mean_out.mean(0)
-    if layer.bias is None and norm is None:  # there is no offset that could make up for centring
+    outputs = old.shape[1]
+    if layer.bias is None and (norm is None or getattr(norm, "num_features", 0) != outputs):
+        # There is no offset, or not one for each output, that could make up for centring.
         centre_in, centre_out = torch.zeros_like(centre_in), torch.zeros_like(centre_out)
     if not isinstance(norm, nn.InstanceNorm2d):  # the differences between pictures count too
         weight = places**0.5
@@ -171,9 +173,9 @@ def _solve(
         if isinstance(layer.bias, Tensor):
             layer.bias.copy_(offset)
         elif isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
-            norm.running_mean -= offset
+            norm.running_mean -= _by_channel(offset, norm)
         if isinstance(norm, nn.InstanceNorm2d) and norm.affine:
-            norm.weight.mul_(agreement)
+            norm.weight.mul_(_by_channel(agreement, norm))
     total = equations.square.sum().clamp_min(1e-24)
 
     def missed(matrix: Tensor) -> float:
@@ -181,6 +183,11 @@ def _solve(
         return max(0.0, float((equations.square - 2 * crossed + energy).sum() / total))
 
     return LayerFit(name, missed(old), missed(new))
+
+
+def _by_channel(outputs: Tensor, norm: nn.InstanceNorm2d | nn.BatchNorm2d) -> Tensor:
+    """One value for each channel of `norm`: the mean of four where a pixel shuffle comes first."""
+    return outputs.view(norm.num_features, -1).mean(1)
 
 
 class _Normal:

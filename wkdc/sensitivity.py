@@ -19,6 +19,12 @@ CROPS = 4
 SHARE = 0.25
 """How much of a group is left when its harm is measured; other widths follow from the ranking."""
 
+LEAST = 1e-6
+"""A loss below this is rounding, and tells nothing of other widths."""
+
+WORST = 4.0
+"""The mean squared error of black for white, in [-1, 1]."""
+
 RIDGE = 1e-4
 """Added to the covariance of the kept channels, by its mean diagonal."""
 
@@ -61,15 +67,14 @@ def picture_damage(
             raise ValueError("without pictures nothing is known of what a group's loss does")
         width = max(1, round(SHARE * group.channels))
         hooks = [
-            _narrow(network, group, ranking.order[:width], name, observed.moments[name])
-            for name in group.readers
+            _narrow(network, group, ranking.order[:width], name, observed) for name in group.readers
         ]
         try:
-            scale = error() / max(float(ranking.loss[width]), 1e-12)
+            scale = error() / max(float(ranking.loss[width]), LEAST)
         finally:
             for hook in hooks:
                 hook.remove()
-        curve = scale * ranking.loss
+        curve = (scale * ranking.loss).clamp(max=WORST)
         curve[0] = torch.inf  # without any channel nothing is drawn, but a block may go
         if group.block is not None:
             block, skip = network.get_submodule(group.block), observed.skips[group.block]
@@ -106,20 +111,24 @@ def _leave_out(block: nn.Module, skip: Tensor) -> torch.utils.hooks.RemovableHan
 
 
 def _narrow(
-    network: nn.Module, group: ChannelGroup, kept: Sequence[int], name: str, moments: Tensor
+    network: nn.Module, group: ChannelGroup, kept: Sequence[int], name: str, observed: Observation
 ) -> torch.utils.hooks.RemovableHandle:
     """Let the layer `name` read only what the channels `kept` of `group` say."""
     channels = torch.tensor(group.readers[name])
-    covariance = moments[channels][:, channels]
+    covariance = observed.moments[name][channels][:, channels]
     stay = torch.tensor(sorted(kept))
     ridge = RIDGE * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(len(stay)).double()
     said = torch.linalg.solve(covariance[stay][:, stay] + ridge, covariance[stay]).T.float()
     said[stay] = torch.eye(len(stay))
+    centre = observed.means.get(name)
 
     def read(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         whole = inputs[0].clone()
         values = whole[:, channels]
-        means = values.mean((2, 3), keepdim=True)
+        if centre is None:  # by each picture's own means, as the norm behind will do
+            means = values.mean((2, 3), keepdim=True)
+        else:
+            means = centre[channels].to(values.dtype)[None, :, None, None]
         apart = (values - means)[:, stay]
         whole[:, channels] = torch.einsum("ck,nkhw->nchw", said.to(apart.dtype), apart) + means
         return (whole,)

@@ -89,6 +89,7 @@ def front(options: argparse.Namespace) -> None:
         files.append(path)
     table.clock(files)
     table.draw(files)
+    table.plot()
 
 
 def start(options: argparse.Namespace) -> None:
@@ -197,6 +198,31 @@ class Table:
             rows = [[image, *(n(image) for n in networks)] for image in pictures(self._options)[:2]]
         names = ("input", "teacher", *(path.stem for path in files))
         save_pixels(self._path.with_suffix(".png"), grid(rows, names))
+
+    def plot(self) -> None:
+        """Fidelity over time, before and after training; hollow and filled, so grey will do."""
+        import matplotlib as mpl
+
+        mpl.use("svg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+        marks = {"before": ("white", "not trained"), "after": ("black", "trained")}
+        for stage, (fill, label) in marks.items():
+            times = [row["latency_ms"] for row in self._rows.values()]
+            heights = [row[stage]["psnr_db"] for row in self._rows.values()]
+            axes.scatter(times, heights, c=fill, edgecolors="black", label=label, zorder=2)
+        for name, row in self._rows.items():
+            low, high = row["before"]["psnr_db"], row["after"]["psnr_db"]
+            axes.plot([row["latency_ms"]] * 2, [low, high], color="0.7", zorder=1)
+            place = (row["latency_ms"], high)
+            axes.annotate(name, place, (4, 4), textcoords="offset points", fontsize=7, rotation=20)
+        axes.set_xlabel("ONNX Runtime, milliseconds for 256x256")
+        axes.set_ylabel("PSNR to the teacher's pictures, dB")
+        axes.margins(x=0.12, y=0.12)
+        axes.grid(visible=True, color="0.92")
+        axes.legend(loc="lower right")
+        figure.savefig(self._path.with_suffix(".svg"))
 
     def _write(self) -> None:
         self._path.write_text(json.dumps(self._rows, indent=1))

@@ -79,7 +79,10 @@ def distill(
     import wkdc
     from wkdc.devices import default_device
     from wkdc.distill import check_length, recipe_named
+    from wkdc.errors import OptionError
 
+    if ndf is not None and discriminator is not None:
+        raise OptionError(f"ndf {ndf} would not be used: {discriminator} has its own widths")
     changes: dict[str, Any] = {
         "wavelet_weight": wavelet_weight,
         "pixel": pixel,
