@@ -212,7 +212,7 @@ def test_a_discriminator_can_be_planned(tmp_path: Path) -> None:
     assert result.expected_psnr_db is None
 
 
-def test_devices_are_for_times(teacher: Path) -> None:
+def test_an_unknown_device(teacher: Path) -> None:
     with pytest.raises(DeviceError, match="device 'tpu' is not known"):
         prune(teacher, ratio=2, device="tpu")
 

@@ -1,4 +1,4 @@
-"""The channels of a network: which go together, how many of each stay, taking the rest away.
+"""The channels of a network: which go together, and taking some of them away.
 
 Torch-Pruning's dependency graph says which channels must go together: those of the residual
 stream in every block that reads or writes it, those of a U-Net's skip in both of its readers.

@@ -40,7 +40,6 @@ class Cost:
                 layer = dependency.layer
                 side = read if isinstance(layer, CONVOLUTIONS) and reads(dependency) else made
                 side.setdefault(layer, {})[number] = len(layer_channels(dependency, channels))
-        self._groups = len(groups)
         self._layers: list[_Layer] = []
         for name, layer in network.named_modules():
             own = count_params(layer) if not list(layer.children()) else 0
@@ -68,8 +67,7 @@ class Cost:
         Args:
             quantity: `params`; `macs`; or `clock`: how long ONNX Runtime takes, in
                 multiply-accumulates: those of channels padded to `LANES`, and the values read and
-                written. Fitted to 32 ResNets of random widths on a CPU of 16 lanes, of whose
-                times it tells 97 % (root mean square).
+                written. A rough model: docs/results.md says how far it can be off.
         """
         total = torch.zeros(len(widths), dtype=torch.float64)
         for layer in self._layers:

@@ -43,8 +43,7 @@ def picture_damage(
 
     A narrowed group is drawn with, not guessed: every layer that reads it gets, in place of the
     channels that went, what the best linear combination of the others says. That is done for one
-    width; between widths the error is taken to follow the ranking's loss, which holds within a
-    factor of two where a group keeps an eighth to three quarters. A width of 0 is the block
+    width; between widths the error is taken to follow the ranking's loss. A width of 0 is the block
     replaced by a linear map, the best or none, or infinite where there is no block.
 
     Args:

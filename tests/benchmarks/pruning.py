@@ -1,4 +1,4 @@
-"""What pruning gives, before and after training: the tables and figures of docs/results.md.
+"""What pruning gives, before and after training: tables, pictures and a figure.
 
     python tests/benchmarks/pruning.py ratios|front|start --teacher teacher.pth --data FOLDER
 

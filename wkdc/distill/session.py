@@ -213,7 +213,7 @@ class Session:
         conditional = self._layout.kind == "paired"
         discriminator: nn.Module | None = None
         if self._recipe.adversarial:
-            discriminator = self._place(self._fresh_discriminator(conditional))
+            discriminator = self._place(self._ready_discriminator(conditional))
         return Objective(
             self._recipe,
             discriminator,
@@ -222,7 +222,7 @@ class Session:
             seed=self._seed,
         )
 
-    def _fresh_discriminator(self, conditional: bool) -> nn.Module:
+    def _ready_discriminator(self, conditional: bool) -> nn.Module:
         """The one that was given, or one of random weights, ready to be trained."""
         if self._discriminator_file is not None:
             return copy.deepcopy(self._discriminator_file.network).requires_grad_(True).train()
