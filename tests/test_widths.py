@@ -11,8 +11,9 @@ from torch import nn
 
 from wkdc.channels import ChannelGroup, channel_groups, slice_channels
 from wkdc.complexity import kernel_positions, measure_complexity
-from wkdc.cost import LANES, READ, WRITE, Cost
+from wkdc.cost import COLUMN, WRITE, Cost
 from wkdc.errors import TargetError
+from wkdc.lowering import LANES
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
 from wkdc.widths import TOLERANCE, search_widths, smallest_widths, uniform_widths
@@ -52,20 +53,29 @@ def test_costs_are_those_of_the_network_that_is_built(name: str) -> None:
         assert cost.of("macs", widths) == counted.macs
 
 
-def test_the_clock_counts_padded_channels_and_what_is_read_and_written() -> None:
-    groups, cost, _, _ = priced(nn.Sequential(nn.Conv2d(3, 20, 3), nn.Conv2d(20, 3, 1)))
+def test_the_clock_of_a_convolution_counts_padded_channels_and_what_is_written() -> None:
+    _, cost, _, _ = priced(nn.Sequential(nn.Conv2d(3, 20, 3), nn.Conv2d(20, 5, 1)))
     place = 62 * 62  # of 64x64 pictures, after a 3x3 kernel
 
-    def clock(width: int) -> float:
-        padded = math.ceil(width / LANES) * LANES
-        read = width if width < LANES else padded
-        first = 9 * 3 * padded + WRITE * padded + READ * 3
-        second = read * LANES + WRITE * LANES + READ * read
-        return place * (first + second)
-
     for width in (1, 15, 16, 17, 20):
-        assert cost.of("clock", [width]) == clock(width)
-    assert [group.channels for group in groups] == [20]
+        padded = math.ceil(width / LANES) * LANES
+        first = 9 * 3 * padded + WRITE * width
+        second = (width if width < LANES else padded) * LANES + WRITE * 5
+        assert cost.of("clock", [width]) == place * (first + second)
+
+
+def test_the_clock_knows_what_the_export_makes_of_a_layer() -> None:
+    # Transposed: in phases from as many channels as lanes on, over columns below. The last draws
+    # four pixels at once with a kernel one larger.
+    up, last = nn.ConvTranspose2d(3, 32, 4, 2, padding=1), nn.Conv2d(32, 3, 3, padding=1)
+    _, cost, _, _ = priced(nn.Sequential(up, last))
+    place = 64 * 64
+
+    for width in (8, 16, 32):
+        columns, phases = 16 * (3 + COLUMN) * width, 16 * 3 * width
+        first = (columns if width < LANES else phases) + 4 * WRITE * width
+        second = 4 * (16 / 4 * width * LANES + WRITE * 3)
+        assert cost.of("clock", [width]) == place * (first + second)
 
 
 def test_groups_come_in_the_order_of_the_forward_pass() -> None:

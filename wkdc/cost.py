@@ -1,5 +1,6 @@
 """What a network costs as a function of its widths: parameters, MACs, and time as modelled."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,14 +10,15 @@ from torch import Tensor, nn
 
 from wkdc.channels import CONVOLUTIONS, ChannelGroup, layer_channels, reads
 from wkdc.complexity import count_params
+from wkdc.lowering import LANES, fits_phases, fits_quads
 
 Counted = Literal["params", "macs", "clock"]
 
-LANES = 16
-"""Channels that a processor multiplies at once: ONNX Runtime pads to whole multiples of it."""
+WRITE = 155
+"""What a value that a layer writes costs, with its norm, activation and padding, in MACs."""
 
-WRITE, READ = 250, 115
-"""What one value written or read costs, in multiply-accumulates."""
+COLUMN = 105
+"""What a transposed convolution's values cost before those that overlap are added up, in MACs."""
 
 
 class Cost:
@@ -49,13 +51,13 @@ class Cost:
                 outputs = _Axis(layer.out_channels, made.get(layer, {}), groups)
                 kernel = layer.weight.numel() // (layer.in_channels * layer.out_channels)
                 each = 0 if layer.bias is None else 1
-                grows = layer.stride[0] ** 2 if isinstance(layer, nn.ConvTranspose2d) else 1
-                at = positions[name]
-                self._layers.append(_Layer(inputs, outputs, kernel, each, at, at * grows, block))
+                at, form = positions[name], _form(layer)
+                pixels = at * (layer.stride[0] ** 2 if form in ("phases", "columns") else 1)
+                self._layers.append(_Layer(inputs, outputs, kernel, each, at, pixels, block, form))
             elif own:  # a norm: so many parameters a channel
                 width = int(next(layer.parameters()).numel())
                 outputs = _Axis(width, made.get(layer, {}), groups)
-                self._layers.append(_Layer(None, outputs, 0, own // width, 0, 0, block))
+                self._layers.append(_Layer(None, outputs, 0, own // width, 0, 0, block, "plain"))
 
     def of(self, quantity: Counted, widths: Sequence[int]) -> float:
         """The cost of the network whose groups have these widths."""
@@ -65,9 +67,9 @@ class Cost:
         """The costs of many: float64 N×groups -> N.
 
         Args:
-            quantity: `params`; `macs`; or `clock`: how long ONNX Runtime takes, in
-                multiply-accumulates: those of channels padded to `LANES`, and the values read and
-                written. A rough model: docs/results.md says how far it can be off.
+            quantity: `params`; `macs`; or `clock`: how long ONNX Runtime takes on a processor, in
+                multiply-accumulates: those of channels padded to `LANES`, and `WRITE` and `COLUMN`
+                for what moves through memory.
         """
         total = torch.zeros(len(widths), dtype=torch.float64)
         for layer in self._layers:
@@ -80,19 +82,25 @@ class Cost:
                 case "macs":
                     cost = layer.kernel * takes * makes * layer.positions
                 case "clock":
-                    # The picture's few channels are not padded where they are read.
-                    takes = torch.where(takes < LANES, takes, _padded(takes))
-                    makes = _padded(makes)
-                    cost = layer.kernel * takes * makes * layer.positions
-                    cost = cost + layer.pixels * (WRITE * makes + READ * takes)
+                    cost = layer.clock(takes, makes)
             total += alive * cost
         return total
+
+
+Form = Literal["plain", "quads", "phases", "columns"]
+"""How ONNX Runtime computes a layer; see `wkdc.lowering`."""
+
+
+def _form(layer: nn.Module) -> Form:
+    if isinstance(layer, nn.ConvTranspose2d):
+        return "phases" if fits_phases(layer) else "columns"
+    return "quads" if isinstance(layer, nn.Conv2d) and fits_quads(layer) else "plain"
 
 
 @dataclass(frozen=True)
 class _Layer:
     """One layer's axes, entries of its kernel, parameters a channel, positions of its kernel,
-    pixels that it writes, and the group that it vanishes with."""
+    pixels that it writes, the group that it vanishes with, and how it is computed."""
 
     inputs: "_Axis | None"
     outputs: "_Axis"
@@ -101,6 +109,22 @@ class _Layer:
     positions: int
     pixels: int
     block: int | None
+    form: Form
+
+    def clock(self, takes: Tensor, makes: Tensor) -> Tensor:
+        """Its time in MACs, where it takes and makes so many channels."""
+        lanes = torch.where(takes < LANES, takes, _padded(takes))  # a picture's are not padded
+        products = self.kernel * lanes * _padded(makes) * self.positions
+        columns = self.kernel * (takes + COLUMN) * makes * self.positions
+        match self.form:
+            case "quads":
+                larger = (math.isqrt(self.kernel) + 1) ** 2
+                products = larger * lanes * _padded(4 * makes) * self.positions / 4
+            case "phases":
+                products = torch.where(makes < LANES, columns, products)
+            case "columns":
+                products = columns
+        return products + self.pixels * WRITE * makes
 
 
 class _Axis:

@@ -1,7 +1,6 @@
 """A network <-> a .onnx file. The only home of torch.onnx and onnxruntime."""
 
 import contextlib
-import copy
 import io
 import json
 import logging
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.errors import CheckpointError, DeviceError
+from wkdc.lowering import lowered
 
 OPSET = 18
 """ONNX operator set of the files that wkdc writes."""
@@ -29,7 +29,7 @@ def write_onnx(
     smallest: int = 0,
     metadata: Mapping[str, Any],
 ) -> None:
-    """Write `network` as one self-contained file with batch, height and width left open.
+    """Write `network`, lowered, as one self-contained file with batch, height and width left open.
 
     The input is called `image`, the output `picture`, both float32 N×C×H×W in [-1, 1].
 
@@ -49,7 +49,7 @@ def write_onnx(
     example = torch.zeros(2, in_channels, side, side + multiple)
     with _silence():
         program = torch.onnx.export(
-            centred(network).eval(),
+            lowered(network),
             (example,),
             dynamo=True,
             input_names=["image"],
@@ -64,32 +64,6 @@ def write_onnx(
     for name, value in metadata.items():
         model.metadata_props.add(key=f"wkdc.{name}", value=json.dumps(value))
     onnx.save_model(model, str(path))
-
-
-class CentredInstanceNorm(nn.Module):
-    """InstanceNorm that takes the mean away first, and so keeps its digits in ONNX Runtime.
-
-    ONNX Runtime finds the variance as the mean square less the squared mean, which loses most
-    digits where the mean is large beside the deviation.
-    """
-
-    def __init__(self, norm: nn.InstanceNorm2d) -> None:
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.norm(images - images.mean((2, 3), keepdim=True))
-        return out
-
-
-def centred(network: nn.Module) -> nn.Module:
-    """A copy of `network` with every InstanceNorm centred; the same function."""
-    network = copy.deepcopy(network)
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.InstanceNorm2d):
-                setattr(parent, name, CentredInstanceNorm(child))
-    return network
 
 
 def check_onnx(path: Path) -> None:

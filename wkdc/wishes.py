@@ -21,8 +21,8 @@ class Wishes:
         widths: `uniform`, `search`, or one number for each group in the order of the forward pass
             (0 drops a residual block); for a ResNet also encoder, stream, one number for the inside
             of all blocks, decoder. By default `search` where there are pictures.
-        prefer: what the search is after: `fidelity` whatever the time, `balance` in no more time
-            than uniform widths would take (the default), `speed` in much less.
+        prefer: what the search is after: `fidelity` whatever the time, `balance` in at most a tenth
+            more time than uniform widths would take (the default), `speed` in less than they.
         round_to: widths are multiples of it.
         drop_blocks: how many residual blocks go; by default as many as the search finds good.
         importance: see `wkdc.importance.rank`.

@@ -34,7 +34,7 @@ class ResnetBlock(nn.Module):
         super().__init__()
         first, second = padding_layer(padding, 1), padding_layer(padding, 1)
         margin = 1 if fused_padding else 0
-        mode = "zeros" if padding == "zero" else padding
+        mode = padding if fused_padding and padding != "zero" else "zeros"
         self.conv_block = nn.Sequential(
             *([] if fused_padding else [first]),
             nn.Conv2d(stream, inner, 3, padding=margin, padding_mode=mode, bias=bias),
