@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SAME_PICTURE = 1e-4
 
 RESNET_SIZES = [(256, 256), (192, 320), (250, 333)]
-UNET_SIZES = [(128, 128), (128, 256), (256, 128)]
+UNET_SIZES = [(256, 256), (256, 384), (384, 256)]
 
 IRREGULAR = {"encoder": (5, 9), "stream": 14, "inner": (3, 11, 6), "decoder": (10, 7)}
 IRREGULAR_UNET = {"down": (3, 6, 11, 5, 9, 7, 4), "up": (2, 5, 3, 10, 6, 8)}

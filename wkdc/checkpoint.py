@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import wkdc
+from wkdc.custom import build_custom, examine, shapes_of
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import sha256_of, write_atomically
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
-from wkdc.recognition import Architecture, recognise
+from wkdc.recognition import Architecture, Recognition, recognise
 
 FORMAT = 1
 """Version of the layout of a card; docs/checkpoint-format.md describes it."""
@@ -62,6 +63,7 @@ def load_generator(
     norm: Norm | None = None,
     block_padding: Padding | None = None,
     upsampling: Upsampling | None = None,
+    arch: str | None = None,
 ) -> Generator:
     """Load the generator of a .pth file, whichever training script wrote it.
 
@@ -70,12 +72,16 @@ def load_generator(
     Args:
         path: a raw or wrapped state dict of a ResNet or U-Net generator, or a file of wkdc.
         norm, block_padding, upsampling: override what is read or assumed; see `wkdc.recognition`.
+        arch: `package.module:factory`, whose network the weights belong to, where it is none of
+            these; see `wkdc.custom`.
 
     Raises:
         CheckpointError: missing, broken or hostile file, or no generator that wkdc knows.
-        OptionError: an override that is no known name.
+        OptionError: an override that is no known name, or an `arch` that cannot be made.
     """
-    loaded = load_network(path, norm=norm, block_padding=block_padding, upsampling=upsampling)
+    loaded = load_network(
+        path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
+    )
     if loaded.architecture.family == "patchgan":
         raise CheckpointError(
             f"{path}: these are the weights of a PatchGAN discriminator (latest_net_D.pth?), not "
@@ -105,20 +111,29 @@ def load_network(
     norm: Norm | None = None,
     block_padding: Padding | None = None,
     upsampling: Upsampling | None = None,
+    arch: str | None = None,
 ) -> Generator:
     """Load the network of a .pth file, whether it draws or judges; see `load_generator`."""
     path = Path(path)
     content = load_plain(path)
-    card = content.get("wkdc")
+    card = _card_in(content, path)
     if card is not None:
-        card = _checked_card(card, path)
-        norm = norm or card["options"]["norm"]
-        block_padding = block_padding or card["options"].get("block_padding")
-        upsampling = upsampling or card["options"].get("upsampling")
+        options = card["options"]
+        if card["family"] == "custom" and arch is None:
+            raise CheckpointError(
+                f"{path} holds a network of your own code; give --arch {options['factory']}"
+            )
+        norm = norm or options.get("norm")
+        block_padding = block_padding or options.get("block_padding")
+        upsampling = upsampling or options.get("upsampling")
     try:
-        recognition = recognise(
-            _unwrap(content), norm=norm, block_padding=block_padding, upsampling=upsampling
-        )
+        weights = _unwrap(content)
+        if arch is not None:
+            recognition = _as_custom(arch, weights)
+        else:
+            recognition = recognise(
+                weights, norm=norm, block_padding=block_padding, upsampling=upsampling
+            )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     broken = [k for k, v in recognition.state_dict.items() if not bool(v.isfinite().all())]
@@ -134,6 +149,24 @@ def load_network(
         path,
         sha256_of(path),
     )
+
+
+def _as_custom(factory: str, weights: dict[str, Tensor]) -> Recognition:
+    """The network that `factory` makes, as wide as the weights are."""
+    shapes = shapes_of(weights)
+    network = build_custom(factory, shapes)
+    network.load_state_dict(weights)
+    options = {"factory": factory, "shapes": shapes, **examine(network, factory)}
+    return Recognition(Architecture("custom", options), weights, ())
+
+
+def read_card(path: Path) -> Card | None:
+    """The card of a .pth file, where it has one; its network is not made.
+
+    Raises:
+        CheckpointError: the file is missing or broken, or its card is.
+    """
+    return _card_in(load_plain(path), path)
 
 
 def save_generator(path: str | Path, network: nn.Module, card: Card) -> None:
@@ -286,14 +319,18 @@ def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
     return weights
 
 
-def _checked_card(card: Any, path: Path) -> Card:
+def _card_in(content: Mapping[str, Any], path: Path) -> Card | None:
+    card = content.get("wkdc")
+    if card is None:
+        return None
     try:
         if card["format"] > FORMAT:
             raise CheckpointError(
                 f"{path} was written by a newer wkdc (card format {card['format']}, this one "
                 f"reads up to {FORMAT}); upgrade wkdc"
             )
-        Architecture(card["family"], card["options"]).build_empty()
+        if card["family"] != "custom":  # whose code is the user's to name
+            Architecture(card["family"], card["options"]).build_empty()
         _ = card["teacher"]["path"], card["teacher"]["sha256"]
     except (TypeError, KeyError, ValueError, IndexError, RuntimeError, OptionError):
         raise CheckpointError(f"{path}: its card is broken; prune the teacher again") from None

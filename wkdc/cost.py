@@ -49,15 +49,15 @@ class Cost:
             if own and isinstance(layer, CONVOLUTIONS):
                 inputs = _Axis(layer.in_channels, read.get(layer, {}), groups)
                 outputs = _Axis(layer.out_channels, made.get(layer, {}), groups)
-                kernel = layer.weight.numel() // (layer.in_channels * layer.out_channels)
-                each = 0 if layer.bias is None else 1
+                kernel = layer.weight.numel() / (layer.in_channels * layer.out_channels)
+                each = 0.0 if layer.bias is None else 1.0
                 at, form = positions[name], _form(layer)
                 pixels = at * (layer.stride[0] ** 2 if form in ("phases", "columns") else 1)
                 self._layers.append(_Layer(inputs, outputs, kernel, each, at, pixels, block, form))
             elif own:  # a norm: so many parameters a channel
                 width = int(next(layer.parameters()).numel())
                 outputs = _Axis(width, made.get(layer, {}), groups)
-                self._layers.append(_Layer(None, outputs, 0, own // width, 0, 0, block, "plain"))
+                self._layers.append(_Layer(None, outputs, 0, own / width, 0, 0, block, "plain"))
 
     def of(self, quantity: Counted, widths: Sequence[int]) -> float:
         """The cost of the network whose groups have these widths."""
@@ -104,8 +104,8 @@ class _Layer:
 
     inputs: "_Axis | None"
     outputs: "_Axis"
-    kernel: int
-    each: int
+    kernel: float
+    each: float
     positions: int
     pixels: int
     block: int | None
@@ -118,7 +118,7 @@ class _Layer:
         columns = self.kernel * (takes + COLUMN) * makes * self.positions
         match self.form:
             case "quads":
-                larger = (math.isqrt(self.kernel) + 1) ** 2
+                larger = (math.sqrt(self.kernel) + 1) ** 2
                 products = larger * lanes * _padded(4 * makes) * self.positions / 4
             case "phases":
                 products = torch.where(makes < LANES, columns, products)

@@ -15,6 +15,7 @@ from wkdc.files import write_atomically
 from wkdc.images import load_pixels, pixels_to_images, resize_short_side
 from wkdc.onnx_file import OPSET, OnnxNetwork, check_onnx, write_onnx
 from wkdc.photos import photo_paths
+from wkdc.recognition import drawable_side
 
 TOLERANCE = 1e-4
 """Largest allowed difference of one pixel, of [-1, 1]: an eightieth of an 8-bit step."""
@@ -89,6 +90,7 @@ def export(
             temporary,
             in_channels=generator.in_channels,
             multiple=generator.architecture.multiple,
+            smallest=generator.architecture.smallest,
             metadata=metadata(generator),
         )
         check_onnx(temporary)
@@ -134,8 +136,9 @@ def compare(generator: Generator, network: Callable[[Tensor], Tensor]) -> list[P
 def _sizes(generator: Generator) -> list[tuple[int, int]]:
     if generator.architecture.family == "resnet":
         return [(256, 256), (192, 320), (250, 333)]
-    side = generator.architecture.multiple
-    return [(side, side), (side, 2 * side), (2 * side, side)]
+    side = drawable_side(256, generator.architecture)
+    longer = side + generator.architecture.multiple
+    return [(side, side), (side, longer), (longer, side)]
 
 
 def _pictures(generator: Generator, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:

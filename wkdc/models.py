@@ -51,12 +51,13 @@ def open_model(
     norm: Norm | None = None,
     block_padding: Padding | None = None,
     upsampling: Upsampling | None = None,
+    arch: str | None = None,
 ) -> ImageModel:
     """Open a generator for drawing, a .pth with PyTorch, a .onnx with ONNX Runtime.
 
     Args:
         threads: for ONNX Runtime.
-        norm, block_padding, upsampling: for a .pth that cannot tell, see `wkdc.recognition`.
+        norm, block_padding, upsampling, arch: for a .pth that cannot tell, see `load_generator`.
 
     Raises:
         CheckpointError: the file cannot be used.
@@ -66,7 +67,9 @@ def open_model(
     place = check_device(device)
     if path.suffix.lower() == ".onnx":
         return _open_onnx(path, device, threads)
-    generator = load_generator(path, norm=norm, block_padding=block_padding, upsampling=upsampling)
+    generator = load_generator(
+        path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
+    )
     check_channels(path, generator.in_channels, generator.out_channels)
     network = generator.network.to(place)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wkdc.channels import CONVOLUTIONS, norms_after
+from wkdc.channels import trace_flow
 from wkdc.devices import fast_autocast
 from wkdc.networks.resnet import ResnetBlock
 
@@ -60,7 +60,8 @@ def observe(
         images: 1×C×H×W each, in [-1, 1], all of one size.
         on_image: called after each with the share that is done.
     """
-    layers = {n: layer for n, layer in network.named_modules() if isinstance(layer, CONVOLUTIONS)}
+    flow = trace_flow(network, images[0])
+    layers = {name: network.get_submodule(name) for name in flow.order if name in flow.usable}
     moments: dict[str, Tensor] = {}
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
     seen: dict[str, list[Tensor]] = {name: [] for name in layers}
@@ -100,9 +101,9 @@ def observe(
     finally:
         for hook in hooks:
             hook.remove()
-    norms, means = norms_after(network), {}
+    means = {}
     for name, found in seen.items():
-        if not isinstance(norms.get(name), nn.InstanceNorm2d) or places[name] < SMALL:
+        if not isinstance(flow.norms.get(name), nn.InstanceNorm2d) or places[name] < SMALL:
             apart = torch.cat(found, 1)
             means[name] = apart.mean(1)
             apart = apart - means[name][:, None]

@@ -26,7 +26,7 @@ def write_onnx(
     *,
     in_channels: int,
     multiple: int,
-    smallest: int = 0,
+    smallest: int,
     metadata: Mapping[str, Any],
 ) -> None:
     """Write `network`, lowered, as one self-contained file with batch, height and width left open.

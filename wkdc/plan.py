@@ -9,11 +9,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wkdc.channels import ChannelGroup, channel_groups, slice_channels
+from wkdc.channels import (
+    ChannelGroup,
+    channel_groups,
+    example_picture,
+    slice_channels,
+    trace_flow,
+)
 from wkdc.checkpoint import Generator
 from wkdc.complexity import kernel_positions
 from wkdc.cost import Cost, Counted
-from wkdc.errors import OptionError, TargetError
+from wkdc.custom import examine
+from wkdc.errors import CheckpointError, OptionError, TargetError
 from wkdc.importance import Ranking, accumulate_gradients, rank
 from wkdc.latency import onnx_calls, time_in_turn
 from wkdc.observation import Observation, observe
@@ -67,6 +74,7 @@ class Plan:
         teacher: whose student it is.
         groups: the channels that go together, in the order of the forward pass.
         kept: of each group, the channels that stay; none where a block goes.
+        left: layers that stay as they are, by name, but the one that draws the picture.
         cost: of every choice of widths.
         observed: the teacher at work; None without pictures.
         expected_error: the picture's mean squared error without training, as the measured harm of
@@ -77,6 +85,7 @@ class Plan:
     teacher: Generator
     groups: tuple[ChannelGroup, ...]
     kept: tuple[list[int], ...]
+    left: tuple[str, ...]
     cost: Cost
     observed: Observation | None
     expected_error: float | None
@@ -110,6 +119,7 @@ class _Survey:
 
     teacher: Generator
     groups: list[ChannelGroup]
+    left: tuple[str, ...]
     cost: Cost
     rankings: list[Ranking]
     damage: list[Tensor]
@@ -123,7 +133,8 @@ class _Survey:
         error = None
         if self.damage:
             error = sum(float(row[k]) for row, k in zip(self.damage, widths, strict=True))
-        return Plan(self.teacher, tuple(self.groups), kept, self.cost, self.observed, error)
+        groups = tuple(self.groups)
+        return Plan(self.teacher, groups, kept, self.left, self.cost, self.observed, error)
 
 
 def make_plan(
@@ -148,7 +159,8 @@ def make_plan(
 
     Raises:
         OptionError: wishes that do not go together, or widths that do not fit the network.
-        TargetError: the target is out of reach, or the network cannot be pruned.
+        TargetError: the target is out of reach, or nothing in the network can be pruned.
+        CheckpointError: a network of the user's own code does not draw with fewer channels.
         DeviceError: ONNX Runtime cannot use the device.
     """
     tell = on_progress or (lambda stage, share: None)
@@ -156,6 +168,13 @@ def make_plan(
         wishes = replace(wishes, widths="search" if images else "uniform")
     check_wishes(wishes, target, bool(images))
     network, _, groups = _traced(teacher)
+    if not groups:
+        raise TargetError(
+            f"nothing can be pruned in {teacher.path}: no convolution's channels can go without "
+            "changing a layer that wkdc leaves alone"
+        )
+    if teacher.architecture.family == "custom":
+        _check_sliceable(teacher)
     told = None if isinstance(wishes.widths, str | None) else spell_out(wishes.widths, groups)
     blocks = sum(group.block is not None for group in groups)
     if (wishes.drop_blocks or 0) > max(0, blocks - 1):
@@ -200,7 +219,8 @@ def make_plan(
             side=drawable_side(CROP, teacher.architecture),
             on_group=lambda share: tell("narrowing one group at a time", 0.6 + 0.3 * share),
         )
-    survey = _Survey(teacher, groups, cost, rankings, damage, observed)
+    left = _left(teacher, groups)
+    survey = _Survey(teacher, groups, left, cost, rankings, damage, observed)
     tell("choosing widths", 0.9)
     if told is not None:
         return survey.plan(told)
@@ -209,6 +229,42 @@ def make_plan(
     if target.quantity == "latency":
         return _plan_for_latency(survey, target, wishes, size, device, tell)
     return survey.plan(_choose(survey, target.quantity, target.amount or 0, wishes))
+
+
+def _check_sliceable(teacher: Generator) -> None:
+    """Let a network of the user's own code draw with one channel in every group.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    network, graph, groups = _traced(teacher)
+    slice_channels(network, graph, groups, [[0]] * len(groups))
+    options = teacher.architecture.options
+    try:
+        same = examine(network, options["factory"]) == {
+            key: options[key] for key in ("in_channels", "out_channels", "multiple", "smallest")
+        }
+    except CheckpointError:
+        same = False
+    if not same:
+        raise CheckpointError(
+            f"{options['factory']} does not draw without some of its channels: something in its "
+            "forward pass counts them, as a view or a constant of their number does"
+        )
+
+
+def _left(teacher: Generator, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
+    """The layers with kernels or matrices that no group shrinks, but the one before the picture."""
+    network, smallest = teacher.network, teacher.architecture.smallest
+    flow = trace_flow(network, example_picture(teacher.in_channels, smallest))
+    made = {name for group in groups for name in group.makers} | {flow.order[-1]}
+    return tuple(
+        name
+        for name, layer in network.named_modules()
+        if name not in made
+        and not list(layer.children())
+        and any(parameter.dim() > 1 for parameter in layer.parameters())
+    )
 
 
 def measure_clock(plan: Plan, size: tuple[int, int], device: str) -> Clock:

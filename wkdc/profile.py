@@ -67,12 +67,14 @@ class _Subject:
 
     Attributes:
         generator: None for a .onnx.
-        architecture: None for a .onnx that wkdc did not write.
+        architecture: None for a .onnx that wkdc did not write, or that holds a custom network.
+        params: what a .onnx says that its network has.
     """
 
     path: Path
     generator: Generator | None
     architecture: Architecture | None
+    params: int | None = None
 
 
 def profile(
@@ -83,6 +85,7 @@ def profile(
     threads: int | None = None,
     device: str = "cpu",
     rounds: int = 15,
+    arch: str | None = None,
     on_round: Callable[[int, int], None] | None = None,
 ) -> ProfileResult:
     """Measure `models`, all in turn within each round, so that a ratio of them is fair.
@@ -95,6 +98,7 @@ def profile(
         size: height and width, which every model must be able to draw at.
         threads: for both runtimes; None takes PyTorch's default.
         rounds: timed rounds.
+        arch: what makes the .pth files that hold custom networks; see `load_generator`.
         on_round: called with the rounds done and their number.
 
     Raises:
@@ -111,7 +115,7 @@ def profile(
     place = check_device(device)
     if min(size) < 16:
         raise OptionError(f"size {size[0]}x{size[1]} is too small; give 16x16 or more")
-    subjects = [_subject(Path(path)) for path in models]
+    subjects = [_subject(Path(path), arch) for path in models]
     for subject in subjects:
         _check_size(subject, size)
     with TemporaryDirectory() as folder, _torch_threads(threads) as used:
@@ -160,13 +164,14 @@ def profile(
     return ProfileResult(size, batch, used, str(place), measured, _speedup(measured))
 
 
-def _subject(path: Path) -> _Subject:
+def _subject(path: Path, arch: str | None) -> _Subject:
     if path.suffix.lower() == ".onnx":
         stored = OnnxNetwork(path).metadata
-        known = "options" in stored
+        # A custom network would be made by code that a file names, which no file may.
+        known = stored.get("family") not in (None, "custom")
         architecture = Architecture(stored["family"], stored["options"]) if known else None
-        return _Subject(path, None, architecture)
-    generator = load_generator(path)
+        return _Subject(path, None, architecture, stored.get("params"))
+    generator = load_generator(path, arch=arch)
     return _Subject(path, generator, generator.architecture)
 
 
@@ -179,6 +184,7 @@ def _onnx_file(subject: _Subject, temporary: Path) -> Path:
         temporary,
         in_channels=subject.generator.in_channels,
         multiple=subject.generator.architecture.multiple,
+        smallest=subject.generator.architecture.smallest,
         metadata={},
     )
     return temporary
@@ -188,7 +194,9 @@ def _check_size(subject: _Subject, size: tuple[int, int]) -> None:
     architecture = subject.architecture
     if architecture is None:
         return
-    if architecture.family == "unet" and any(side % architecture.multiple for side in size):
+    if architecture.family in ("unet", "custom") and any(
+        side % architecture.multiple for side in size
+    ):
         raise OptionError(
             f"{subject.path} draws multiples of {architecture.multiple} only, not "
             f"{size[0]}x{size[1]}; give another --size"
@@ -237,7 +245,7 @@ def _profile_of(
 ) -> ModelProfile:
     known = {name: value for name, value in latency.items() if value is not None}
     if subject.architecture is None:
-        params = count_onnx_params(subject.path)
+        params = subject.params or count_onnx_params(subject.path)
         bytes_ = subject.path.stat().st_size
         return ModelProfile(subject.path, params, None, None, bytes_, memory, known)
     network = (

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from wkdc.calibration import CALIBRATE, calibration_images
 from wkdc.checkpoint import (
     Generator,
     history_entry,
-    load_generator,
     load_network,
     make_card,
+    read_card,
     relative_to,
     save_generator,
 )
 from wkdc.complexity import Complexity, measure_complexity
+from wkdc.custom import shapes_of
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable, write_atomically
@@ -193,6 +194,9 @@ def prune(
         device=device,
         on_progress=lambda stage, share: tell(stage, share_of_plan * share),
     )
+    if plan.left and on_notice is not None:
+        more = f" and {len(plan.left) - 3} more" if len(plan.left) > 3 else ""
+        on_notice(f"left as they were: {', '.join(plan.left[:3])}{more}; see docs/custom.md")
     clock, layers = plan.clock, tuple[LayerFit, ...]()
     if clock is not None and not clock.met and on_notice is not None:
         on_notice(
@@ -274,7 +278,7 @@ def keep_trained(path: Path) -> Path | None:
     None where there is no such file, or it holds nothing that took time to make.
     """
     try:
-        card = load_generator(path).card or {}
+        card = read_card(path) or {}
     except CheckpointError:
         return None
     if not any(entry["command"] == "distill" for entry in card.get("history", [])):
@@ -303,6 +307,12 @@ def build(
 
 def rebuild(sliced: nn.Module, teacher: Architecture) -> tuple[nn.Module, Architecture]:
     """A fresh network of the widths that are left in `sliced`, with its weights."""
+    if teacher.family == "custom":
+        shapes = shapes_of(sliced.state_dict())
+        architecture = replace(teacher, options={**teacher.options, "shapes": shapes})
+        network = architecture.build()
+        network.load_state_dict(sliced.state_dict())
+        return network.eval(), architecture
     recognition = recognise(
         sliced.state_dict(),
         norm=teacher.options["norm"],

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wkdc.custom import build_custom
 from wkdc.errors import CheckpointError
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.patchgan import PatchGAN
@@ -33,15 +34,17 @@ class Architecture:
     """A network without its weights.
 
     Attributes:
-        family: `resnet` or `unet`, or `patchgan` for a discriminator.
-        options: keywords of the family's constructor, plain types only.
+        family: `resnet` or `unet`, `patchgan` for a discriminator, or `custom` for one of the
+            user's own code.
+        options: keywords of the family's constructor, plain types only; of a custom one those of
+            `wkdc.custom.build_custom` and what `wkdc.custom.examine` found.
     """
 
     family: str
     options: dict[str, Any]
 
     def build(self) -> nn.Module:
-        """A network of this architecture with fresh weights."""
+        """A network of this architecture with fresh weights; a custom one imports its factory."""
         match self.family:
             case "resnet":
                 return ResnetGenerator(**self.options)
@@ -49,6 +52,8 @@ class Architecture:
                 return UnetGenerator(**self.options)
             case "patchgan":
                 return PatchGAN(**self.options)
+            case "custom":
+                return build_custom(self.options["factory"], self.options["shapes"])
             case _:
                 raise CheckpointError(
                     f"network family {self.family!r} is not known; known are resnet, unet, patchgan"
@@ -64,6 +69,8 @@ class Architecture:
         """Height and width that the network draws at must be multiples of this."""
         if self.family == "patchgan":
             return 1
+        if self.family == "custom":
+            return int(self.options["multiple"])
         levels = self.options["encoder"] if self.family == "resnet" else self.options["down"]
         return int(2 ** len(levels))
 
@@ -72,6 +79,8 @@ class Architecture:
         """The least height and width: a ResNet's blocks mirror edges, so they need two pixels."""
         if self.family == "patchgan":  # its last norm has to see more than one score
             return int(2 ** (len(self.options["widths"]) + 1))
+        if self.family == "custom":
+            return int(self.options["smallest"])
         return self.multiple if self.family == "unet" else 2 * self.multiple
 
     def stages(self) -> list[tuple[str, str]]:
@@ -79,6 +88,9 @@ class Architecture:
         o = self.options
         if self.family == "patchgan":
             return [("discriminator", _joined(o["widths"]))]
+        if self.family == "custom":
+            kernels = {n: s for n, s in o["shapes"].items() if len(s) == 4}
+            return [(n.removesuffix(".weight"), f"{s[0]} x {s[1]}") for n, s in kernels.items()]
         if self.family == "unet":
             return [("down", _joined(o["down"])), ("up", _joined(o["up"]))]
         return [

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wkdc.channels import CONVOLUTIONS, norms_after
+from wkdc.channels import CONVOLUTIONS, trace_flow
 from wkdc.observation import Observation, places_in
 
 RIDGE = 1e-4
@@ -62,8 +62,8 @@ def reconstruct(
         teacher: what it puts out, and on which pictures.
         on_layer: called after each layer with the share that is done.
     """
-    names = [n for n, layer in student.named_modules() if isinstance(layer, CONVOLUTIONS)]
-    norms = norms_after(student)
+    flow = trace_flow(student, teacher.images[0])
+    names = [name for name in flow.order if name in flow.usable]
     fits: list[LayerFit] = []
     hooks = []
     for name in names:
@@ -71,7 +71,7 @@ def reconstruct(
         def solve(layer: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
             dtype, channels = inputs[0].dtype, kept.get(name, slice(None))
             targets = [rows[:, channels].to(dtype) for rows in teacher.outputs[name]]
-            fits.append(_solve(name, layer, norms.get(name), inputs[0], targets))
+            fits.append(_solve(name, layer, flow.norms.get(name), inputs[0], targets))
             if on_layer is not None:
                 on_layer(len(fits) / len(names))
 

@@ -38,7 +38,6 @@ START: dict[str, dict[str, Any]] = {
     "from scratch, uniform": {"widths": "uniform", "calibrate": 0},
     "sliced by magnitude, uniform": {"widths": "uniform", "calibrate": 0},
     "reconstructed, uniform": {"widths": "uniform"},
-    "from scratch, searched": {},
     "reconstructed, searched": {},
 }
 

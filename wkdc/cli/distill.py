@@ -69,6 +69,7 @@ def distill(
         typer.Option(help="auto: bfloat16 where the device computes in it."),
     ] = "auto",
     seed: options.Seed = 0,
+    arch: options.Arch = None,
     runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
     json: options.Json = False,
 ) -> None:
@@ -117,13 +118,14 @@ def distill(
             precision=precision,
             seed=seed,
             runs=runs,
+            arch=arch,
             on_step=lambda report: show_step(meter, report),
             on_notice=render.say,
         )
     if json:
         render.print_json(_as_json(result))
     else:
-        _show(result)
+        _show(result, options.arch_again(arch))
     if result.interrupted:
         raise typer.Exit(130)
 
@@ -170,7 +172,7 @@ def _as_json(result: "DistillResult") -> dict[str, object]:
     }
 
 
-def _show(result: "DistillResult") -> None:
+def _show(result: "DistillResult", arch: str) -> None:
     if not result.steps:
         render.out.print(f"stopped before the first step; {result.output} is untouched")
         return
@@ -193,4 +195,4 @@ def _show(result: "DistillResult") -> None:
         render.out.print(
             f"PSNR is lower than before; the student that this run started from is {result.start}"
         )
-    render.say_next(f"wkdc export {result.output} --onnx")
+    render.say_next(f"wkdc export {result.output} --onnx{arch}")

@@ -23,12 +23,15 @@ def export(
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
+    arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
     """Write a generator as ONNX, and check it against PyTorch on photos of several sizes."""
     import wkdc
 
-    generator = wkdc.load_generator(model, norm=norm, block_padding=padding, upsampling=upsampling)
+    generator = wkdc.load_generator(
+        model, norm=norm, block_padding=padding, upsampling=upsampling, arch=arch
+    )
     result = wkdc.export(generator, output=output, tolerance=tolerance)
     render.say_notes(result.notes)
     if json:
@@ -51,4 +54,4 @@ def export(
             for c in result.checks
         ],
     )
-    render.say_next("wkdc profile")
+    render.say_next(f"wkdc profile{options.arch_again(arch)}")

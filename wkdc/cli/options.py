@@ -37,6 +37,14 @@ Upsampling = Annotated[
     UpsamplingName | None,
     typer.Option("--upsampling", help="How it doubles the resolution.", rich_help_panel=FILE),
 ]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        help="package.module:factory, which makes the network: for your own code.",
+        rich_help_panel=FILE,
+    ),
+]
 Direction = Annotated[
     Literal["AtoB", "BtoA"],
     typer.Option("--direction", help="Which domain, or half of a paired picture, is the input."),
@@ -118,6 +126,11 @@ def parse_step(text: str) -> int | None:
     if not text.strip().isdecimal():
         raise OptionError(f"round-to {text!r} is not understood; give auto, or a number such as 16")
     return int(text)
+
+
+def arch_again(arch: str | None) -> str:
+    """`--arch` as the next command needs it, too."""
+    return "" if arch is None else f" --arch {arch}"
 
 
 def find_data(data: str, mirror: str | None) -> Path:

@@ -23,6 +23,7 @@ def profile(
     ] = None,
     rounds: Annotated[int, typer.Option(help="Timed calls of each model.")] = 15,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
     """Size and speed of models side by side: by default student.pth and its teacher."""
@@ -30,7 +31,7 @@ def profile(
     from wkdc.checkpoint import teacher_path
 
     if not models:
-        student = wkdc.load_generator("student.pth")
+        student = wkdc.load_generator("student.pth", arch=arch)
         hint = f"name both files: wkdc profile TEACHER {student.path}"
         models = [teacher_path(student, hint=hint), student.path]
     with render.meter() as meter:
@@ -41,6 +42,7 @@ def profile(
             threads=threads,
             device=device,
             rounds=rounds,
+            arch=arch,
             on_round=lambda done, total: meter.show(done / total, f"round {done} of {total}"),
         )
     if json:

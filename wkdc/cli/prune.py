@@ -106,6 +106,7 @@ def prune(
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
+    arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
     """Slice and reconstruct a smaller student: teacher.pth -> student.pth.
@@ -115,7 +116,9 @@ def prune(
     import wkdc
     from wkdc.checkpoint import load_network
 
-    source = load_network(teacher, norm=norm, block_padding=padding, upsampling=upsampling)
+    source = load_network(
+        teacher, norm=norm, block_padding=padding, upsampling=upsampling, arch=arch
+    )
     # Pictures that nobody would look at are not fetched.
     folder = options.find_data(data, data_url) if data is not None and calibrate else data
     with render.meter() as meter:
@@ -146,7 +149,7 @@ def prune(
     if json:
         render.print_json(_as_json(result))
     else:
-        _show(teacher, result, data)
+        _show(teacher, result, data, options.arch_again(arch))
 
 
 def _as_json(result: "PruneResult") -> dict[str, Any]:
@@ -176,7 +179,7 @@ def _as_json(result: "PruneResult") -> dict[str, Any]:
     }
 
 
-def _show(teacher: Path, result: "PruneResult", data: str | None) -> None:
+def _show(teacher: Path, result: "PruneResult", data: str | None, arch: str) -> None:
     before, after = result.teacher, result.student
     height, width = result.size
     rows = [
@@ -219,7 +222,7 @@ def _show(teacher: Path, result: "PruneResult", data: str | None) -> None:
         named = f" --recipe paper --discriminator {result.output}"
     else:
         named = "" if result.output == Path("student.pth") else f" --student {result.output}"
-    render.say_next(f"wkdc distill --data {data or 'FOLDER'}{named}")
+    render.say_next(f"wkdc distill --data {data or 'FOLDER'}{named}{arch}")
 
 
 def _calibration(result: "PruneResult") -> str:

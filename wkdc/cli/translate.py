@@ -21,6 +21,7 @@ def translate(
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
+    arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
     """Draw pictures with a generator, at their own size."""
@@ -36,6 +37,7 @@ def translate(
         norm=norm,
         block_padding=padding,
         upsampling=upsampling,
+        arch=arch,
     )
     with render.meter() as meter:
         result = wkdc.translate(

@@ -78,6 +78,7 @@ def distill(
     precision: Precision = "auto",
     seed: int = 0,
     runs: str | Path = "runs",
+    arch: str | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> DistillResult:
@@ -95,6 +96,7 @@ def distill(
         device: `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto` uses bfloat16 where the device computes in it; weights are float32.
         runs: where the run folder is made.
+        arch: what makes student and teacher where they are custom networks; see `load_generator`.
         on_step: called after each step; `on_notice` with each thing that the user should know.
 
     Raises:
@@ -107,7 +109,7 @@ def distill(
     notice = on_notice or (lambda _: None)
     length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
     place = check_device(device)
-    learner, guide = load_pair(student, teacher)
+    learner, guide = load_pair(student, teacher, arch=arch)
     target = _checked_output(Path(student if output is None else output), guide)
     crop = drawable_side(recipe.crop, learner.architecture, guide.architecture)
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
@@ -155,16 +157,18 @@ def distill(
     )
 
 
-def load_pair(student: str | Path, teacher: str | Path | None) -> tuple[Generator, Generator]:
+def load_pair(
+    student: str | Path, teacher: str | Path | None, *, arch: str | None = None
+) -> tuple[Generator, Generator]:
     """A student and its teacher, the one on its card unless another is named.
 
     Raises:
         CheckpointError: one of them cannot be loaded, or their channels differ or are no picture's.
     """
-    learner = load_generator(student)
+    learner = load_generator(student, arch=arch)
     if teacher is None:
         teacher = teacher_path(learner, hint="name the teacher with --teacher")
-    guide = load_generator(teacher)
+    guide = load_generator(teacher, arch=arch)
     ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
     if ours != theirs:
         raise CheckpointError(

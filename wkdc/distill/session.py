@@ -228,7 +228,9 @@ class Session:
             return copy.deepcopy(self._discriminator_file.network).requires_grad_(True).train()
         channels = self._student.out_channels
         channels += self._student.in_channels if conditional else 0
-        batch_norm = self._student.architecture.options["norm"] == "batch"
+        batch_norm = any(
+            isinstance(layer, nn.BatchNorm2d) for layer in self._student.network.modules()
+        )
         norm: Norm = "batch" if batch_norm else "instance"
         network = PatchGAN(channels, widths=patchgan_widths(self._recipe.ndf), norm=norm)
         for layer in network.modules():
