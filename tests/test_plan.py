@@ -186,7 +186,7 @@ def test_widths_are_corrected_by_what_is_measured(
 
         yield clock_of
 
-    monkeypatch.setattr("wkdc.plan._stopwatch", stopwatch)
+    monkeypatch.setattr("wkdc.stopwatch.stopwatch", stopwatch)
     torch.save(resnet_state_dict(0, blocks=3, ngf=32), teacher)
     said: list[str] = []
     result = prune(

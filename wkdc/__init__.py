@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wkdc.checkpoint import Generator, load_generator
-    from wkdc.distill import DistillResult, Recipe, distill
+    from wkdc.distill import DistillResult, Recipe, distill, resume
     from wkdc.export import ExportResult, export
     from wkdc.profile import ModelProfile, ProfileResult, profile
     from wkdc.prune import PruneResult, prune
@@ -24,6 +24,7 @@ _HOMES = {
     "DistillResult": "distill",
     "Recipe": "distill",
     "distill": "distill",
+    "resume": "distill",
     "ExportResult": "export",
     "export": "export",
     "ModelProfile": "profile",
@@ -50,6 +51,7 @@ __all__ = [
     "load_generator",
     "profile",
     "prune",
+    "resume",
     "translate",
 ]
 

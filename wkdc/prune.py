@@ -25,9 +25,11 @@ from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable, write_atomically
 from wkdc.importance import NEED_PICTURES, Importance
 from wkdc.layouts import Direction
-from wkdc.plan import Clock, Plan, make_plan, measure_clock
+from wkdc.plan import Clock, Plan
+from wkdc.planner import make_plan
 from wkdc.recognition import Architecture, drawable_side, recognise
 from wkdc.reconstruct import LayerFit, reconstruct
+from wkdc.stopwatch import measure_clock
 from wkdc.targets import Quantity, read_target
 from wkdc.widths import Prefer
 from wkdc.wishes import Widths, Wishes

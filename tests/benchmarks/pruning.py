@@ -8,6 +8,7 @@ FOLDER holds trainA, to calibrate and train on, and testA, to measure on. Rows g
 
 import argparse
 import json
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import nn
 
 import wkdc
 from wkdc.checkpoint import load_generator, save_generator
+from wkdc.complexity import measure_complexity
 from wkdc.images import grid, load_square, save_pixels
 from wkdc.metrics import mean_fidelity
 
@@ -74,6 +76,7 @@ def ratios(options: argparse.Namespace) -> None:
             files.append(path)
     table.clock(files)
     table.draw(files)
+    table.print()
 
 
 def front(options: argparse.Namespace) -> None:
@@ -89,6 +92,7 @@ def front(options: argparse.Namespace) -> None:
     table.clock(files)
     table.draw(files)
     table.plot()
+    table.print()
 
 
 def start(options: argparse.Namespace) -> None:
@@ -105,6 +109,7 @@ def start(options: argparse.Namespace) -> None:
             if name.startswith("from scratch"):
                 forget(path, seed)
             table.add(row, made, measure(options, path), train(options, path, seed))
+    table.print_spread(list(START))
 
 
 def train(options: argparse.Namespace, path: Path, seed: int = 0) -> dict[str, Any]:
@@ -202,6 +207,31 @@ class Table:
         names = ("input", "teacher", *(path.stem for path in files))
         save_pixels(self._path.with_suffix(".png"), grid(rows, names))
 
+    def print(self) -> None:
+        """The rows in Markdown."""
+        whole = measure_complexity(load_generator(self._options.teacher).network, 3, (256, 256))
+        for name, row in self._rows.items():
+            cells = [
+                name,
+                f"{whole.params / row['params']:.2f}x",
+                f"{whole.macs / row['macs']:.2f}x",
+                f"{row['latency_ms']:.1f} ms, {row['speedup']:.2f}x",
+                *(_quality(row[stage]) for stage in ("before", "after") if row[stage]),
+            ]
+            print(f"| {' | '.join(cells)} |")
+
+    def print_spread(self, names: list[str]) -> None:
+        """Each of `names` over its seeds in Markdown: mean, and largest less smallest."""
+        for name in names:
+            rows = [row for key, row in self._rows.items() if key.startswith(f"{name}, seed")]
+            cells = [name]
+            for stage in ("before", "after"):
+                for key, digits in (("psnr_db", 1), ("high_band_error", 3)):
+                    found = [row[stage][key] for row in rows]
+                    spread = max(found) - min(found)
+                    cells.append(f"{statistics.mean(found):.{digits}f} ({spread:.{digits}f})")
+            print(f"| {' | '.join(cells)} |")
+
     def plot(self) -> None:
         """Fidelity over time, before and after training; hollow and filled, so grey will do."""
         import matplotlib as mpl
@@ -229,6 +259,10 @@ class Table:
 
     def _write(self) -> None:
         self._path.write_text(json.dumps(self._rows, indent=1))
+
+
+def _quality(found: dict[str, Any]) -> str:
+    return f"{found['psnr_db']:.1f} dB, {found['high_band_error']:.3f}"
 
 
 if __name__ == "__main__":

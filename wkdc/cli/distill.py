@@ -16,7 +16,10 @@ LENGTH, LOSSES, PICTURES = "Length (one of these)", "Losses", "Pictures"
 
 
 def distill(
-    data: Annotated[str, typer.Option(help="A data set's name, or a folder of pictures.")],
+    context: typer.Context,
+    data: Annotated[
+        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
+    ] = None,
     student: options.Student = Path("student.pth"),
     teacher: Annotated[
         Path | None, typer.Option(help="The teacher.", show_default="the one on the student's card")
@@ -71,17 +74,37 @@ def distill(
     seed: options.Seed = 0,
     arch: options.Arch = None,
     runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
+    save_every: Annotated[
+        float, typer.Option(help="Minutes between two states that --resume can go on from.")
+    ] = 5.0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in this folder, with its own settings."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Teach student.pth to draw what its teacher draws; written back when done.
 
-    Ctrl-C ends the training early and keeps what was learned.
+    Ctrl-C ends the training early and keeps what was learned; --resume goes on from there.
     """
     import wkdc
     from wkdc.devices import default_device
     from wkdc.distill import check_length, recipe_named
     from wkdc.errors import OptionError
 
+    if resume is not None:
+        _check_alone(context)
+        render.say(f"going on with {resume}; Ctrl-C keeps what was learned")
+        with render.meter() as meter:
+            result = wkdc.resume(
+                resume,
+                on_step=lambda report: show_step(meter, report),
+                on_notice=render.say,
+            )
+        _end(result, json, arch)
+        return
+    if data is None:
+        raise OptionError("nothing says what to learn from; give --data FOLDER, or --resume RUN")
     if ndf is not None and discriminator is not None:
         raise OptionError(f"ndf {ndf} would not be used: {discriminator} has its own widths")
     changes: dict[str, Any] = {
@@ -119,9 +142,32 @@ def distill(
             seed=seed,
             runs=runs,
             arch=arch,
+            save_every=save_every,
             on_step=lambda report: show_step(meter, report),
             on_notice=render.say,
         )
+    _end(result, json, arch)
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Raise OptionError if --resume came with settings, which the run has already."""
+    from wkdc.errors import OptionError
+
+    sources = {
+        parameter.opts[0]: context.get_parameter_source(parameter.name or "")
+        for parameter in context.command.params
+        if parameter.name not in ("resume", "json")
+    }
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        raise OptionError(
+            f"{', '.join(given)} cannot be given with --resume: a run goes on with the settings "
+            "in its options.json; start another run for others"
+        )
+
+
+def _end(result: "DistillResult", json: bool, arch: str | None) -> None:
+    """Show what a run did; exit with 130 if it was interrupted."""
     if json:
         render.print_json(_as_json(result))
     else:
@@ -191,6 +237,8 @@ def _show(result: "DistillResult", arch: str) -> None:
         f"{stopped} {result.steps} steps in {render.duration(result.seconds)}, "
         f"{result.images_per_second:.1f} images/s; run folder {result.run}"
     )
+    if result.interrupted:
+        render.out.print(f"to go on: wkdc distill --resume {result.run}")
     if after.psnr_db < before.psnr_db:
         render.out.print(
             f"PSNR is lower than before; the student that this run started from is {result.start}"

@@ -1,18 +1,26 @@
 """Teach a pruned student to draw what its teacher draws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from wkdc.checkpoint import Generator, load_discriminator, load_generator, teacher_path
+from wkdc.checkpoint import (
+    Generator,
+    load_discriminator,
+    load_generator,
+    relative_to,
+    teacher_path,
+)
 from wkdc.devices import check_device
 from wkdc.distill.loop import Budget, StepReport
 from wkdc.distill.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
+from wkdc.distill.request import Request
 from wkdc.distill.run import RunFolder
-from wkdc.distill.session import Session
+from wkdc.distill.session import Outcome, Session
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable
-from wkdc.layouts import Direction, read_layout
+from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.metrics import Fidelity
 from wkdc.models import check_channels
 from wkdc.recognition import drawable_side
@@ -27,7 +35,11 @@ __all__ = [
     "check_length",
     "distill",
     "recipe_named",
+    "resume",
 ]
+
+SAVE_EVERY = 5.0
+"""Minutes between two states that a run can be continued from."""
 
 MOST_ENLARGED = 2
 """Pictures that would have to be enlarged by more to hold one crop are left out: they are blurs."""
@@ -79,12 +91,14 @@ def distill(
     seed: int = 0,
     runs: str | Path = "runs",
     arch: str | None = None,
+    save_every: float = SAVE_EVERY,
     on_step: Callable[[StepReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> DistillResult:
     """Train `student` on the pictures in `data` and write it back when done.
 
-    KeyboardInterrupt ends the training early and keeps what was learned.
+    KeyboardInterrupt ends the training early and keeps what was learned; `resume` goes on from
+    there, or from the last state before the process was killed.
 
     Args:
         data: a folder in one of three layouts, see `wkdc.layouts.read_layout`.
@@ -97,6 +111,7 @@ def distill(
         precision: `auto` uses bfloat16 where the device computes in it; weights are float32.
         runs: where the run folder is made.
         arch: what makes student and teacher where they are custom networks; see `load_generator`.
+        save_every: minutes between two states that `resume` can go on from.
         on_step: called after each step; `on_notice` with each thing that the user should know.
 
     Raises:
@@ -127,23 +142,115 @@ def distill(
         epochs, minutes = recipe.epochs, recipe.minutes
     if epochs is not None:
         steps = max(1, round(epochs * len(layout.train) / recipe.batch))
-    budget = Budget(steps, None if minutes is None else 60 * minutes)
-    with RunFolder(Path(runs)) as run:
-        session = Session(
-            learner,
-            guide,
-            layout,
-            recipe,
-            budget,
-            run,
-            place,
-            discriminator=judge,
-            precision=precision,
-            seed=seed,
+    if not save_every > 0:
+        raise OptionError(f"save_every is {save_every}; give minutes, more than 0")
+    request = Request(
+        data=str(Path(data).resolve()),
+        student=str(learner.path.resolve()),
+        teacher=str(guide.path.resolve()),
+        discriminator=None if judge is None else str(judge.path.resolve()),
+        output=str(target.resolve()),
+        recipe=recipe,
+        budget=Budget(steps, None if minutes is None else 60 * minutes),
+        direction=direction,
+        device=str(place),
+        precision=precision,
+        seed=seed,
+        arch=arch,
+        save_every=60 * save_every,
+    )
+    with RunFolder.new(Path(runs)) as run:
+        session = Session(learner, guide, layout, request, run, discriminator=judge)
+        session.begin()
+        outcome = session.train(on_step=on_step)
+    return _result(outcome, target, run, layout)
+
+
+def resume(
+    run: str | Path,
+    *,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> DistillResult:
+    """Go on with a run that was stopped or killed, with the settings that it began with.
+
+    On the CPU, with as many threads and a length in steps, the student is bit for bit the one that
+    the run would have made.
+
+    Args:
+        run: its folder.
+        on_step, on_notice: see `distill`.
+
+    Raises:
+        OptionError: no run folder, one in use, or a run that came to its end.
+        CheckpointError: a file that it began with is gone, or another than it was.
+        DatasetError, ImageError, DivergedError, OutputError: see `distill`.
+    """
+    notice = on_notice or (lambda _: None)
+    with RunFolder.reopen(Path(run)) as folder:
+        begun = folder.read_options()
+        try:
+            request = Request.from_plain(begun["request"])
+        except (KeyError, TypeError):
+            raise CheckpointError(
+                f"{folder.path / 'options.json'} is broken, or of another version of wkdc; start "
+                "the run again"
+            ) from None
+        if begun.get("finished"):
+            raise OptionError(f"{folder.path} came to its end; start another run")
+        check_device(request.device)
+        learner, guide = load_pair(folder.start, request.teacher, arch=request.arch)
+        recipe = request.recipe
+        layout = read_layout(
+            Path(request.data),
+            direction=request.direction,
+            seed=request.seed,
+            smallest=recipe.crop // MOST_ENLARGED,
+            on_notice=notice,
         )
-        outcome = session.train(target, Path(data), on_step=on_step)
+        judge = None
+        if request.discriminator is not None:
+            path = Path(request.discriminator)
+            judge = _load_judge(path, recipe, learner, paired=layout.kind == "paired")
+        session = Session(learner, guide, layout, request, folder, discriminator=judge)
+        _check_same(folder.path, begun, session.made_with(), notice)
+        state = folder.load_state(notice)
+        if state is None:
+            notice(f"{folder.path} holds no state yet; the run starts from its beginning")
+        outcome = session.train(state, on_step=on_step)
+    output = Path(relative_to(Path(request.output), Path.cwd()))
+    return _result(outcome, output, folder, layout)
+
+
+def _check_same(
+    run: Path, begun: Mapping[str, Any], now: Mapping[str, Any], notice: Callable[[str], None]
+) -> None:
+    """Make sure that a run goes on with the files that it began with.
+
+    Raises:
+        CheckpointError: it would not.
+    """
+    for name, what in {
+        "student_sha256": "student, checkpoints/start.pth,",
+        "teacher_sha256": "teacher",
+        "discriminator_sha256": "discriminator",
+        "data_sha256": "training pictures",
+    }.items():
+        if begun[name] != now[name]:
+            raise CheckpointError(
+                f"the {what} of {run} changed since the run began; put the original back, or start "
+                "another run"
+            )
+    if begun["threads"] != now["threads"]:
+        notice(
+            f"{now['threads']} threads instead of the {begun['threads']} that the run began with: "
+            "its numbers will differ in the last digits"
+        )
+
+
+def _result(outcome: Outcome, output: Path, run: RunFolder, layout: Layout) -> DistillResult:
     return DistillResult(
-        output=target,
+        output=output,
         run=run.path,
         start=run.start,
         steps=outcome.steps,

@@ -2,9 +2,10 @@
 
 import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,6 +93,17 @@ class ImagePool:
         self._size = size
         self._images: list[Tensor] = []
         self._random = random.Random(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` goes on from: plain types and tensors."""
+        version, numbers, gauss = self._random.getstate()
+        return {"images": list(self._images), "random": [version, list(numbers), gauss]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        self._images = list(state["images"])
+        version, numbers, gauss = state["random"]
+        self._random.setstate((version, tuple(numbers), gauss))
 
     def exchange(self, images: Tensor) -> Tensor:
         """N×C×H×W fakes in, as many out; some out of earlier calls."""

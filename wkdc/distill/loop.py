@@ -3,12 +3,14 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wkdc.distill.interrupt import Deferred
 from wkdc.distill.objective import Batch, Objective
 from wkdc.distill.recipe import Optimizer, Recipe, Schedule
 from wkdc.errors import OptionError
@@ -104,6 +106,29 @@ class Trainer:
             self.average.update(self.student)
         return {name: loss.item() for name, loss in losses.items()}
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, the pictures apart: plain types and tensors."""
+        judge = self.objective.discriminator
+        return {
+            "student": self.student.state_dict(),
+            "average": self.average.network.state_dict(),
+            "updates": self.average.updates,
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "discriminator": None if judge is None else judge.state_dict(),
+            "pool": self.objective.pool.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        self.student.load_state_dict(state["student"])
+        self.average.network.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if self.objective.discriminator is not None:
+            self.objective.discriminator.load_state_dict(state["discriminator"])
+        self.objective.pool.load_state_dict(state["pool"])
+
     @property
     def result(self) -> nn.Module:
         """The averaged student, or the student itself while nothing has been averaged."""
@@ -170,32 +195,43 @@ def run_steps(
     budget: Budget,
     *,
     started: float,
+    first: int = 0,
+    save_every: float,
     on_step: Callable[[StepReport], None],
     on_mark: Callable[[int], None],
+    on_save: Callable[[int], None],
     marks: int = 10,
-) -> int:
-    """Train until `budget` is spent; the number of steps done.
+) -> None:
+    """Train until `budget` is spent.
 
     Args:
         next_batch: the pictures of step 0, 1, 2, ...
         started: `time.monotonic()` of the run's start, which time budgets count from.
+        first: how many steps were done before.
+        save_every: seconds between two calls of `on_save`, which also follows each `on_mark`.
         on_step: called after each step.
-        on_mark: called with the steps done, `marks` times, evenly over the run.
+        on_mark: called with the steps done, `marks` times, evenly over what is left.
 
     Raises:
         FloatingPointError: see `Trainer.step`.
+        Stopped: a signal came; the last step is whole.
     """
     pace = Pace(budget, trainer.recipe.batch)
-    begun = budget.progress(0, time.monotonic() - started)
+    begun = budget.progress(first, time.monotonic() - started)
     next_mark = begun + (1 - begun) / marks
-    step = 0
-    while (progress := budget.progress(step, time.monotonic() - started)) < 1 or step == 0:
-        losses = trainer.step(next_batch(step), progress)
-        step += 1
-        images_per_second, eta = pace.tick(step, started)
-        after = budget.progress(step, time.monotonic() - started)
-        on_step(StepReport("train", step, after, losses, images_per_second, eta))
-        if after >= next_mark and after < 1:
-            on_mark(step)
-            next_mark += (1 - begun) / marks
-    return step
+    step, saved = first, time.monotonic()
+    with Deferred() as signals:
+        while (progress := budget.progress(step, time.monotonic() - started)) < 1 or step == 0:
+            losses = trainer.step(next_batch(step), progress)
+            step += 1
+            images_per_second, eta = pace.tick(step, started)
+            after = budget.progress(step, time.monotonic() - started)
+            on_step(StepReport("train", step, after, losses, images_per_second, eta))
+            signals.check()
+            marked = after >= next_mark and after < 1
+            if marked:
+                on_mark(step)
+                next_mark += (1 - begun) / marks
+            if marked or time.monotonic() - saved >= save_every:
+                on_save(step)
+                saved = time.monotonic()

@@ -1,39 +1,88 @@
 """The run folder: options, metrics, sample pictures and checkpoints of one training run."""
 
+import hashlib
+import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from wkdc.checkpoint import Card, save_generator
-from wkdc.errors import OutputError
+from wkdc.checkpoint import Card, load_plain, save_generator, save_plain
+from wkdc.errors import CheckpointError, OptionError, OutputError
 from wkdc.files import write_atomically
 from wkdc.images import grid, save_pixels
 
 KEEP = 2
-"""How many checkpoints a run folder holds, the latest ones."""
+"""How many checkpoints, and how many states, a run folder holds, the latest ones."""
 
 
 class RunFolder:
-    """A new folder `distill-001`, `distill-002`, ... below `root`.
+    """The folder of one run, which no other process may use meanwhile.
 
     Raises:
-        OutputError: it cannot be made.
+        OptionError: another process uses it.
+        OutputError: it cannot be written.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.path = self._make(root)
-        self._metrics = (self.path / "metrics.jsonl").open("a", encoding="utf-8")
-        self._saved: list[Path] = []
-        self.start = self.path / "checkpoints" / "start.pth"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.start = path / "checkpoints" / "start.pth"
+        self._lock = FileLock(path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise OptionError(
+                f"{path} is in use by another process; wait for it, or stop it first"
+            ) from None
+        except OSError as error:
+            raise OutputError(f"cannot write into {path}: {error.strerror}") from error
+        self._metrics_path = path / "metrics.jsonl"
+        self._metrics = self._metrics_path.open("a", encoding="utf-8")
+
+    @classmethod
+    def new(cls, root: Path) -> Self:
+        """A new folder `distill-001`, `distill-002`, ... below `root`.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        return cls(_make(root))
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """The folder of a run that did not come to its end.
+
+        Raises:
+            OptionError: it is none, or another process uses it.
+        """
+        if not (path / "options.json").is_file() or not (path / "checkpoints").is_dir():
+            raise OptionError(
+                f"{path} is no run folder; give one that wkdc distill made, such as "
+                "runs/distill-001"
+            )
+        return cls(path)
 
     def write_options(self, options: Mapping[str, Any]) -> None:
         """Write `options.json`: what the run was asked to do, and with what."""
         text = json.dumps(options, indent=2, default=str)
         write_atomically(self.path / "options.json", lambda file: file.write_text(text + "\n"))
+
+    def read_options(self) -> dict[str, Any]:
+        """What `write_options` wrote.
+
+        Raises:
+            CheckpointError: the file is broken.
+        """
+        try:
+            options = json.loads((self.path / "options.json").read_text())
+        except ValueError:
+            raise CheckpointError(f"{self.path / 'options.json'} is broken") from None
+        return dict(options)
 
     def log(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Add one line to `metrics.jsonl`.
@@ -51,6 +100,24 @@ class RunFolder:
                 f"cannot write {self._metrics.name}: {error.strerror}; free some room"
             ) from error
 
+    def rewind(self, step: int) -> list[dict[str, float]]:
+        """Take the lines after `step` out of `metrics.jsonl`; the losses of those that stay."""
+        kept = []
+        for line in self._metrics_path.read_text().splitlines():
+            try:
+                values = json.loads(line)
+            except ValueError:  # cut off in the middle
+                break
+            if values["step"] > step:
+                break
+            kept.append(values)
+        text = "".join(json.dumps(values) + "\n" for values in kept)
+        self._metrics.close()
+        write_atomically(self._metrics_path, lambda file: file.write_text(text))
+        self._metrics = self._metrics_path.open("a", encoding="utf-8")
+        known = ("step", "seconds")
+        return [{k: v for k, v in values.items() if k not in known} for values in kept]
+
     def save_sample(self, step: int, rows: Sequence[Sequence[Tensor]]) -> None:
         """Write a grid of pictures, input | teacher | student, as `samples/step-000123.png`."""
         save_pixels(self.path / "samples" / f"step-{step:06d}.png", grid(rows))
@@ -67,40 +134,84 @@ class RunFolder:
         """Write a usable student as `checkpoints/step-000123.pth`, keeping the latest `KEEP`."""
         path = self.path / "checkpoints" / f"step-{step:06d}.pth"
         save_generator(path, network, card)
-        self._saved = [*(saved for saved in self._saved if saved != path), path]
-        for old in self._saved[:-KEEP]:
-            old.unlink(missing_ok=True)
-        self._saved = self._saved[-KEEP:]
+        self._keep_latest(".pth")
         return path
+
+    def save_state(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write `checkpoints/step-000123.state`, which a run goes on from, with its digest."""
+        buffer = io.BytesIO()
+        torch.save({"step": step, **state}, buffer)
+        content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        path = self.path / "checkpoints" / f"step-{step:06d}.state"
+        save_plain(path, {"sha256": digest, "content": content})
+        self._keep_latest(".state")
+
+    def load_state(self, on_notice: Callable[[str], None]) -> dict[str, Any] | None:
+        """The latest state that is whole; None where there is none.
+
+        Args:
+            on_notice: called with one sentence for each that is broken.
+        """
+        for path in reversed(self._steps(".state")):
+            try:
+                outer = load_plain(path)
+                content = outer["content"].numpy().tobytes()
+                if hashlib.sha256(content).hexdigest() == outer["sha256"]:
+                    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                    return dict(state)
+            except (CheckpointError, KeyError, AttributeError):
+                pass
+            on_notice(f"{path} is broken and left out")
+        return None
+
+    def forget_states(self) -> None:
+        """Remove all states: the run came to its end."""
+        for path in self._steps(".state"):
+            path.unlink()
 
     @property
     def latest(self) -> Path:
         """The checkpoint that was saved last, or the student as it was before the run."""
-        return self._saved[-1] if self._saved else self.start
+        saved = self._steps(".pth")
+        return saved[-1] if saved else self.start
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        self._metrics.close()
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._metrics.close()
+        self.close()
 
-    @staticmethod
-    def _make(root: Path) -> Path:
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            taken = [p.name.removeprefix("distill-") for p in root.glob("distill-*")]
-            number = max((int(name) for name in taken if name.isdigit()), default=0)
-            while True:
-                number += 1
-                path = root / f"distill-{number:03d}"
-                try:
-                    path.mkdir()
-                except FileExistsError:  # another run took it in the meantime
-                    continue
-                (path / "samples").mkdir()
-                (path / "checkpoints").mkdir()
-                return path
-        except OSError as error:
-            raise OutputError(
-                f"cannot make a run folder in {root}: {error.strerror}; name another with --runs"
-            ) from error
+    def _steps(self, suffix: str) -> list[Path]:
+        """The files `step-*` of a kind, the latest last."""
+        return sorted((self.path / "checkpoints").glob(f"step-*{suffix}"))
+
+    def _keep_latest(self, suffix: str) -> None:
+        for old in self._steps(suffix)[:-KEEP]:
+            old.unlink(missing_ok=True)
+
+
+def _make(root: Path) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        taken = [p.name.removeprefix("distill-") for p in root.glob("distill-*")]
+        number = max((int(name) for name in taken if name.isdigit()), default=0)
+        while True:
+            number += 1
+            path = root / f"distill-{number:03d}"
+            try:
+                path.mkdir()
+            except FileExistsError:  # another run took it in the meantime
+                continue
+            (path / "samples").mkdir()
+            (path / "checkpoints").mkdir()
+            return path
+    except OSError as error:
+        raise OutputError(
+            f"cannot make a run folder in {root}: {error.strerror}; name another with --runs"
+        ) from error

@@ -5,19 +5,27 @@ import dataclasses
 import hashlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wkdc.checkpoint import Card, Generator, history_entry, make_card, save_generator
+from wkdc.checkpoint import (
+    Card,
+    Generator,
+    history_entry,
+    make_card,
+    relative_to,
+    save_generator,
+)
 from wkdc.devices import bfloat16_pays
 from wkdc.distill.data import Crops, Drawings
-from wkdc.distill.loop import Budget, StepReport, Trainer, run_steps
+from wkdc.distill.interrupt import Stopped
+from wkdc.distill.loop import StepReport, Trainer, run_steps
 from wkdc.distill.objective import Batch, Objective
-from wkdc.distill.recipe import Precision, Recipe
+from wkdc.distill.request import Request
 from wkdc.distill.run import RunFolder
 from wkdc.errors import DivergedError
 from wkdc.files import sha256_of
@@ -63,8 +71,6 @@ class Session:
     Args:
         run: an open run folder, to be written into.
         discriminator: to start from, where the recipe has one; else a fresh one.
-        precision: see `wkdc.distill.distill`.
-        seed: of the crops, their order, the discriminator and its pool.
     """
 
     def __init__(
@@ -72,20 +78,19 @@ class Session:
         student: Generator,
         teacher: Generator,
         layout: Layout,
-        recipe: Recipe,
-        budget: Budget,
+        request: Request,
         run: RunFolder,
-        device: torch.device,
         *,
         discriminator: Generator | None,
-        precision: Precision,
-        seed: int,
     ) -> None:
+        recipe, seed, precision = request.recipe, request.seed, request.precision
         torch.manual_seed(seed)
         self._student, self._layout, self._recipe, self._run = student, layout, recipe, run
-        self._budget, self._device, self._seed = budget, device, seed
+        self._request, self._budget, self._seed = request, request.budget, seed
+        self._device = torch.device(request.device)
         self._teacher_file, self._discriminator_file = teacher, discriminator
-        self._bfloat16 = bfloat16_pays(device) if precision == "auto" else precision == "bfloat16"
+        pays = precision == "auto" and bfloat16_pays(self._device)
+        self._bfloat16 = pays or precision == "bfloat16"
         self._teacher = self._place(teacher.network)
         network = self._place(copy.deepcopy(student.network)).requires_grad_(True).train()
         for module in network.modules():
@@ -100,32 +105,41 @@ class Session:
             load_real = part_loader(layout, student.out_channels, student.out_channels)
             self._real = Crops(layout.real, load_real, load_size=size, crop=crop, seed=seed + 1)
 
+    def begin(self) -> None:
+        """Write down what the run is made with, and keep the student as it was."""
+        self._write_options(finished=False)
+        self._run.keep_start(self._student.path)
+
     def train(
         self,
-        output: Path,
-        data: Path,
+        state: Mapping[str, Any] | None = None,
         *,
         on_step: Callable[[StepReport], None] | None = None,
     ) -> Outcome:
-        """Measure, draw ahead, train, write `output`, measure again.
+        """Measure, draw ahead, train, write the output, measure again.
+
+        Args:
+            state: that an earlier process left in the run folder, to go on from.
 
         Raises:
             DivergedError: the loss, or what the student draws, stopped being numbers.
         """
         started = time.monotonic()
-        made_with = self._options(data)
-        self._run.write_options(made_with)
-        self._run.keep_start(self._student.path)
+        output, made_with = Path(self._request.output), self.made_with()
         inputs = self._measured_inputs()
         wanted = [self._draw(self._teacher, images) for images in inputs]
         before = self._fidelity(self._trainer.student, inputs, wanted)
         self._sample(0, self._trainer.student, inputs, wanted)
-        history: list[StepReport] = []
+        first = 0 if state is None else int(state["step"])
+        losses = self._run.rewind(first)
+        if state is not None:
+            self._trainer.load_state_dict(state["trainer"])
         train_started = started
+        drawings: Drawings | None = None
 
         def stepped(report: StepReport) -> None:
             if report.phase == "train":
-                history.append(report)
+                losses.append(report.losses)
                 self._run.log(report.step, time.monotonic() - started, report.losses)
             if on_step is not None:
                 on_step(report)
@@ -136,29 +150,48 @@ class Session:
             self._run.save_checkpoint(step, result, self._card({**made_with, "steps": step}))
             self._sample(step, result, inputs, wanted)
 
+        def saved(step: int) -> None:
+            self._run.save_state(
+                step,
+                {
+                    "seconds": time.monotonic() - started,
+                    "drawings": 0 if drawings is None else len(drawings.targets),
+                    "trainer": self._trainer.state_dict(),
+                },
+            )
+
         interrupted = False
         try:
             try:
-                next_batch = self._next_batch(self._draw_ahead(started, stepped))
+                again = None if state is None else int(state["drawings"])
+                drawings = self._draw_ahead(started, stepped, again)
                 train_started = time.monotonic()
+                if state is not None:
+                    started = train_started - float(state["seconds"])
                 run_steps(
                     self._trainer,
-                    next_batch,
+                    self._next_batch(drawings),
                     self._budget,
                     started=started,
+                    first=first,
+                    save_every=self._request.save_every,
                     on_step=stepped,
                     on_mark=marked,
+                    on_save=saved,
                 )
+            except Stopped:
+                interrupted = True
+                saved(len(losses))
             except KeyboardInterrupt:
                 interrupted = True
             self._check(self._trainer.result, inputs[0])
         except FloatingPointError as error:
             raise DivergedError(
-                f"{error} after step {len(history)}; the last good student is "
+                f"{error} after step {len(losses)}; the last good student is "
                 f"{self._run.latest}, {output} is untouched; try a lower --learning-rate"
             ) from None
         trained = time.monotonic() - train_started
-        steps, result = len(history), self._trainer.result
+        steps, result = len(losses), self._trainer.result
         if not steps:  # stopped before anything was learned
             return Outcome(0, time.monotonic() - started, 0.0, {}, before, before, interrupted)
         made_with |= {"steps": steps, "seconds": round(time.monotonic() - started, 1)}
@@ -167,11 +200,14 @@ class Session:
         figures = {"before": dataclasses.asdict(before), "after": dataclasses.asdict(after)}
         save_generator(output, result, self._card(made_with | figures))
         self._sample(steps, result, inputs, wanted)
+        if not interrupted:
+            self._run.forget_states()
+            self._write_options(finished=True)
         return Outcome(
             steps,
             time.monotonic() - started,
-            steps * self._recipe.batch / trained,
-            mean_losses(history[-max(1, steps // 10) :]),
+            (steps - first) * self._recipe.batch / trained,
+            mean_losses(losses[-max(1, steps // 10) :]),
             before,
             after,
             interrupted,
@@ -238,19 +274,25 @@ class Session:
                 nn.init.normal_(layer.weight, 0.0, 0.02)
         return network
 
-    def _draw_ahead(self, started: float, on_step: Callable[[StepReport], None]) -> Drawings | None:
-        """What the teacher draws before training, or None where it draws at every step."""
+    def _draw_ahead(
+        self, started: float, on_step: Callable[[StepReport], None], again: int | None
+    ) -> Drawings | None:
+        """What the teacher draws before training, or None where it draws at every step.
+
+        Args:
+            again: how many it drew when the run began, where it goes on.
+        """
         recipe, steps = self._recipe, self._budget.steps
         if recipe.reuse == 1:
             return None
-        wanted = MAX_DRAWINGS
-        if steps is not None:
+        wanted = again or MAX_DRAWINGS
+        if steps is not None and again is None:
             wanted = min(wanted, -(-steps * recipe.batch // recipe.reuse))
         parts: list[tuple[Tensor, ...]] = []
         targets: list[Tensor] = []
         while (count := len(parts) * recipe.batch) < wanted:
             share = self._budget.progress(0, time.monotonic() - started)
-            if parts and share > DRAWING_SHARE:
+            if parts and share > DRAWING_SHARE and again is None:
                 break
             parts.append(self._crops.batch(count, recipe.batch))
             with torch.no_grad():
@@ -314,14 +356,18 @@ class Session:
         ]
         self._run.save_sample(step, rows)
 
-    def _options(self, data: Path) -> dict[str, Any]:
+    def _write_options(self, *, finished: bool) -> None:
+        kept = {"request": self._request.as_plain(), "finished": finished}
+        self._run.write_options(self.made_with() | kept)
+
+    def made_with(self) -> dict[str, Any]:
         """What the run is made with, for its folder and for the student's card."""
         pictures = [*self._layout.train, *self._layout.real]
         digest = hashlib.sha256("".join(sha256_of(path) for path in pictures).encode())
         return {
             "recipe": dataclasses.asdict(self._recipe),
             "budget": dataclasses.asdict(self._budget),
-            "data": str(data),
+            "data": relative_to(Path(self._request.data), Path.cwd()),
             "data_kind": self._layout.kind,
             "data_sha256": digest.hexdigest(),
             "pictures": {
@@ -356,11 +402,8 @@ class Session:
         return make_card(self._student.architecture, teacher, [*earlier.get("history", []), entry])
 
 
-def mean_losses(reports: Sequence[StepReport]) -> dict[str, float]:
-    """The mean of each loss over `reports`; empty where there are none."""
-    if not reports:
+def mean_losses(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each loss over `steps`; empty where there are none."""
+    if not steps:
         return {}
-    return {
-        name: statistics.fmean(report.losses[name] for report in reports)
-        for name in reports[0].losses
-    }
+    return {name: statistics.fmean(losses[name] for losses in steps) for name in steps[0]}

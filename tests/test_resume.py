@@ -1,0 +1,279 @@
+"""Runs that are killed, stopped and damaged, and go on."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Called
+from torch import Tensor
+
+import wkdc
+from wkdc.checkpoint import load_generator
+from wkdc.distill import FAITHFUL, StepReport
+from wkdc.distill.interrupt import Deferred, Stopped
+from wkdc.distill.run import RunFolder
+from wkdc.errors import CheckpointError, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Call = Callable[..., Called]
+
+STEPS = 40
+
+# With a discriminator and its pool of old fakes, whose state is part of what has to come back.
+SETTINGS = (
+    *("--recipe", "paper", "--pixel", 1, "--crop", 32, "--load-size", 40, "--ndf", 4),
+    *("--precision", "float32"),
+)
+
+
+def weights_of(path: Path) -> list[Tensor]:
+    return list(load_generator(path).network.state_dict().values())
+
+
+def start(
+    arguments: tuple[object, ...],
+    folder: Path,
+    environment: dict[str, str],
+    ending: signal.Signals = signal.SIGKILL,
+) -> list[str]:
+    """Start a process, and end it after some more steps than the run had before; its stderr."""
+    metrics = folder / "runs" / "distill-001" / "metrics.jsonl"
+    before = steps_in(metrics)
+    wanted = before + random.Random(before).randint(1, 6)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wkdc", "distill", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    waited = time.monotonic()
+    # A resumed run first drops the steps after its last state, which it then repeats.
+    while steps_in(metrics) < wanted and process.poll() is None:
+        assert time.monotonic() - waited < 120, "the run makes no steps"
+        time.sleep(0.002)
+    process.send_signal(ending)
+    _, errors = process.communicate()
+    return errors.splitlines()
+
+
+def steps_in(metrics: Path) -> int:
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
+def check_killed(
+    kills: int, folder: Path, environment: dict[str, str], call: Call, steps: int = STEPS
+) -> None:
+    """The student of a run that was killed so often is the one of a run that was not."""
+    settings = (*SETTINGS, "--steps", steps)
+    done = call("distill", "--data", "photos", "--output", "whole.pth", *settings, "--runs", "w")
+    assert done.code == 0, done.stderr
+    first = ("--data", "photos", "--output", "killed.pth", *settings, "--save-every", 1e-9)
+    resumed = ("--resume", "runs/distill-001")
+    for kill in range(kills):
+        start(resumed if kill else first, folder, environment)
+        assert not (folder / "killed.pth").exists()
+    assert 0 < steps_in(folder / "runs" / "distill-001" / "metrics.jsonl") < steps
+    done = call("distill", *resumed, "--json")
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == steps
+    whole, killed = weights_of(folder / "whole.pth"), weights_of(folder / "killed.pth")
+    assert all(torch.equal(a, b) for a, b in zip(whole, killed, strict=True))
+    lines = (folder / "runs" / "distill-001" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, steps + 1))
+    assert not list((folder / "runs" / "distill-001" / "checkpoints").glob("*.state"))
+
+
+@pytest.mark.usefixtures("student", "photos")
+def test_a_killed_run_goes_on_bit_for_bit(
+    tmp_path: Path, environment: dict[str, str], call_wkdc: Call
+) -> None:
+    check_killed(3, tmp_path, environment, call_wkdc)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("student", "photos")
+def test_a_run_that_is_killed_twenty_times(
+    tmp_path: Path, environment: dict[str, str], call_wkdc: Call
+) -> None:
+    check_killed(20, tmp_path, environment, call_wkdc, steps=160)
+
+
+@pytest.mark.usefixtures("student", "photos")
+def test_a_stopped_run_goes_on_bit_for_bit(
+    tmp_path: Path, environment: dict[str, str], call_wkdc: Call
+) -> None:
+    """Ctrl-C keeps what was learned, and a state of the very step that it came at."""
+    settings = ("--precision", "float32", "--crop", 32, "--steps", STEPS)
+    call_wkdc("distill", "--data", "photos", "--output", "whole.pth", *settings, "--runs", "w")
+    arguments = ("--data", "photos", "--output", "stopped.pth", *settings)
+    errors = start(arguments, tmp_path, environment, signal.SIGINT)
+    assert not [line for line in errors if "unexpected" in line]
+    learned = load_generator(tmp_path / "stopped.pth").card
+    assert learned is not None
+    steps = learned["history"][-1]["options"]["steps"]
+    state = max((tmp_path / "runs" / "distill-001" / "checkpoints").glob("*.state"))
+    assert 0 < steps < STEPS
+    assert state.name == f"step-{steps:06d}.state"
+    done = call_wkdc("distill", "--resume", "runs/distill-001")
+    assert done.code == 0, done.stderr
+    whole, stopped = weights_of(tmp_path / "whole.pth"), weights_of(tmp_path / "stopped.pth")
+    assert all(torch.equal(a, b) for a, b in zip(whole, stopped, strict=True))
+    card = load_generator(tmp_path / "stopped.pth").card
+    assert card is not None
+    assert [entry["command"] for entry in card["history"]] == ["prune", "distill"]
+
+
+class Died(Exception):
+    """Stands for a process that ends at once."""
+
+
+def begun(student: Path, photos: Path) -> Path:
+    """The folder of a run that died in step 6, with the states of steps 4 and 5."""
+
+    def die(report: StepReport) -> None:
+        if report.phase == "train" and report.step == 6:
+            raise Died
+
+    with pytest.raises(Died):
+        run(student, photos, "died.pth", save_every=1e-9, on_step=die)
+    return student.parent / "runs" / "distill-001"
+
+
+def run(student: Path, photos: Path, output: str, **options: Any) -> list[Tensor]:
+    """The weights of a whole run of 8 steps."""
+    recipe = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
+    path = student.parent / output
+    wkdc.distill(
+        photos,
+        student=student,
+        output=path,
+        recipe=recipe,
+        steps=8,
+        precision="float32",
+        runs=student.parent / "runs",
+        **options,
+    )
+    return weights_of(path)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def turn_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, turn_a_bit])
+@pytest.mark.parametrize("count", [1, 2])
+def test_broken_states_are_left_out(
+    damage: Callable[[Path], None], count: int, student: Path, photos: Path
+) -> None:
+    folder = begun(student, photos)
+    states = sorted((folder / "checkpoints").glob("*.state"))
+    assert [path.name for path in states] == ["step-000004.state", "step-000005.state"]
+    for path in states[-count:]:
+        damage(path)
+    notices: list[str] = []
+    seen: list[int] = []
+    result = wkdc.resume(
+        folder,
+        on_notice=notices.append,
+        on_step=lambda report: seen.append(report.step) if report.phase == "train" else None,
+    )
+    assert notices[:count] == [f"{path} is broken and left out" for path in states[::-1][:count]]
+    assert len(notices) == count + (count == 2)  # and that the run starts from its beginning
+    assert seen == list(range(5 if count == 1 else 1, 9))
+    whole = run(student, photos, "whole.pth")
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(result.output), whole, strict=True))
+
+
+def test_a_run_goes_on_with_the_files_that_it_began_with(student: Path, photos: Path) -> None:
+    folder = begun(student, photos)
+    picture = next(photos.iterdir())
+    for path, what in {
+        picture: "training pictures",
+        student.parent / "teacher.pth": "teacher",
+        folder / "checkpoints" / "start.pth": "student",
+    }.items():
+        content = path.read_bytes()
+        if path.suffix == ".pth":
+            stored = torch.load(path, weights_only=True)
+            weights = stored.get("state_dict", stored)
+            weights["model.1.bias"] = weights["model.1.bias"] + 1
+            torch.save(stored, path)
+        else:
+            path.write_bytes(content + b" ")
+        with pytest.raises(CheckpointError, match=f"the {what}.* changed since the run began"):
+            wkdc.resume(folder)
+        path.write_bytes(content)
+    assert wkdc.resume(folder).steps == 8
+    with pytest.raises(OptionError, match="came to its end"):
+        wkdc.resume(folder)
+
+
+def test_other_threads_are_said(student: Path, photos: Path) -> None:
+    folder = begun(student, photos)
+    torch.set_num_threads(2)
+    notices: list[str] = []
+    wkdc.resume(folder, on_notice=notices.append)
+    assert notices == [
+        "2 threads instead of the 1 that the run began with: its numbers will differ in the last "
+        "digits"
+    ]
+
+
+def test_a_folder_in_use_is_refused(student: Path, photos: Path) -> None:
+    folder = begun(student, photos)
+    with RunFolder.reopen(folder), pytest.raises(OptionError, match="in use by another process"):
+        wkdc.resume(folder)
+
+
+def test_what_is_no_run(tmp_path: Path, student: Path, photos: Path) -> None:
+    for path in (tmp_path / "nowhere", photos):
+        with pytest.raises(OptionError, match="is no run folder"):
+            wkdc.resume(path)
+    folder = begun(student, photos)
+    for text in ("{", "{}", '{"request": {"seed": 0}}'):
+        (folder / "options.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"options.json is broken"):
+            wkdc.resume(folder)
+
+
+def test_settings_beside_resume_are_refused(call_wkdc: Call) -> None:
+    done = call_wkdc("distill", "--resume", "runs/distill-001", "--seed", 1, "--steps", 4)
+    assert done.code == 2
+    assert "--steps, --seed cannot be given with --resume" in done.errors[0]
+    done = call_wkdc("distill", "--steps", 4)
+    assert done.code == 2
+    assert "give --data FOLDER, or --resume RUN" in done.errors[0]
+
+
+def test_a_signal_waits_for_the_end_of_a_step() -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Deferred() as signals:
+            signals.check()
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(Stopped):
+                signals.check()
+            with pytest.raises(KeyboardInterrupt):  # the second does not wait
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
