@@ -375,6 +375,15 @@ def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:
     lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 21))
     assert {"seconds", "wavelet", "pixel", "total"} <= set(lines[0])
+    watched = [
+        json.loads(line) for line in (result.run / "validation.jsonl").read_text().splitlines()
+    ]
+    assert [watched[0]["step"], watched[-1]["step"]] == [0, 20]
+    assert len(watched) == 11  # nine on the way
+    # The one validation picture of this data is all that is watched, too.
+    for line, found in ((watched[0], result.before), (watched[-1], result.after)):
+        assert line["psnr_db"] == pytest.approx(found.psnr_db)
+        assert line["high_band_error"] == pytest.approx(found.high_band_error)
     options = json.loads((result.run / "options.json").read_text())
     assert options["recipe"]["wavelet_weight"] == FAITHFUL.wavelet_weight
     assert options["pictures"] == {"train": 5, "real": 0, "validation": 1, "held_out": True}

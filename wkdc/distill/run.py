@@ -41,8 +41,7 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise OutputError(f"cannot write into {path}: {error.strerror}") from error
-        self._metrics_path = path / "metrics.jsonl"
-        self._metrics = self._metrics_path.open("a", encoding="utf-8")
+        self._metrics, self._validation = path / "metrics.jsonl", path / "validation.jsonl"
 
     @classmethod
     def new(cls, root: Path) -> Self:
@@ -91,32 +90,24 @@ class RunFolder:
             OutputError: the disk is full.
         """
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
-        line = json.dumps({"step": step, "seconds": round(seconds, 3), **rounded})
-        try:
-            self._metrics.write(line + "\n")
-            self._metrics.flush()
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {self._metrics.name}: {error.strerror}; free some room"
-            ) from error
+        _append(self._metrics, {"step": step, "seconds": round(seconds, 3), **rounded})
+
+    def log_validation(self, step: int, values: Mapping[str, float]) -> None:
+        """Add one line to `validation.jsonl`.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        _append(self._validation, {"step": step, **values})
 
     def rewind(self, step: int) -> list[dict[str, float]]:
-        """Take the lines after `step` out of `metrics.jsonl`; the losses of those that stay."""
-        kept = []
-        for line in self._metrics_path.read_text().splitlines():
-            try:
-                values = json.loads(line)
-            except ValueError:  # cut off in the middle
-                break
-            if values["step"] > step:
-                break
-            kept.append(values)
-        text = "".join(json.dumps(values) + "\n" for values in kept)
-        self._metrics.close()
-        write_atomically(self._metrics_path, lambda file: file.write_text(text))
-        self._metrics = self._metrics_path.open("a", encoding="utf-8")
+        """Take what was logged after `step` away; the losses of the steps that stay."""
+        _keep_until(self._validation, step or -1)  # a run's beginning is logged as step 0
         known = ("step", "seconds")
-        return [{k: v for k, v in values.items() if k not in known} for values in kept]
+        return [
+            {name: value for name, value in values.items() if name not in known}
+            for values in _keep_until(self._metrics, step)
+        ]
 
     def save_sample(self, step: int, rows: Sequence[Sequence[Tensor]]) -> None:
         """Write a grid of pictures, input | teacher | student, as `samples/step-000123.png`."""
@@ -178,7 +169,6 @@ class RunFolder:
 
     def close(self) -> None:
         """Let other processes use the folder."""
-        self._metrics.close()
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -194,6 +184,30 @@ class RunFolder:
     def _keep_latest(self, suffix: str) -> None:
         for old in self._steps(suffix)[:-KEEP]:
             old.unlink(missing_ok=True)
+
+
+def _append(path: Path, values: Mapping[str, Any]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; free some room") from error
+
+
+def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Cut a log after `step`; the lines that stay."""
+    kept: list[dict[str, Any]] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            values = json.loads(line)
+        except ValueError:  # cut off in the middle
+            break
+        if values["step"] > step:
+            break
+        kept.append(values)
+    text = "".join(json.dumps(values) + "\n" for values in kept)
+    write_atomically(path, lambda file: file.write_text(text))
+    return kept
 
 
 def _make(root: Path) -> Path:

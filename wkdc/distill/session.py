@@ -42,6 +42,9 @@ MEASURE_SIZE = 256
 MEASURE_PICTURES = 32
 """At most so many pictures are compared, evenly spread over their names."""
 
+WATCHED = 8
+"""Of these, at most so many are also compared on the way."""
+
 SAMPLE_ROWS = 4
 """Rows of a sample grid."""
 
@@ -129,9 +132,10 @@ class Session:
         inputs = self._measured_inputs()
         wanted = [self._draw(self._teacher, images) for images in inputs]
         before = self._fidelity(self._trainer.student, inputs, wanted)
-        self._sample(0, self._trainer.student, inputs, wanted)
         first = 0 if state is None else int(state["step"])
         losses = self._run.rewind(first)
+        if not first:
+            self._sample(0, self._trainer.student, inputs, wanted)
         if state is not None:
             self._trainer.load_state_dict(state["trainer"])
         train_started = started
@@ -350,11 +354,15 @@ class Session:
     def _sample(
         self, step: int, network: nn.Module, inputs: Sequence[Tensor], wanted: Sequence[Tensor]
     ) -> None:
+        """A grid of pictures, and figures of a few more, so that the run can be watched."""
+        apart = max(1, len(inputs) // WATCHED)
         rows = [
             (image, target, self._draw(network, image))
-            for image, target in list(zip(inputs, wanted, strict=True))[:SAMPLE_ROWS]
+            for image, target in list(zip(inputs, wanted, strict=True))[::apart][:WATCHED]
         ]
-        self._run.save_sample(step, rows)
+        found = mean_fidelity((drawn, target) for _, target, drawn in rows)
+        self._run.log_validation(step, dataclasses.asdict(found))
+        self._run.save_sample(step, rows[:SAMPLE_ROWS])
 
     def _write_options(self, *, finished: bool) -> None:
         kept = {"request": self._request.as_plain(), "finished": finished}
