@@ -70,6 +70,49 @@ class Grouped(nn.Module):
         return torch.tanh(self.last(self.twice(functional.relu(self.twice(maps)))))
 
 
+class Same(nn.Conv2d):
+    """Pads by itself, so that its padding of 0 is not the whole truth."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(functional.pad(images, (1, 1, 1, 1), mode="replicate"))
+
+
+class Unusual(nn.Module):
+    """A subclass of a convolution, a parameter for each channel, a hook, a shuffle by four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = Same(3, 8, 3)
+        self.gained, self.gain = nn.Conv2d(8, 8, 3, padding=1), nn.Parameter(torch.ones(8, 1, 1))
+        self.hooked = nn.Conv2d(8, 8, 3, padding=1)
+        self.hooked.register_forward_pre_hook(lambda layer, inputs: None)
+        self.norm, self.wide = nn.InstanceNorm2d(8), nn.Conv2d(8, 12, 3, stride=4)
+        self.wide_norm = nn.InstanceNorm2d(12)
+        self.last = nn.Sequential(nn.Conv2d(12, 48, 1), nn.PixelShuffle(4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = functional.relu(self.same(images))
+        maps = self.hooked(functional.relu(self.gain * self.gained(maps)))
+        maps = functional.relu(self.wide_norm(self.wide(self.norm(maps))))
+        return torch.tanh(self.last(maps))
+
+
+class Concatenating(nn.Module):
+    """Joins its scales, so that it draws whole multiples of four only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.down = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 20, 3, 2, 1)
+        self.up = nn.ConvTranspose2d(20, 16, 4, 2, 1)
+        self.last = nn.ConvTranspose2d(32, 3, 4, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        half = functional.relu(self.first(images))
+        quarter = functional.relu(self.down(half))
+        up = functional.relu(self.up(quarter, output_size=half.shape[-2:]))
+        return torch.tanh(self.last(torch.cat([half, up], 1)))
+
+
 class Counting(nn.Module):
     """Its forward pass names the number of channels, so that none can go."""
 

@@ -14,7 +14,7 @@ import wkdc
 from wkdc.channels import channel_groups, trace_flow
 from wkdc.checkpoint import load_network, load_plain
 from wkdc.custom import examine
-from wkdc.errors import CheckpointError, TargetError
+from wkdc.errors import CheckpointError, OptionError, TargetError
 from wkdc.images import load_square
 from wkdc.photos import photo_paths
 
@@ -28,7 +28,7 @@ def saved(network: nn.Module, folder: Path) -> Path:
     """A weight file of `network`, with norms that are not all alike."""
     torch.manual_seed(0)
     for layer in network.modules():
-        if isinstance(layer, nn.InstanceNorm2d):
+        if isinstance(layer, nn.InstanceNorm2d) and layer.affine:
             nn.init.normal_(layer.weight, 1.0, 0.2)
     torch.save(network.state_dict(), folder / "teacher.pth")
     return folder / "teacher.pth"
@@ -128,8 +128,35 @@ def test_layers_that_are_not_understood_are_left(tmp_path: Path) -> None:
     assert made.widths == {"wide": (12, 5)}
     assert {layer.name for layer in made.layers} == flow.usable
     assert notices == [
-        "left as they were: first, depthwise, narrow and 1 more; see docs/custom.md",
+        "these keep their width: first, depthwise, narrow and 1 more; see docs/custom.md",
     ]
+
+
+def test_what_only_looks_like_a_convolution_is_left(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    network = custom_networks.Unusual().eval()
+    path, arch = saved(network, tmp_path), "custom_networks:Unusual"
+    output = tmp_path / "student.pth"
+    made = wkdc.prune(load_network(path, arch=arch), widths=[7], output=output, calibrate=2)
+    assert made.widths == {"wide": (12, 7)}
+    # What subclasses and hooks do is not known, so they are not solved either.
+    assert {layer.name for layer in made.layers} == {"gained", "wide", "last.0"}
+    student = load_network(output, arch=arch).network
+    student(torch.zeros(1, 3, 32, 32))
+    assert [str(w.message) for w in recwarn if "num_features" in str(w.message)] == []
+
+
+def test_a_network_that_joins_its_scales_is_exported(tmp_path: Path) -> None:
+    arch = "custom_networks:Concatenating"
+    path = saved(custom_networks.Concatenating(), tmp_path)
+    made = wkdc.prune(
+        load_network(path, arch=arch), ratio=1.5, output=tmp_path / "student.pth", calibrate=2
+    )
+    assert made.architecture.strict
+    assert wkdc.export(load_network(tmp_path / "student.pth", arch=arch)).max_abs_error < 1e-4
+    with pytest.raises(OptionError, match="draws multiples of 4 only"):
+        wkdc.profile([tmp_path / "student.pth"], size=(30, 32), arch=arch)
 
 
 def test_what_a_network_reads_and_draws_is_found_by_trying() -> None:

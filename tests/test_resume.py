@@ -33,7 +33,7 @@ STEPS = 40
 # With a discriminator and its pool of old fakes, whose state is part of what has to come back.
 SETTINGS = (
     *("--recipe", "paper", "--pixel", 1, "--crop", 32, "--load-size", 40, "--ndf", 4),
-    *("--precision", "float32"),
+    *("--precision", "float32", "--batch", 2),
 )
 
 
@@ -191,11 +191,16 @@ def test_broken_states_are_left_out(
         damage(path)
     notices: list[str] = []
     seen: list[int] = []
-    result = wkdc.resume(
-        folder,
-        on_notice=notices.append,
-        on_step=lambda report: seen.append(report.step) if report.phase == "train" else None,
-    )
+
+    def step(report: StepReport) -> None:
+        if report.phase == "train":
+            seen.append(report.step)
+            # The broken ones do not push out those that are made now.
+            whole = {f"step-{n:06d}.state" for n in seen[:-1][-2:]}
+            there = {path.name for path in (folder / "checkpoints").glob("*.state")}
+            assert whole <= there
+
+    result = wkdc.resume(folder, on_notice=notices.append, on_step=step)
     assert notices[:count] == [f"{path} is broken and left out" for path in states[::-1][:count]]
     assert len(notices) == count + (count == 2)  # and that the run starts from its beginning
     assert seen == list(range(5 if count == 1 else 1, 9))
@@ -233,7 +238,7 @@ def test_other_threads_are_said(student: Path, photos: Path) -> None:
     notices: list[str] = []
     wkdc.resume(folder, on_notice=notices.append)
     assert notices == [
-        "2 threads instead of the 1 that the run began with: its numbers will differ in the last "
+        "threads 2 instead of the 1 that the run began with: its numbers will differ in the last "
         "digits"
     ]
 
@@ -253,6 +258,24 @@ def test_what_is_no_run(tmp_path: Path, student: Path, photos: Path) -> None:
         (folder / "options.json").write_text(text)
         with pytest.raises(CheckpointError, match=r"options.json is broken"):
             wkdc.resume(folder)
+
+
+def test_a_run_folder_names_no_code_that_runs(student: Path, photos: Path) -> None:
+    folder = begun(student, photos)
+    options = json.loads((folder / "options.json").read_text())
+    options["request"]["arch"] = "no_such_module:make"
+    (folder / "options.json").write_text(json.dumps(options))
+    with pytest.raises(OptionError, match="begun with --arch no_such_module:make; give the same"):
+        wkdc.resume(folder)
+
+
+def test_the_latest_of_many_steps_is_the_largest_number(tmp_path: Path) -> None:
+    with RunFolder.new(tmp_path) as run:
+        for step in (999_998, 999_999, 1_000_000):
+            run.save_state(step, {})
+        state = run.load_state(pytest.fail)
+    assert state is not None
+    assert state["step"] == 1_000_000
 
 
 def test_settings_beside_resume_are_refused(call_wkdc: Call) -> None:

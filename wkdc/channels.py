@@ -84,7 +84,9 @@ def trace_flow(network: nn.Module, image: Tensor) -> Flow:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    if not isinstance(layer, CONVOLUTIONS) or isinstance(layer.padding, str):
+    # A subclass may do anything in its forward pass, and a hook may change its weights.
+    known = type(layer) in (*CONVOLUTIONS, SubpixelConv2d) and not layer._forward_pre_hooks
+    if not isinstance(layer, CONVOLUTIONS) or not known or isinstance(layer.padding, str):
         return False
     ungrouped = layer.groups == 1 and set(layer.dilation) == {1}
     return ungrouped and all(
@@ -178,6 +180,8 @@ def channel_groups(
 
 def _may_shrink(layer: nn.Module, names: Mapping[nn.Module, str], flow: Flow) -> bool:
     """Whether channels of `layer`, a member of a group, may go; operations without weights may."""
+    if isinstance(layer, nn.Parameter):  # of a module that does something of its own with it
+        return False
     if isinstance(layer, CONVOLUTIONS):
         return names.get(layer) in flow.usable
     own = any(True for _ in layer.parameters())

@@ -1,6 +1,7 @@
 """Any .pth <-> a generator and its card. The only home of torch.load and torch.save."""
 
 import datetime
+import hashlib
 import io
 import pickle
 import warnings
@@ -128,7 +129,7 @@ def load_network(
         upsampling = upsampling or options.get("upsampling")
     try:
         weights = _unwrap(content)
-        if arch is not None:
+        if arch is not None and (card is None or card["family"] == "custom"):
             recognition = _as_custom(arch, weights)
         else:
             recognition = recognise(
@@ -251,6 +252,33 @@ def save_plain(path: str | Path, content: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()  # on a full disk torch.save itself does not say what went wrong
     torch.save(dict(content), buffer)
     write_atomically(Path(path), lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+
+
+def save_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain types with their digest, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    sealed = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+    save_plain(path, {"sha256": digest, "content": sealed})
+
+
+def load_sealed(path: Path) -> dict[str, Any]:
+    """What `save_sealed` wrote, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, or not byte for byte what was written.
+    """
+    outer = load_plain(path)
+    sealed = outer.get("content")
+    content = sealed.numpy().tobytes() if isinstance(sealed, Tensor) else b""
+    if hashlib.sha256(content).hexdigest() != outer.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its digest is another")
+    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def load_plain(path: Path) -> dict[str, Any]:

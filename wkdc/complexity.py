@@ -71,7 +71,7 @@ def kernel_positions(network: nn.Module, in_channels: int, size: tuple[int, int]
                 layer: nn.Module, inputs: tuple[torch.Tensor], out: torch.Tensor, name: str = name
             ) -> None:
                 maps = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else out
-                found[name] = maps[0, 0].numel()
+                found[name] = found.get(name, 0) + maps[0, 0].numel()
 
             layer.register_forward_hook(count)
     with torch.no_grad():

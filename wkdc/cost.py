@@ -51,7 +51,7 @@ class Cost:
                 outputs = _Axis(layer.out_channels, made.get(layer, {}), groups)
                 kernel = layer.weight.numel() / (layer.in_channels * layer.out_channels)
                 each = 0.0 if layer.bias is None else 1.0
-                at, form = positions[name], _form(layer)
+                at, form = positions.get(name, 0), _form(layer)
                 pixels = at * (layer.stride[0] ** 2 if form in ("phases", "columns") else 1)
                 self._layers.append(_Layer(inputs, outputs, kernel, each, at, pixels, block, form))
             elif own:  # a norm: so many parameters a channel

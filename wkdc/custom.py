@@ -92,6 +92,15 @@ def examine(network: nn.Module, factory: str) -> dict[str, Any]:
     )
 
 
+def fit_norms(network: nn.Module, channels: int, side: int) -> None:
+    """Give norms without parameters, whose width no file knows, that of what they are given.
+
+    Args:
+        channels, side: of a picture that `network` draws.
+    """
+    _draws(network, channels, side)
+
+
 def _either(numbers: Iterable[int]) -> str:
     return " or ".join(map(str, numbers))
 
@@ -140,9 +149,21 @@ def _resize(
 @torch.no_grad()
 def _draws(network: nn.Module, channels: int, side: int) -> int:
     """How many channels `network` draws at this size; 0 where it draws another size or fails."""
+    hooks = [
+        layer.register_forward_pre_hook(_fit_width)
+        for layer in network.modules()
+        if isinstance(layer, nn.InstanceNorm2d) and not layer.affine
+    ]
     try:
         drawn = network(torch.zeros(1, channels, side, side))
     except Exception:  # whatever a network raises at a size that it is not made for
         return 0
+    finally:
+        for hook in hooks:
+            hook.remove()
     fits = isinstance(drawn, Tensor) and drawn.dim() == 4 and drawn.shape[-2:] == (side, side)
     return int(drawn.shape[1]) if fits else 0
+
+
+def _fit_width(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    norm.num_features = inputs[0].shape[1]  # type: ignore[assignment]

@@ -91,6 +91,7 @@ def export(
             in_channels=generator.in_channels,
             multiple=generator.architecture.multiple,
             smallest=generator.architecture.smallest,
+            strict=generator.architecture.strict,
             metadata=metadata(generator),
         )
         check_onnx(temporary)

@@ -56,14 +56,20 @@ def time_in_turn(
 
 @contextmanager
 def onnx_calls(
-    *, in_channels: int, multiple: int, smallest: int, size: tuple[int, int], device: str = "cpu"
+    *,
+    in_channels: int,
+    multiple: int,
+    smallest: int,
+    strict: bool,
+    size: tuple[int, int],
+    device: str = "cpu",
 ) -> Iterator[Callable[[nn.Module], Callable[[], object]]]:
     """For the time of the block, a function that makes of a network a call of it in ONNX Runtime.
 
     The call draws one picture of `size` (height, width), with as many threads as PyTorch uses.
 
     Args:
-        multiple, smallest: see `write_onnx`.
+        multiple, smallest, strict: see `write_onnx`.
         device: `cpu` or `cuda`.
 
     Raises:
@@ -81,6 +87,7 @@ def onnx_calls(
                 in_channels=in_channels,
                 multiple=multiple,
                 smallest=smallest,
+                strict=strict,
                 metadata={},
             )
             drawn = OnnxNetwork(path, threads=threads, device=device)

@@ -5,6 +5,7 @@ them. A transposed convolution it computes without them, over a matrix kernel² 
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +104,10 @@ class PhasedConvTranspose2d(nn.Module):
                 self.phases.append(phase)
                 self.margins.append((left, right, above, below))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        double = [2 * side for side in images.shape[-2:]]
+        if output_size is not None and list(output_size[-2:]) != double:
+            raise ValueError(f"output_size {list(output_size)} is not twice the input's {double}")
         drawn = [
             phase(functional.pad(images, margin) if any(margin) else images)
             for phase, margin in zip(self.phases, self.margins, strict=True)
@@ -114,16 +118,17 @@ class PhasedConvTranspose2d(nn.Module):
 
 def _better(layer: nn.Module) -> nn.Module | None:
     """What replaces `layer`, or None where it is best as it is."""
-    match layer:
-        case nn.InstanceNorm2d():
-            return CentredInstanceNorm(layer)
-        case nn.ConvTranspose2d():
-            # Fewer channels than lanes would be padded four times.
-            return PhasedConvTranspose2d(layer) if fits_phases(layer) else None
-        case nn.Conv2d():
-            return QuadConv2d(layer) if fits_quads(layer) else None
-        case _:
-            return None
+    if layer._forward_pre_hooks or layer._forward_hooks:  # which may change its weights
+        return None
+    # A subclass may do anything in its forward pass.
+    if type(layer) is nn.InstanceNorm2d and not layer.track_running_stats:
+        return CentredInstanceNorm(layer)
+    # Fewer channels than lanes would be padded four times.
+    if type(layer) is nn.ConvTranspose2d and fits_phases(layer):
+        return PhasedConvTranspose2d(layer)
+    if type(layer) is nn.Conv2d and fits_quads(layer):
+        return QuadConv2d(layer)
+    return None
 
 
 def fits_phases(conv: nn.ConvTranspose2d) -> bool:

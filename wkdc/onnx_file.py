@@ -27,6 +27,7 @@ def write_onnx(
     in_channels: int,
     multiple: int,
     smallest: int,
+    strict: bool,
     metadata: Mapping[str, Any],
 ) -> None:
     """Write `network`, lowered, as one self-contained file with batch, height and width left open.
@@ -36,13 +37,12 @@ def write_onnx(
     Args:
         multiple, smallest: height and width that `network` takes are multiples of the one, and at
             least the other.
+        strict: whether it fails at other sizes than multiples.
         metadata: plain values, kept as JSON under their names with `wkdc.` before.
     """
     import onnx
 
     batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
-    # Networks that concatenate their scales only take whole multiples of their coarsest one.
-    strict = multiple > 32
     height: Any = multiple * rows if strict else torch.export.Dim("height")
     width: Any = multiple * columns if strict else torch.export.Dim("width")
     side = max(2 * multiple, smallest)

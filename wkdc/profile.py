@@ -185,6 +185,7 @@ def _onnx_file(subject: _Subject, temporary: Path) -> Path:
         in_channels=subject.generator.in_channels,
         multiple=subject.generator.architecture.multiple,
         smallest=subject.generator.architecture.smallest,
+        strict=subject.generator.architecture.strict,
         metadata={},
     )
     return temporary
@@ -194,9 +195,7 @@ def _check_size(subject: _Subject, size: tuple[int, int]) -> None:
     architecture = subject.architecture
     if architecture is None:
         return
-    if architecture.family in ("unet", "custom") and any(
-        side % architecture.multiple for side in size
-    ):
+    if architecture.strict and any(side % architecture.multiple for side in size):
         raise OptionError(
             f"{subject.path} draws multiples of {architecture.multiple} only, not "
             f"{size[0]}x{size[1]}; give another --size"

@@ -198,7 +198,7 @@ def prune(
     )
     if plan.left and on_notice is not None:
         more = f" and {len(plan.left) - 3} more" if len(plan.left) > 3 else ""
-        on_notice(f"left as they were: {', '.join(plan.left[:3])}{more}; see docs/custom.md")
+        on_notice(f"these keep their width: {', '.join(plan.left[:3])}{more}; see docs/custom.md")
     clock, layers = plan.clock, tuple[LayerFit, ...]()
     if clock is not None and not clock.met and on_notice is not None:
         on_notice(

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wkdc.custom import build_custom
+from wkdc.custom import build_custom, fit_norms
 from wkdc.errors import CheckpointError
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.patchgan import PatchGAN
@@ -53,7 +53,9 @@ class Architecture:
             case "patchgan":
                 return PatchGAN(**self.options)
             case "custom":
-                return build_custom(self.options["factory"], self.options["shapes"])
+                network = build_custom(self.options["factory"], self.options["shapes"])
+                fit_norms(network, self.options["in_channels"], self.smallest)
+                return network
             case _:
                 raise CheckpointError(
                     f"network family {self.family!r} is not known; known are resnet, unet, patchgan"
@@ -82,6 +84,11 @@ class Architecture:
         if self.family == "custom":
             return int(self.options["smallest"])
         return self.multiple if self.family == "unet" else 2 * self.multiple
+
+    @property
+    def strict(self) -> bool:
+        """Whether it fails at other sizes than multiples, instead of rounding them up."""
+        return self.family == "unet" or (self.family == "custom" and self.multiple > 1)
 
     def stages(self) -> list[tuple[str, str]]:
         """The width of every stage, named, for people to read."""

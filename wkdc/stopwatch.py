@@ -34,6 +34,7 @@ def stopwatch(
         in_channels=teacher.in_channels,
         multiple=teacher.architecture.multiple,
         smallest=teacher.architecture.smallest,
+        strict=teacher.architecture.strict,
         size=size,
         device=device,
     ) as call_of:

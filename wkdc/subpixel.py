@@ -56,9 +56,13 @@ def join_subpixels(network: nn.Module) -> None:
     for row in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for place in range(len(row) - 1):
             conv = row[place]
-            if isinstance(conv, nn.Conv2d) and isinstance(row[place + 1], nn.PixelShuffle):
+            if type(conv) is nn.Conv2d and _doubles(row[place + 1]) and conv.groups == 1:
                 row[place] = _as(SubpixelConv2d, conv)
                 row[place + 1] = nn.Identity()
+
+
+def _doubles(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.PixelShuffle) and layer.upscale_factor == FACTOR
 
 
 def split_subpixels(network: nn.Module) -> None:
@@ -81,6 +85,7 @@ def _as(kind: type[nn.Conv2d], conv: nn.Conv2d) -> nn.Conv2d:
         conv.padding,  # type: ignore[arg-type]
         bias=conv.bias is not None,
         padding_mode=conv.padding_mode,
+        dilation=conv.dilation,  # type: ignore[arg-type]
     )
     other.weight, other.bias = conv.weight, conv.bias
     return other

@@ -98,6 +98,7 @@ def distill(
         with render.meter() as meter:
             result = wkdc.resume(
                 resume,
+                arch=arch,
                 on_step=lambda report: show_step(meter, report),
                 on_notice=render.say,
             )
@@ -156,7 +157,7 @@ def _check_alone(context: typer.Context) -> None:
     sources = {
         parameter.opts[0]: context.get_parameter_source(parameter.name or "")
         for parameter in context.command.params
-        if parameter.name not in ("resume", "json")
+        if parameter.name not in ("resume", "arch", "json")
     }
     given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
     if given:

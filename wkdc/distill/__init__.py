@@ -169,6 +169,7 @@ def distill(
 def resume(
     run: str | Path,
     *,
+    arch: str | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> DistillResult:
@@ -179,6 +180,7 @@ def resume(
 
     Args:
         run: its folder.
+        arch: as it was given to `distill`: no file names the code that runs.
         on_step, on_notice: see `distill`.
 
     Raises:
@@ -198,8 +200,12 @@ def resume(
             ) from None
         if begun.get("finished"):
             raise OptionError(f"{folder.path} came to its end; start another run")
+        if arch != request.arch:
+            said = "without --arch" if request.arch is None else f"with --arch {request.arch}"
+            raise OptionError(f"{folder.path} was begun {said}; give the same")
         check_device(request.device)
-        learner, guide = load_pair(folder.start, request.teacher, arch=request.arch)
+        learner, guide = load_pair(folder.start, request.teacher, arch=arch)
+        output = _checked_output(Path(relative_to(Path(request.output), Path.cwd())), guide)
         recipe = request.recipe
         layout = read_layout(
             Path(request.data),
@@ -213,12 +219,11 @@ def resume(
             path = Path(request.discriminator)
             judge = _load_judge(path, recipe, learner, paired=layout.kind == "paired")
         session = Session(learner, guide, layout, request, folder, discriminator=judge)
-        _check_same(folder.path, begun, session.made_with(), notice)
+        _check_same(folder.path, begun, session.made_with, notice)
         state = folder.load_state(notice)
         if state is None:
             notice(f"{folder.path} holds no state yet; the run starts from its beginning")
         outcome = session.train(state, on_step=on_step)
-    output = Path(relative_to(Path(request.output), Path.cwd()))
     return _result(outcome, output, folder, layout)
 
 
@@ -241,11 +246,12 @@ def _check_same(
                 f"the {what} of {run} changed since the run began; put the original back, or start "
                 "another run"
             )
-    if begun["threads"] != now["threads"]:
-        notice(
-            f"{now['threads']} threads instead of the {begun['threads']} that the run began with: "
-            "its numbers will differ in the last digits"
-        )
+    for name in ("threads", "precision", "torch"):
+        if begun[name] != now[name]:
+            notice(
+                f"{name} {now[name]} instead of the {begun[name]} that the run began with: its "
+                "numbers will differ in the last digits"
+            )
 
 
 def _result(outcome: Outcome, output: Path, run: RunFolder, layout: Layout) -> DistillResult:

@@ -116,7 +116,7 @@ class ImagePool:
                 out.append(image)
             elif self._random.random() < 0.5:
                 place = self._random.randrange(self._size)
-                out.append(self._images[place])
+                out.append(self._images[place].to(image.device))
                 self._images[place] = image
             else:
                 out.append(image)

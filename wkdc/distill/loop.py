@@ -116,6 +116,7 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "discriminator": None if judge is None else judge.state_dict(),
             "pool": self.objective.pool.state_dict(),
+            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -128,6 +129,9 @@ class Trainer:
         if self.objective.discriminator is not None:
             self.objective.discriminator.load_state_dict(state["discriminator"])
         self.objective.pool.load_state_dict(state["pool"])
+        torch.set_rng_state(state["random"][0])
+        if len(state["random"]) == 1 + torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random"][1:])
 
     @property
     def result(self) -> nn.Module:

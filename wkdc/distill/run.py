@@ -1,18 +1,15 @@
 """The run folder: options, metrics, sample pictures and checkpoints of one training run."""
 
-import hashlib
-import io
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from wkdc.checkpoint import Card, load_plain, save_generator, save_plain
+from wkdc.checkpoint import Card, load_sealed, save_generator, save_sealed
 from wkdc.errors import CheckpointError, OptionError, OutputError
 from wkdc.files import write_atomically
 from wkdc.images import grid, save_pixels
@@ -101,7 +98,10 @@ class RunFolder:
         _append(self._validation, {"step": step, **values})
 
     def rewind(self, step: int) -> list[dict[str, float]]:
-        """Take what was logged after `step` away; the losses of the steps that stay."""
+        """Take away what was logged and saved after `step`; the losses of the steps that stay."""
+        for path in [*self._steps(".pth"), *self._steps(".state")]:
+            if _step_of(path) > step:
+                path.unlink()
         _keep_until(self._validation, step or -1)  # a run's beginning is logged as step 0
         known = ("step", "seconds")
         return [
@@ -130,12 +130,8 @@ class RunFolder:
 
     def save_state(self, step: int, state: Mapping[str, Any]) -> None:
         """Write `checkpoints/step-000123.state`, which a run goes on from, with its digest."""
-        buffer = io.BytesIO()
-        torch.save({"step": step, **state}, buffer)
-        content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
-        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
         path = self.path / "checkpoints" / f"step-{step:06d}.state"
-        save_plain(path, {"sha256": digest, "content": content})
+        save_sealed(path, {"step": step, **state})
         self._keep_latest(".state")
 
     def load_state(self, on_notice: Callable[[str], None]) -> dict[str, Any] | None:
@@ -146,14 +142,9 @@ class RunFolder:
         """
         for path in reversed(self._steps(".state")):
             try:
-                outer = load_plain(path)
-                content = outer["content"].numpy().tobytes()
-                if hashlib.sha256(content).hexdigest() == outer["sha256"]:
-                    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-                    return dict(state)
-            except (CheckpointError, KeyError, AttributeError):
-                pass
-            on_notice(f"{path} is broken and left out")
+                return load_sealed(path)
+            except CheckpointError:
+                on_notice(f"{path} is broken and left out")
         return None
 
     def forget_states(self) -> None:
@@ -179,11 +170,17 @@ class RunFolder:
 
     def _steps(self, suffix: str) -> list[Path]:
         """The files `step-*` of a kind, the latest last."""
-        return sorted((self.path / "checkpoints").glob(f"step-*{suffix}"))
+        return sorted((self.path / "checkpoints").glob(f"step-*{suffix}"), key=_step_of)
 
     def _keep_latest(self, suffix: str) -> None:
         for old in self._steps(suffix)[:-KEEP]:
             old.unlink(missing_ok=True)
+
+
+def _step_of(path: Path) -> int:
+    """The number in `step-000123.pth`; -1 for a name that is none of ours."""
+    number = path.stem.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1
 
 
 def _append(path: Path, values: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import statistics
 import time
@@ -44,6 +45,9 @@ MEASURE_PICTURES = 32
 
 WATCHED = 8
 """Of these, at most so many are also compared on the way."""
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+"""Noise that the teacher's pictures do not have."""
 
 SAMPLE_ROWS = 4
 """Rows of a sample grid."""
@@ -97,7 +101,7 @@ class Session:
         self._teacher = self._place(teacher.network)
         network = self._place(copy.deepcopy(student.network)).requires_grad_(True).train()
         for module in network.modules():
-            if isinstance(module, nn.Dropout):  # noise that the teacher's pictures do not have
+            if isinstance(module, DROPOUTS):
                 module.eval()
         self._trainer = Trainer(network, self._objective(), recipe)
         self._load = part_loader(layout, student.in_channels, student.out_channels)
@@ -128,12 +132,12 @@ class Session:
             DivergedError: the loss, or what the student draws, stopped being numbers.
         """
         started = time.monotonic()
-        output, made_with = Path(self._request.output), self.made_with()
+        output, made_with = Path(self._request.output), self.made_with
         inputs = self._measured_inputs()
         wanted = [self._draw(self._teacher, images) for images in inputs]
         before = self._fidelity(self._trainer.student, inputs, wanted)
         first = 0 if state is None else int(state["step"])
-        losses = self._run.rewind(first)
+        losses, done = self._run.rewind(first), first
         if not first:
             self._sample(0, self._trainer.student, inputs, wanted)
         if state is not None:
@@ -142,7 +146,9 @@ class Session:
         drawings: Drawings | None = None
 
         def stepped(report: StepReport) -> None:
+            nonlocal done
             if report.phase == "train":
+                done = report.step
                 losses.append(report.losses)
                 self._run.log(report.step, time.monotonic() - started, report.losses)
             if on_step is not None:
@@ -185,28 +191,28 @@ class Session:
                 )
             except Stopped:
                 interrupted = True
-                saved(len(losses))
+                saved(done)
             except KeyboardInterrupt:
                 interrupted = True
             self._check(self._trainer.result, inputs[0])
         except FloatingPointError as error:
             raise DivergedError(
-                f"{error} after step {len(losses)}; the last good student is "
+                f"{error} after step {done}; the last good student is "
                 f"{self._run.latest}, {output} is untouched; try a lower --learning-rate"
             ) from None
         trained = time.monotonic() - train_started
-        steps, result = len(losses), self._trainer.result
+        steps, result = done, self._trainer.result
         if not steps:  # stopped before anything was learned
             return Outcome(0, time.monotonic() - started, 0.0, {}, before, before, interrupted)
-        made_with |= {"steps": steps, "seconds": round(time.monotonic() - started, 1)}
+        made_with = made_with | {"steps": steps, "seconds": round(time.monotonic() - started, 1)}
         save_generator(output, result, self._card(made_with))
         after = self._fidelity(result, inputs, wanted)
         figures = {"before": dataclasses.asdict(before), "after": dataclasses.asdict(after)}
         save_generator(output, result, self._card(made_with | figures))
         self._sample(steps, result, inputs, wanted)
         if not interrupted:
-            self._run.forget_states()
             self._write_options(finished=True)
+            self._run.forget_states()
         return Outcome(
             steps,
             time.monotonic() - started,
@@ -234,7 +240,7 @@ class Session:
         out: Tensor = network.eval()(images.to(self._device))
         network.train(training)
         for module in network.modules():
-            if isinstance(module, nn.Dropout):
+            if isinstance(module, DROPOUTS):
                 module.eval()
         return out.cpu()
 
@@ -366,8 +372,9 @@ class Session:
 
     def _write_options(self, *, finished: bool) -> None:
         kept = {"request": self._request.as_plain(), "finished": finished}
-        self._run.write_options(self.made_with() | kept)
+        self._run.write_options(self.made_with | kept)
 
+    @functools.cached_property
     def made_with(self) -> dict[str, Any]:
         """What the run is made with, for its folder and for the student's card."""
         pictures = [*self._layout.train, *self._layout.real]
@@ -393,6 +400,7 @@ class Session:
             "device": str(self._device),
             "precision": "bfloat16" if self._bfloat16 else "float32",
             "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
             "seed": self._seed,
             "run": str(self._run.path),
         }
