@@ -15,7 +15,7 @@ HOUSE = Path(wkdc.__file__).parent
 # From the ground up. Modules on one floor do not know each other; a package's own modules may.
 FLOORS = (
     {"errors"},
-    {"files", "devices", "networks", "wavelet"},
+    {"files", "devices", "networks", "wavelet", "lowering", "custom"},
     {
         "losses",
         "metrics",
@@ -30,8 +30,9 @@ FLOORS = (
     {"checkpoint", "channels", "datasets", "layouts", "onnx_file", "targets"},
     {"models", "calibration", "importance", "observation", "cost", "latency"},
     {"sensitivity", "reconstruct", "widths"},
-    {"wishes"},
-    {"plan"},
+    {"wishes", "plan"},
+    {"survey", "stopwatch"},
+    {"planner"},
     {"prune", "distill", "profile", "export", "translate"},
     {"demo"},
     {"cli"},

@@ -288,7 +288,9 @@ def test_settings_beside_resume_are_refused(call_wkdc: Call) -> None:
 
 
 def test_a_signal_waits_for_the_end_of_a_step() -> None:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever started the tests may have told this process to ignore Ctrl-C.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         with Deferred() as signals:
             signals.check()
@@ -299,4 +301,5 @@ def test_a_signal_waits_for_the_end_of_a_step() -> None:
                 signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

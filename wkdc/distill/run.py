@@ -29,7 +29,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.start = path / "checkpoints" / "start.pth"
-        self._lock = FileLock(path / ".lock")
+        self._lock = FileLock(path / "lock")
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
