@@ -21,8 +21,8 @@ TOLERANCE = 0.02
 PACE: dict[Prefer, float] = {"fidelity": float("inf"), "balance": 1.1, "speed": 0.93}
 """How long the student may take, as a share of what uniform widths would.
 
-For a tenth more time than theirs a student is about as near to its teacher as for any, before and
-after training; docs/results.md has the figures.
+For a tenth more time than theirs a student comes 2 dB nearer to its teacher; docs/results.md has
+the figures.
 """
 
 STEPS = (16, 8, 4, 2, 1)

@@ -146,7 +146,6 @@ def distill(
         raise OptionError(f"save_every is {save_every}; give minutes, more than 0")
     request = Request(
         data=str(Path(data).resolve()),
-        student=str(learner.path.resolve()),
         teacher=str(guide.path.resolve()),
         discriminator=None if judge is None else str(judge.path.resolve()),
         output=str(target.resolve()),

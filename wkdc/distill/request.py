@@ -15,14 +15,14 @@ class Request:
     """What a run was asked to do: enough to start it again elsewhere on the same machine.
 
     Attributes:
-        data, student, teacher, discriminator, output: absolute paths; no discriminator is None.
+        data, teacher, discriminator, output: absolute paths; no discriminator is None. The student
+            is the `start.pth` in the run folder.
         budget: the run's length, however it was given.
         device, precision, seed, arch: see `wkdc.distill.distill`.
         save_every: seconds between two states that the run can be continued from.
     """
 
     data: str
-    student: str
     teacher: str
     discriminator: str | None
     output: str
