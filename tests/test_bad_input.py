@@ -24,8 +24,8 @@ from PIL import Image
 
 import wkdc
 from wkdc.checkpoint import load_generator
-from wkdc.distill import loop
 from wkdc.photos import photo_paths
+from wkdc.training import trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -602,7 +602,7 @@ def assert_draws(path: Path) -> None:
 @pytest.fixture
 def mad_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps so large that no student survives one; --learning-rate does not allow them."""
-    monkeypatch.setattr(loop, "rate_factor", lambda schedule, progress: 1e33)
+    monkeypatch.setattr(trainer, "rate_factor", lambda schedule, progress: 1e33)
 
 
 @pytest.mark.usefixtures("mad_schedule")
@@ -646,7 +646,7 @@ def test_the_last_good_student_has_learned(
     call_wkdc: Call, student: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 20 steps, the 12th goes wrong; after the 10th a checkpoint was written."""
-    monkeypatch.setattr(loop, "rate_factor", lambda _, done: 1e33 if done >= 11 / 20 else 1.0)
+    monkeypatch.setattr(trainer, "rate_factor", lambda _, done: 1e33 if done >= 11 / 20 else 1.0)
     called = call_wkdc("distill", "--data", photos.name, *SHORT[:4], "--steps", 20)
     error = assert_refused(called, "after step 12", "step-000010.pth", "student.pth is untouched")
     found = re.search(r"runs/\S+\.pth", error)

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.checkpoint import load_generator
-from wkdc.distill import FAITHFUL, MOST_ENLARGED, PAPER, Recipe, distill, recipe_named
-from wkdc.distill.data import Crops, ImagePool, shuffled
-from wkdc.distill.loop import MAX_DECAY, Averager, Budget, rate_factor
-from wkdc.distill.objective import Batch, Objective
+from wkdc.distill import FAITHFUL, PAPER, Recipe, distill, recipe_named
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
 from wkdc.images import load_pixels, save_pixels
 from wkdc.layouts import part_loader, read_layout
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.photos import photo_paths
+from wkdc.training.data import Crops, ImagePool, shuffled
+from wkdc.training.loop import Budget
+from wkdc.training.objective import Batch, Objective
+from wkdc.training.opening import MOST_ENLARGED
+from wkdc.training.trainer import MAX_DECAY, Averager, rate_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +72,8 @@ def test_the_total_is_the_weighted_sum() -> None:
         seed=0,
     )
     inputs, targets, truth, drawn = torch.rand(4, 2, 3, 32, 32)
-    losses = objective.student_losses(drawn, Batch(inputs, targets, None, truth))
+    batch = Batch(inputs, targets, None, truth)
+    losses = objective.student_losses(nn.Identity(), drawn, batch)
     assert set(losses) == {"wavelet", "pixel", "truth", "adversarial", "total"}
     expected = (
         0.5 * losses["wavelet"]
@@ -93,7 +96,7 @@ def test_each_side_trains_its_own_network_only(conditional: bool) -> None:
     inputs, targets, real = torch.rand(3, 1, 3, 32, 32)
     batch = Batch(inputs, targets, real, None)
     drawn = student(inputs)
-    objective.student_losses(drawn, batch)["total"].backward()
+    objective.student_losses(student, drawn, batch)["total"].backward()
     assert student.weight.grad is not None
     assert student.weight.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in judge.parameters())
@@ -103,6 +106,47 @@ def test_each_side_trains_its_own_network_only(conditional: bool) -> None:
     loss.backward()
     assert student.weight.grad is None
     assert all(parameter.grad is not None for parameter in judge.parameters())
+
+
+def test_cycle_and_identity_by_hand() -> None:
+    """The student halves, the way back triples: an input x comes back as 1.5 x."""
+    recipe = small(PAPER, wavelet_weight=0.0, adversarial=0.0)
+    objective = Objective(
+        recipe,
+        None,
+        conditional=False,
+        back=scaled(3.0),
+        forward=lambda net, x: net(x),
+        seed=0,
+    )
+    student, inputs, same = scaled(0.5), torch.full((1, 3, 4, 4), 0.5), torch.ones(1, 3, 4, 4)
+    batch = Batch(inputs, same=same)
+    losses = objective.student_losses(student, student(inputs), batch)
+    assert {name: loss.item() for name, loss in losses.items()} == {
+        "cycle": 0.25,
+        "identity": 0.5,
+        "total": 10 * 0.25 + 5 * 0.5,
+    }
+
+
+def scaled(factor: float) -> nn.Module:
+    layer = nn.Conv2d(3, 3, 1, groups=3, bias=False)
+    nn.init.constant_(layer.weight, factor)
+    return layer
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_cycle_teaches_both_but_no_frozen_one(frozen: bool) -> None:
+    student, back = scaled(0.5), scaled(3.0).requires_grad_(not frozen)
+    recipe = small(PAPER, adversarial=0.0)
+    objective = Objective(
+        recipe, None, conditional=False, back=back, forward=lambda net, x: net(x), seed=0
+    )
+    inputs = torch.rand(1, 3, 16, 16)
+    objective.student_losses(student, student(inputs), Batch(inputs))["total"].backward()
+    for network, learns in ((student, True), (back, not frozen)):
+        (weight,) = network.parameters()
+        assert (weight.grad is not None) == learns
 
 
 def test_the_pool_shows_old_and_new_fakes() -> None:
@@ -313,6 +357,7 @@ def test_every_recipe_runs_on_every_layout(
     expected = {"wavelet", "adversarial", "discriminator", "total"}
     expected |= {"pixel"} if recipe.pixel else set()
     expected |= {"truth"} if kind == "paired" and recipe.truth else set()
+    expected |= {"identity"} if kind == "unpaired" and recipe.identity else set()
     assert set(result.losses) == expected
     after = weights_of(student)
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True) if a.dim() == 4)

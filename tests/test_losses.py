@@ -11,6 +11,9 @@ from torch import Tensor
 
 from wkdc.errors import OptionError
 from wkdc.losses import (
+    Bands,
+    Gan,
+    Measure,
     Reduction,
     discriminator_loss,
     generator_loss,
@@ -37,12 +40,20 @@ def distances() -> list[Any]:
         ("levels", lambda a, b: wavelet_loss(a, b, reduction="levels")),
         ("pixels", lambda a, b: wavelet_loss(a, b, reduction="pixels")),
         ("db2", lambda a, b: wavelet_loss(a, b, wavelet="db2", levels=2)),
+        ("low", lambda a, b: wavelet_loss(a, b, bands="low")),
+        ("all", lambda a, b: wavelet_loss(a, b, bands="all", reduction="pixels")),
     ]
     return [pytest.param(loss, id=name) for name, loss in cases]
 
 
 def expected_wavelet_loss(
-    images: Tensor, target: Tensor, wavelet: str, levels: int, reduction: str
+    images: Tensor,
+    target: Tensor,
+    wavelet: str,
+    levels: int,
+    reduction: str,
+    bands: str = "high",
+    power: int = 1,
 ) -> float:
     """The definition, word by word: both pictures transformed, then compared, in float64."""
     ours, theirs = (
@@ -50,8 +61,10 @@ def expected_wavelet_loss(
         for x in (images, target)
     )
     total = 0.0
-    for level in range(1, levels + 1):  # 0 is the low band
-        difference = np.abs(np.stack(ours[level]) - np.stack(theirs[level]))
+    for level in range(levels + 1):  # 0 is the low band
+        if (level and bands == "low") or (not level and bands == "high"):
+            continue
+        difference = np.abs(np.stack(ours[level]) - np.stack(theirs[level])) ** power
         total += difference.mean() if reduction == "levels" else difference.sum() / images.numel()
     return total
 
@@ -94,6 +107,36 @@ def test_wavelet_loss_is_its_definition(wavelet: str, levels: int, reduction: Re
         loss = wavelet_loss(images, target, wavelet=wavelet, levels=levels, reduction=reduction)
         expected = expected_wavelet_loss(images, target, wavelet, levels, reduction)
         assert loss.item() == pytest.approx(expected, rel=SAME_LOSS)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("measure", "power"), [("l1", 1), ("l2", 2)])
+@pytest.mark.parametrize("bands", ["high", "low", "all"])
+def test_every_choice_of_bands_and_measure_is_its_definition(
+    bands: Bands, measure: Measure, power: int, reduction: Reduction
+) -> None:
+    images, target = pictures(1, 37, 53), pictures(2, 37, 53)
+    loss = wavelet_loss(images, target, bands=bands, measure=measure, reduction=reduction)
+    expected = expected_wavelet_loss(images, target, "haar", 4, reduction, bands, power)
+    assert loss.item() == pytest.approx(expected, rel=SAME_LOSS)
+
+
+def test_the_squares_of_all_bands_are_the_squares_of_all_pixels() -> None:
+    """An orthonormal transform keeps the energy (Parseval)."""
+    images, target = pictures(1), pictures(2)
+    loss = wavelet_loss(images, target, bands="all", measure="l2", reduction="pixels")
+    assert loss.item() == pytest.approx((images - target).square().mean().item(), rel=SAME_LOSS)
+
+
+def test_the_low_band_sees_a_shift_and_no_detail() -> None:
+    images = pictures(1)
+    assert wavelet_loss(images + 0.5, images, bands="low", levels=2).item() == pytest.approx(
+        0.5 * 4,
+        rel=SAME_LOSS,  # each level doubles the coefficient of a constant
+    )
+    detail = torch.ones(2, 3, 32, 48)
+    detail[..., ::2] = -1  # every other column: the mean of each 2x2 block is 0
+    assert wavelet_loss(images + detail, images, bands="low").item() < SAME_LOSS
 
 
 def test_wavelet_loss_is_haar_of_four_levels_summed_by_level_unless_told() -> None:
@@ -207,6 +250,10 @@ def test_wavelet_loss_refuses_what_it_does_not_know() -> None:
         wavelet_loss(images, target, levels=0)
     with pytest.raises(OptionError, match="'nope' is not known"):
         wavelet_loss(images, target, wavelet="nope")
+    with pytest.raises(OptionError, match="choose high, low or all"):
+        wavelet_loss(images, target, bands="middle")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="choose l1 or l2"):
+        wavelet_loss(images, target, measure="l3")  # type: ignore[arg-type]
 
 
 def test_generator_loss_by_hand() -> None:
@@ -226,6 +273,40 @@ def test_discriminator_loss_by_hand() -> None:
 def test_real_and_fake_weigh_alike_whatever_their_number() -> None:
     real, fake = torch.full((1, 1, 2, 2), 0.5), torch.full((3, 1, 2, 2), 0.5)
     assert discriminator_loss(real, fake).item() == 0.25
+
+
+def test_hinge_by_hand() -> None:
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.5])
+    assert generator_loss(fake, gan="hinge").item() == 0.75
+    assert discriminator_loss(real, fake, gan="hinge").item() == (0.5 / 2 + 1.5 / 2) / 2
+
+
+def test_vanilla_is_the_cross_entropy_of_probabilities() -> None:
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-2.0, 0.5])
+    p_real, p_fake = real.double().sigmoid(), fake.double().sigmoid()
+    assert generator_loss(fake, gan="vanilla").item() == pytest.approx(
+        -p_fake.log().mean().item(), rel=SAME_LOSS
+    )
+    assert discriminator_loss(real, fake, gan="vanilla").item() == pytest.approx(
+        (-p_real.log().mean() - (1 - p_fake).log().mean()).item() / 2, rel=SAME_LOSS
+    )
+
+
+@pytest.mark.parametrize("gan", ["lsgan", "hinge", "vanilla"])
+def test_the_two_sides_pull_apart(gan: Gan) -> None:
+    """Between its marks, a score that one side wants higher the other wants lower."""
+    scores = torch.tensor([0.25, 0.5, 0.75], requires_grad=True)
+    (up,) = torch.autograd.grad(generator_loss(scores, gan=gan), scores)
+    (down,) = torch.autograd.grad(discriminator_loss(torch.ones(1), scores, gan=gan), scores)
+    assert (up < 0).all()
+    assert (down > 0).all()
+
+
+def test_objectives_that_nobody_knows() -> None:
+    with pytest.raises(OptionError, match="choose lsgan, hinge or vanilla"):
+        generator_loss(torch.ones(1), gan="wgan")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="choose lsgan, hinge or vanilla"):
+        discriminator_loss(torch.ones(1), torch.ones(1), gan="wgan")  # type: ignore[arg-type]
 
 
 def test_discriminator_loss_mirrors_about_one_half() -> None:

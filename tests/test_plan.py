@@ -97,6 +97,7 @@ def test_widths_that_are_told(
     assert options["inner"] == [width for width in widths[3:6] if width]
     assert options["decoder"] == widths[6:]
     assert (result.expected_psnr_db is None) == (calibrate == 0)
+    assert (result.psnr_db is None) == (calibrate == 0)
 
 
 def test_uniform_widths_can_drop_blocks(teacher: Path, tmp_path: Path) -> None:

@@ -504,6 +504,7 @@ def test_a_discriminator_is_pruned_and_trained_on(norm: str, photos: Path, tmp_p
     result = prune(tmp_path / "net_D.pth", ratio=4, output=output, data=photos, calibrate=3)
     assert result.params_ratio == pytest.approx(4, rel=TOLERANCE)
     assert result.expected_psnr_db is None
+    assert result.psnr_db is None
     assert all(layer.after <= layer.before for layer in result.layers)
     judge = load_discriminator(output)
     assert judge.architecture.options["widths"] == [32, 64, 128, 256]  # the paper's

@@ -20,9 +20,9 @@ from torch import Tensor
 import wkdc
 from wkdc.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, StepReport
-from wkdc.distill.interrupt import Deferred, Stopped
-from wkdc.distill.run import RunFolder
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.training.interrupt import Deferred, Stopped
+from wkdc.training.run import RunFolder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -270,7 +270,7 @@ def test_a_run_folder_names_no_code_that_runs(student: Path, photos: Path) -> No
 
 
 def test_the_latest_of_many_steps_is_the_largest_number(tmp_path: Path) -> None:
-    with RunFolder.new(tmp_path) as run:
+    with RunFolder.new(tmp_path, "distill") as run:
         for step in (999_998, 999_999, 1_000_000):
             run.save_state(step, {})
         state = run.load_state(pytest.fail)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wkdc.export import ExportResult, export
     from wkdc.profile import ModelProfile, ProfileResult, profile
     from wkdc.prune import PruneResult, prune
+    from wkdc.train import TrainResult, resume_training, train
     from wkdc.translate import TranslateResult, translate
 
 _HOMES = {
@@ -32,6 +33,9 @@ _HOMES = {
     "profile": "profile",
     "PruneResult": "prune",
     "prune": "prune",
+    "TrainResult": "train",
+    "resume_training": "train",
+    "train": "train",
     "TranslateResult": "translate",
     "translate": "translate",
 }
@@ -44,6 +48,7 @@ __all__ = [
     "ProfileResult",
     "PruneResult",
     "Recipe",
+    "TrainResult",
     "TranslateResult",
     "__version__",
     "distill",
@@ -52,6 +57,8 @@ __all__ = [
     "profile",
     "prune",
     "resume",
+    "resume_training",
+    "train",
     "translate",
 ]
 

@@ -183,13 +183,14 @@ def save_generator(path: str | Path, network: nn.Module, card: Card) -> None:
 
 def make_card(
     architecture: Architecture,
-    teacher: Card,
+    teacher: Card | None,
     history: list[Card],
 ) -> Card:
     """The card of a student: format, architecture, its teacher, and the commands that made it.
 
     Args:
-        teacher: `path` and `sha256` of the teacher, `params` and `macs` of its network.
+        teacher: `path` and `sha256` of the teacher, `params` and `macs` of its network; None for a
+            network that was not pruned from one.
         history: one entry per command, from `history_entry`, oldest first.
     """
     return {
@@ -222,7 +223,7 @@ def teacher_path(student: Generator, *, hint: str = "name the teacher") -> Path:
     Raises:
         CheckpointError: no card, no such file, or a file that is not the teacher any more.
     """
-    if student.card is None:
+    if student.card is None or student.card["teacher"] is None:
         raise CheckpointError(f"{student.path} does not say who its teacher is; {hint}")
     named, digest = Path(student.card["teacher"]["path"]), student.card["teacher"]["sha256"]
     candidates = [student.path.parent / named, student.path.parent / named.name]
@@ -359,7 +360,8 @@ def _card_in(content: Mapping[str, Any], path: Path) -> Card | None:
             )
         if card["family"] != "custom":  # whose code is the user's to name
             Architecture(card["family"], card["options"]).build_empty()
-        _ = card["teacher"]["path"], card["teacher"]["sha256"]
+        if card["teacher"] is not None:
+            _ = card["teacher"]["path"], card["teacher"]["sha256"]
     except (TypeError, KeyError, ValueError, IndexError, RuntimeError, OptionError):
         raise CheckpointError(f"{path}: its card is broken; prune the teacher again") from None
     return dict(card)

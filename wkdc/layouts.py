@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ class Layout:
         validation: inputs never trained on.
         held_out: whether `validation` was taken out of the training pictures.
         direction: which half of a paired picture is the input.
+        real_validation: pictures of the target domain that are never trained on, where asked for.
     """
 
     kind: Kind
@@ -37,6 +38,18 @@ class Layout:
     validation: tuple[Path, ...]
     held_out: bool
     direction: Direction = "AtoB"
+    real_validation: tuple[Path, ...] = ()
+
+    def reversed(self) -> Self:
+        """The same unpaired pictures for the other direction."""
+        return replace(
+            self,
+            train=self.real,
+            real=self.train,
+            validation=self.real_validation,
+            real_validation=self.validation,
+            direction="BtoA" if self.direction == "AtoB" else "AtoB",
+        )
 
 
 def read_layout(
@@ -45,6 +58,7 @@ def read_layout(
     direction: Direction = "AtoB",
     seed: int = 0,
     smallest: int = 1,
+    both: bool = False,
     on_notice: Callable[[str], None] | None = None,
 ) -> Layout:
     """Find out what a data folder holds and check that every picture can be used.
@@ -54,15 +68,17 @@ def read_layout(
         direction: `AtoB` or `BtoA`; swaps the domains.
         seed: of the choice of held-out pictures.
         smallest: pictures with a shorter side are left out; of paired ones, each half counts.
+        both: whether the other direction is trained too, so that pictures of both domains have to
+            be kept for measuring.
         on_notice: called with one sentence for each picture left out.
 
     Raises:
-        DatasetError: none of the three layouts.
+        DatasetError: none of the three layouts, or `both` without pictures of both domains.
         ImageError: no usable picture, or a paired picture of odd width.
     """
     a, b = ("A", "B") if direction == "AtoB" else ("B", "A")
     domains = (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
-    paired = not domains and (folder / "train").is_dir()
+    paired = is_paired(folder)
     least = (smallest, 2 * smallest if paired else smallest)
 
     def usable(part: Path) -> list[Path]:
@@ -82,12 +98,22 @@ def read_layout(
         kind, train, tests = "inputs", usable(folder), []
     else:
         raise DatasetError(f"{folder} is no folder; give a folder of pictures")
+    if both and kind != "unpaired":
+        raise DatasetError(
+            f"{folder} has no pictures of both domains, which two directions need; give a folder "
+            "with trainA and trainB"
+        )
     test = next((part for part in tests if part.is_dir()), None)
+    held_out = test is None
     if test is not None:
-        validation, held_out = usable(test), False
+        validation = usable(test)
     else:
         train, validation = _hold_out(train, seed)
-        held_out = True
+    real_validation: list[Path] = []
+    if both and not held_out and (folder / f"test{b}").is_dir():
+        real_validation = usable(folder / f"test{b}")
+    elif both:
+        real, real_validation = _hold_out(real, seed)
     if kind == "paired":
         for path in [*train, *validation]:
             width = load_pixels(path).shape[-1]
@@ -96,7 +122,21 @@ def read_layout(
                     f"{path} is {width} pixels wide; paired pictures lie side by side, so the "
                     "width must be even"
                 )
-    return Layout(kind, tuple(train), tuple(real), tuple(validation), held_out, direction)
+    return Layout(
+        kind,
+        tuple(train),
+        tuple(real),
+        tuple(validation),
+        held_out,
+        direction,
+        tuple(real_validation),
+    )
+
+
+def is_paired(folder: Path) -> bool:
+    """Whether pictures in `folder` hold an input and its target side by side."""
+    domains = (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
+    return not domains and (folder / "train").is_dir()
 
 
 def _hold_out(paths: list[Path], seed: int) -> tuple[list[Path], list[Path]]:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -52,3 +52,32 @@ def mean_fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
     figures = [(psnr_db(a, b), high_band_error(a, b)) for a, b in pairs]
     decibels, errors = zip(*figures, strict=True)
     return Fidelity(statistics.fmean(decibels), statistics.fmean(errors), len(figures))
+
+
+def mean_band_errors(
+    pairs: Iterable[tuple[Tensor, Tensor]], *, levels: int = 4
+) -> dict[str, float]:
+    """Where the error lies: of each Haar band, the root of its energy over the target's there.
+
+    The names are `lh1` (finest) to `hh4` and `ll4`, the low band that is left; energies are summed
+    over all (picture, target) pairs, each 1×C×H×W in [-1, 1]. A band in which the targets have no
+    energy is 0 where the pictures have none either, else infinite.
+    """
+    wrong: dict[str, float] = {}
+    whole: dict[str, float] = {}
+    for images, target in pairs:
+        for sums, picture in ((wrong, images.float() - target.float()), (whole, target.float())):
+            for name, band in _named_bands(picture, levels):
+                sums[name] = sums.get(name, 0.0) + float(band.double().square().sum())
+    return {
+        name: math.sqrt(wrong[name] / energy) if energy else (math.inf if wrong[name] else 0.0)
+        for name, energy in whole.items()
+    }
+
+
+def _named_bands(images: Tensor, levels: int) -> Iterator[tuple[str, Tensor]]:
+    bands = decompose(images, levels=levels)
+    for level, high in enumerate(bands.high, start=1):
+        for place, name in enumerate(("lh", "hl", "hh")):
+            yield f"{name}{level}", high[:, :, place]
+    yield f"ll{levels}", bands.low

@@ -1,12 +1,13 @@
 """Teacher -> student: choose the channels that stay, slice, reconstruct what is left."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from wkdc.calibration import CALIBRATE, calibration_images
 from wkdc.checkpoint import (
@@ -25,6 +26,7 @@ from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable, write_atomically
 from wkdc.importance import NEED_PICTURES, Importance
 from wkdc.layouts import Direction
+from wkdc.metrics import mean_fidelity
 from wkdc.plan import Clock, Plan
 from wkdc.planner import make_plan
 from wkdc.recognition import Architecture, drawable_side, recognise
@@ -37,6 +39,9 @@ from wkdc.wishes import Widths, Wishes
 SIZE = 256
 """Height and width that MACs are counted at, or the next that the network draws at."""
 
+MEASURED = 8
+"""Calibration pictures that the student's first PSNR is measured on."""
+
 
 @dataclass(frozen=True)
 class PruneResult:
@@ -47,8 +52,11 @@ class PruneResult:
         architecture: the student's; `teacher_architecture` the teacher's.
         widths: the teacher's channels and the student's, by the first layer that makes them; 0
             where a block went.
-        expected_psnr_db: the untrained student's PSNR to its teacher, as the harm of each group of
-            channels adds up; None without pictures, and for a discriminator.
+        expected_psnr_db: a rough guess, from the harm of each group of channels alone, at the
+            untrained student's PSNR to its teacher: good for comparing plans; None without
+            pictures, and for a discriminator.
+        psnr_db: the untrained student's PSNR to its teacher, measured on up to `MEASURED` of the
+            pictures that it was calibrated on; None where nothing was written, too.
         clock: where the time was measured.
         importance: what decided which channels stay.
         calibrated_on: how many pictures were looked at, and `source`, whose they are: a folder, or
@@ -63,6 +71,7 @@ class PruneResult:
     teacher_architecture: Architecture
     widths: dict[str, tuple[int, int]]
     expected_psnr_db: float | None
+    psnr_db: float | None
     clock: Clock | None
     teacher: Complexity
     student: Complexity
@@ -247,6 +256,7 @@ def prune(
         generator.architecture,
         plan.widths,
         plan.expected_psnr_db if draws else None,  # scores are no pictures
+        _psnr_db(student, generator.network, images) if draws and images and not dry_run else None,
         clock,
         before,
         measure_complexity(student, generator.in_channels, size),
@@ -258,6 +268,13 @@ def prune(
         folder,
         layers,
     )
+
+
+@torch.inference_mode()
+def _psnr_db(student: nn.Module, teacher: nn.Module, images: Sequence[Tensor]) -> float:
+    """How near the student's pictures are to its teacher's."""
+    chosen = images[:: max(1, len(images) // MEASURED)][:MEASURED]
+    return mean_fidelity((student(image), teacher(image)) for image in chosen).psnr_db
 
 
 def _checked_size(size: tuple[int, int] | None, architecture: Architecture) -> tuple[int, int]:

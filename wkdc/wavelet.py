@@ -50,9 +50,12 @@ def decompose(images: Tensor, *, wavelet: str = "haar", levels: int = 4) -> Band
     return Bands(low, tuple(high))
 
 
-@functools.lru_cache(maxsize=16)
-def _transform(wavelet: str, levels: int, device: str) -> nn.Module:
-    """The module of pytorch-wavelets, made once per setting and device."""
+def check_wavelet(wavelet: str) -> None:
+    """Make sure that `wavelet` can be transformed with.
+
+    Raises:
+        OptionError: it is none of PyWavelets' discrete wavelets.
+    """
     import pywt
 
     if wavelet not in pywt.wavelist(kind="discrete"):
@@ -60,6 +63,12 @@ def _transform(wavelet: str, levels: int, device: str) -> nn.Module:
             f"wavelet {wavelet!r} is not known; choose one of PyWavelets' discrete wavelets, "
             "such as haar, db2 or bior2.2"
         )
+
+
+@functools.lru_cache(maxsize=16)
+def _transform(wavelet: str, levels: int, device: str) -> nn.Module:
+    """The module of pytorch-wavelets, made once per setting and device."""
+    check_wavelet(wavelet)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it imports pkg_resources, which warns of its own end
         from pytorch_wavelets import DWTForward

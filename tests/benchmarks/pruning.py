@@ -1,4 +1,4 @@
-"""What pruning gives, before and after training: tables, pictures and a figure.
+"""What pruning gives, before and after training: tables, a picture and a figure.
 
     python tests/benchmarks/pruning.py ratios|front|start --teacher teacher.pth --data FOLDER
 
@@ -9,20 +9,20 @@ FOLDER holds trainA, to calibrate and train on, and testA, to measure on. Rows g
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import wkdc
 from wkdc.checkpoint import load_generator, save_generator
 from wkdc.complexity import measure_complexity
 from wkdc.images import grid, load_square, save_pixels
-from wkdc.latency import onnx_calls
+from wkdc.latency import onnx_calls, time_in_turn
 from wkdc.metrics import mean_fidelity
+from wkdc.networks.layers import initialise
+from wkdc.photos import photo_paths
 
 FRONT: dict[str, dict[str, Any]] = {
     "uniform": {"ratio": 7, "widths": "uniform"},
@@ -68,7 +68,8 @@ def main() -> None:
 def ratios(options: argparse.Namespace) -> None:
     """Ratios 2 to 40, sliced and reconstructed, not trained."""
     table, files = Table(options, "ratios"), list[Path]()
-    for ratio in (2, 4, 7, 15, 40):
+    wanted = (2, 4, 7, 15, 40)
+    for ratio in wanted:
         for name, how in (("sliced", {"calibrate": 0}), ("reconstructed", {})):
             path = options.output / f"ratio {ratio}, {name}.pth"
             data = None if how else options.data
@@ -77,7 +78,14 @@ def ratios(options: argparse.Namespace) -> None:
                 table.add(path.stem, made, measure(options, path))
             files.append(path)
     table.clock(files)
-    table.draw(files)
+    # Two rows: the input and what the sliced draw, the teacher's and what the reconstructed draw.
+    (path,) = (path for path in photo_paths() if path.stem == SHOWN)
+    photo = load_square(path, 256)
+    with torch.inference_mode():
+        drawn = [load_generator(path).network(photo) for path in (options.teacher, *files)]
+    titles = ("input / teacher", *(f"{ratio}: sliced / reconstructed" for ratio in wanted))
+    rows = [[photo, *drawn[1::2]], [drawn[0], *drawn[2::2]]]
+    save_pixels(options.output / "ratios.png", grid(rows, titles))
     table.print()
 
 
@@ -92,7 +100,6 @@ def front(options: argparse.Namespace) -> None:
             table.add(name, made, before, train(options, path))
         files.append(path)
     table.clock(files)
-    table.draw(files)
     table.plot()
     table.print()
 
@@ -131,15 +138,11 @@ def train(options: argparse.Namespace, path: Path, seed: int = 0) -> dict[str, A
 
 
 def forget(path: Path, seed: int) -> None:
-    """Give the student in `path` fresh weights, as CycleGAN starts: normal, 0.02."""
+    """Give the student in `path` fresh weights."""
     generator = load_generator(path)
     torch.manual_seed(seed)
     network = generator.architecture.build()
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    initialise(network)
     save_generator(path, network, generator.card or {})
 
 
@@ -159,6 +162,9 @@ def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
     found = mean_fidelity(pairs())
     return {"psnr_db": found.psnr_db, "high_band_error": found.high_band_error}
 
+
+SHOWN = "categorization_windmill"
+"""The bundled photo that is drawn."""
 
 ROUNDS = 15
 """How often each student is timed."""
@@ -196,34 +202,18 @@ class Table:
         print(row, json.dumps(self._rows[row]), flush=True)
 
     def clock(self, files: list[Path]) -> None:
-        """Time all files in ONNX Runtime, in turn with their teacher.
-
-        The fastest of the rounds counts: other programs only ever slow a call down.
-        """
+        """Time all files in ONNX Runtime, in turn with their teacher."""
         with onnx_calls(
             in_channels=3, multiple=4, smallest=8, strict=False, size=(256, 256)
         ) as call_of:
             paths = [self._options.teacher, *files]
-            calls = [call_of(load_generator(path).network) for path in paths]
-            times: list[list[float]] = [[] for _ in calls]
-            for _ in range(ROUNDS):
-                for call, found in zip(calls, times, strict=True):
-                    started = time.perf_counter()
-                    call()
-                    found.append(1000 * (time.perf_counter() - started))
-        teacher, *took = (min(found) for found in times)
+            calls = {path: call_of(load_generator(path).network) for path in paths}
+            times = time_in_turn(calls, ROUNDS)
+        teacher, *took = (times[path].fastest for path in paths)
         for path, ms in zip(files, took, strict=True):
             self._rows[path.stem] |= {"latency_ms": ms, "speedup": teacher / ms}
             print(f"{path.stem}: {ms:.1f} ms, {teacher / ms:.2f}x", flush=True)
         self._write()
-
-    def draw(self, files: list[Path]) -> None:
-        """Two photos: the input, the teacher's picture and each student's."""
-        networks = [load_generator(path).network for path in (self._options.teacher, *files)]
-        with torch.inference_mode():
-            rows = [[image, *(n(image) for n in networks)] for image in pictures(self._options)[:2]]
-        names = ("input", "teacher", *(path.stem for path in files))
-        save_pixels(self._path.with_suffix(".png"), grid(rows, names))
 
     def print(self) -> None:
         """The rows in Markdown."""

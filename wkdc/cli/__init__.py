@@ -14,6 +14,7 @@ from wkdc.cli.export import export
 from wkdc.cli.profile import profile
 from wkdc.cli.prune import prune
 from wkdc.cli.render import say_error
+from wkdc.cli.train import train
 from wkdc.cli.translate import translate
 from wkdc.errors import OptionError, WkdcError
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, distill, export, profile, translate, demo):
+for command in (prune, distill, export, profile, translate, train, demo):
     app.command()(command)
 
 

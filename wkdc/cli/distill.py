@@ -9,10 +9,11 @@ import typer
 from wkdc.cli import options, render
 
 if TYPE_CHECKING:
-    from wkdc.distill import DistillResult, Recipe, StepReport
+    from wkdc.distill import DistillResult, Fidelity, Recipe, StepReport
 
 
-LENGTH, LOSSES, PICTURES = "Length (one of these)", "Losses", "Pictures"
+LENGTH, LOSSES, PICTURES = "Length (one of these)", "Losses (weights and forms)", "Pictures"
+REVERSE = "The other direction"
 
 
 def distill(
@@ -28,6 +29,20 @@ def distill(
         Path | None,
         typer.Option("--output", "-o", help="The file to write.", show_default="the student's own"),
     ] = None,
+    reverse: Annotated[
+        Path | None,
+        typer.Option(
+            help="The other direction's teacher: alone it closes the cycle and stays as it is.",
+            rich_help_panel=REVERSE,
+        ),
+    ] = None,
+    reverse_student: Annotated[
+        Path | None,
+        typer.Option(
+            help="The other direction's student, which learns along and is written back.",
+            rich_help_panel=REVERSE,
+        ),
+    ] = None,
     recipe: Annotated[
         Literal["faithful", "paper"],
         typer.Option(help="faithful: nearest to the teacher in minutes. paper: its settings."),
@@ -38,7 +53,22 @@ def distill(
         float | None, typer.Option(rich_help_panel=LENGTH, show_default="the recipe's length")
     ] = None,
     wavelet_weight: Annotated[
-        float | None, typer.Option(help="High bands, to the teacher's.", rich_help_panel=LOSSES)
+        float | None,
+        typer.Option(help="Wavelet bands, to the teacher's.", rich_help_panel=LOSSES),
+    ] = None,
+    wavelet: Annotated[
+        str | None, typer.Option(help="haar, db2, bior2.2, ...", rich_help_panel=LOSSES)
+    ] = None,
+    levels: Annotated[
+        int | None, typer.Option(help="Of the wavelet transform.", rich_help_panel=LOSSES)
+    ] = None,
+    bands: Annotated[
+        Literal["high", "low", "all"] | None,
+        typer.Option(help="Which are compared.", rich_help_panel=LOSSES),
+    ] = None,
+    measure: Annotated[
+        Literal["l1", "l2"] | None,
+        typer.Option(help="Of the difference of bands.", rich_help_panel=LOSSES),
     ] = None,
     pixel: Annotated[
         float | None, typer.Option(help="Pixels, to the teacher's.", rich_help_panel=LOSSES)
@@ -46,8 +76,19 @@ def distill(
     truth: Annotated[
         float | None, typer.Option(help="Pixels, to paired truth.", rich_help_panel=LOSSES)
     ] = None,
+    cycle: Annotated[
+        float | None, typer.Option(help="There and back again.", rich_help_panel=LOSSES)
+    ] = None,
+    identity: Annotated[
+        float | None,
+        typer.Option(help="Pictures of the target domain stay.", rich_help_panel=LOSSES),
+    ] = None,
     adversarial: Annotated[
-        float | None, typer.Option(help="Least-squares GAN loss.", rich_help_panel=LOSSES)
+        float | None, typer.Option(help="Against a discriminator.", rich_help_panel=LOSSES)
+    ] = None,
+    gan: Annotated[
+        Literal["lsgan", "hinge", "vanilla"] | None,
+        typer.Option(help="Form of the adversarial loss.", rich_help_panel=LOSSES),
     ] = None,
     ndf: Annotated[
         int | None, typer.Option(help="Discriminator's channels.", rich_help_panel=LOSSES)
@@ -67,20 +108,12 @@ def distill(
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
     device: options.Device = None,
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option(help="auto: bfloat16 where the device computes in it."),
-    ] = "auto",
+    precision: options.Precision = "auto",
     seed: options.Seed = 0,
     arch: options.Arch = None,
-    runs: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
-    save_every: Annotated[
-        float, typer.Option(help="Minutes between two states that --resume can go on from.")
-    ] = 5.0,
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with the run in this folder, with its own settings."),
-    ] = None,
+    runs: options.Runs = Path("runs"),
+    save_every: options.SaveEvery = 5.0,
+    resume: options.Resume = None,
     json: options.Json = False,
 ) -> None:
     """Teach student.pth to draw what its teacher draws; written back when done.
@@ -93,7 +126,7 @@ def distill(
     from wkdc.errors import OptionError
 
     if resume is not None:
-        _check_alone(context)
+        check_alone(context)
         render.say(f"going on with {resume}; Ctrl-C keeps what was learned")
         with render.meter() as meter:
             result = wkdc.resume(
@@ -110,9 +143,16 @@ def distill(
         raise OptionError(f"ndf {ndf} would not be used: {discriminator} has its own widths")
     changes: dict[str, Any] = {
         "wavelet_weight": wavelet_weight,
+        "wavelet": wavelet,
+        "levels": levels,
+        "bands": bands,
+        "measure": measure,
         "pixel": pixel,
         "truth": truth,
+        "cycle": cycle,
+        "identity": identity,
         "adversarial": adversarial,
+        "gan": gan,
         "ndf": ndf,
         "learning_rate": learning_rate,
         "batch": batch,
@@ -133,6 +173,8 @@ def distill(
             teacher=teacher,
             discriminator=discriminator,
             output=output,
+            reverse_student=reverse_student,
+            reverse_teacher=reverse,
             recipe=settings,
             steps=steps,
             epochs=epochs,
@@ -150,7 +192,7 @@ def distill(
     _end(result, json, arch)
 
 
-def _check_alone(context: typer.Context) -> None:
+def check_alone(context: typer.Context) -> None:
     """Raise OptionError if --resume came with settings, which the run has already."""
     from wkdc.errors import OptionError
 
@@ -197,6 +239,7 @@ def _say_plan(recipe: "Recipe", folder: Path, device: str, given: bool) -> None:
 
 
 def _as_json(result: "DistillResult") -> dict[str, object]:
+    reverse = result.reverse
     return {
         "output": str(result.output),
         "run": str(result.run),
@@ -205,17 +248,26 @@ def _as_json(result: "DistillResult") -> dict[str, object]:
         "seconds": round(result.seconds, 2),
         "images_per_second": round(result.images_per_second, 3),
         "losses": result.losses,
-        "student_vs_teacher": {
-            "psnr_db": result.after.psnr_db,
-            "high_band_error": result.after.high_band_error,
-            "images": result.after.images,
-            "held_out": result.held_out,
-            "before": {
-                "psnr_db": result.before.psnr_db,
-                "high_band_error": result.before.high_band_error,
-            },
+        "student_vs_teacher": _nearness(result.before, result.after, held_out=result.held_out),
+        "reverse": reverse
+        and {
+            "output": str(reverse.output),
+            "start": str(reverse.start),
+            "student_vs_teacher": _nearness(
+                reverse.before, reverse.after, held_out=result.held_out
+            ),
         },
         "interrupted": result.interrupted,
+    }
+
+
+def _nearness(before: "Fidelity", after: "Fidelity", *, held_out: bool) -> dict[str, object]:
+    return {
+        "psnr_db": after.psnr_db,
+        "high_band_error": after.high_band_error,
+        "images": after.images,
+        "held_out": held_out,
+        "before": {"psnr_db": before.psnr_db, "high_band_error": before.high_band_error},
     }
 
 
@@ -224,15 +276,26 @@ def _show(result: "DistillResult", arch: str) -> None:
         render.out.print(f"stopped before the first step; {result.output} is untouched")
         return
     where = "held-out" if result.held_out else "test"
-    before, after = result.before, result.after
-    render.table(
-        f"{result.output} against its teacher on {after.images} {where} pictures",
-        ("", "before", "after"),
-        [
-            ("PSNR", f"{before.psnr_db:.2f} dB", f"{after.psnr_db:.2f} dB"),
-            ("high-band error", f"{before.high_band_error:.3f}", f"{after.high_band_error:.3f}"),
-        ],
-    )
+    for side in (result, result.reverse):
+        if side is None:
+            continue
+        before, after = side.before, side.after
+        render.table(
+            f"{side.output} against its teacher on {after.images} {where} pictures",
+            ("", "before", "after"),
+            [
+                ("PSNR", f"{before.psnr_db:.2f} dB", f"{after.psnr_db:.2f} dB"),
+                (
+                    "high-band error",
+                    f"{before.high_band_error:.3f}",
+                    f"{after.high_band_error:.3f}",
+                ),
+            ],
+        )
+        if after.psnr_db < before.psnr_db:
+            render.out.print(
+                f"PSNR is lower than before; the student that this run started from is {side.start}"
+            )
     stopped = "stopped after" if result.interrupted else "trained"
     render.out.print(
         f"{stopped} {result.steps} steps in {render.duration(result.seconds)}, "
@@ -240,8 +303,4 @@ def _show(result: "DistillResult", arch: str) -> None:
     )
     if result.interrupted:
         render.out.print(f"to go on: wkdc distill --resume {result.run}")
-    if after.psnr_db < before.psnr_db:
-        render.out.print(
-            f"PSNR is lower than before; the student that this run started from is {result.start}"
-        )
     render.say_next(f"wkdc export {result.output} --onnx{arch}")

@@ -52,6 +52,19 @@ Direction = Annotated[
 DataUrl = Annotated[
     str | None, typer.Option("--data-url", help="Mirror to fetch named data sets from.")
 ]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option("--precision", help="auto: bfloat16 where the device computes in it."),
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Where the run folder is made.")]
+SaveEvery = Annotated[
+    float,
+    typer.Option("--save-every", help="Minutes between two states that --resume can go on from."),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option("--resume", help="Go on with the run in this folder, with its own settings."),
+]
 Student = Annotated[Path, typer.Option("--student", help="The student, a file of wkdc prune.")]
 
 

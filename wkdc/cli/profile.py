@@ -1,5 +1,6 @@
 """wkdc profile."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,8 +94,7 @@ def profile_as_json(result: "ProfileResult") -> dict[str, object]:
                 "size_bytes": model.size_bytes,
                 "peak_memory_bytes": model.peak_memory_bytes,
                 "latency_ms": {
-                    name: {"median": found.median, "p90": found.p90, "rounds": found.rounds}
-                    for name, found in model.latency_ms.items()
+                    name: dataclasses.asdict(found) for name, found in model.latency_ms.items()
                 },
             }
             for model in result.models

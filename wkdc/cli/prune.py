@@ -162,6 +162,7 @@ def _as_json(result: "PruneResult") -> dict[str, Any]:
         "size": list(result.size),
         "widths": {name: list(pair) for name, pair in result.widths.items()},
         "expected_psnr_db": result.expected_psnr_db,
+        "psnr_db": result.psnr_db,
         "latency_ms": None
         if clock is None
         else {
@@ -239,7 +240,9 @@ def _calibration(result: "PruneResult") -> str:
             f"reconstructed on {seen}",
             f"on them its layers follow the teacher's to {1 - missed:.1%} of the variance (median)",
         ]
-    if result.expected_psnr_db is not None:
-        hope = f"expected: about {result.expected_psnr_db:.0f} dB to the teacher's pictures"
-        said.append(f"{hope} before any training")
+    if result.psnr_db is not None:
+        said.append(f"there it has {result.psnr_db:.1f} dB to the teacher's pictures, untrained")
+    elif result.expected_psnr_db is not None:
+        guess = f"a rough guess, to compare plans by: {result.expected_psnr_db:.0f} dB"
+        said.append(f"{guess} to the teacher's pictures, untrained")
     return "; ".join(said)

@@ -27,6 +27,19 @@ def norm_layer(norm: Norm, channels: int, *, affine: bool) -> nn.Module:
             raise OptionError(f"norm {norm!r} is not known; choose instance, batch or none")
 
 
+def initialise(network: nn.Module) -> None:
+    """Give convolutions and norms fresh random weights, as CycleGAN starts: spread 0.02."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        elif isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d) and layer.affine:
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 def padding_layer(padding: Padding, margin: int) -> nn.Module:
     """The layer that adds `margin` pixels on each side, filled as `padding` says.
 

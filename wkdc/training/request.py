@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from wkdc.distill.loop import Budget
-from wkdc.distill.recipe import Precision, Recipe
 from wkdc.layouts import Direction
+from wkdc.training.loop import Budget
+from wkdc.training.recipe import Precision, Recipe
+
+Command = Literal["distill", "train"]
 
 
 @dataclass(frozen=True)
@@ -15,17 +17,22 @@ class Request:
     """What a run was asked to do: enough to start it again elsewhere on the same machine.
 
     Attributes:
-        data, teacher, discriminator, output: absolute paths; no discriminator is None. The student
+        data, teacher, discriminator, output: absolute paths, None where there is none. The student
             is the `start.pth` in the run folder.
+        reverse_teacher, reverse_output: the same for the other direction; a teacher without an
+            output only closes the cycle.
         budget: the run's length, however it was given.
         device, precision, seed, arch: see `wkdc.distill.distill`.
         save_every: seconds between two states that the run can be continued from.
     """
 
+    command: Command
     data: str
-    teacher: str
+    teacher: str | None
     discriminator: str | None
     output: str
+    reverse_teacher: str | None
+    reverse_output: str | None
     recipe: Recipe
     budget: Budget
     direction: Direction

@@ -1,11 +1,12 @@
 """The settings of a run: frozen, plain, and written down with it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from wkdc.errors import OptionError
-from wkdc.losses import Reduction
+from wkdc.losses import Bands, Gan, Measure, Reduction
+from wkdc.wavelet import check_wavelet
 
 Schedule = Literal["linear", "cosine"]
 Optimizer = Literal["adam", "adamw"]
@@ -21,12 +22,18 @@ class Recipe:
 
     Attributes:
         name: what the preset is called.
-        adversarial: weight of the least-squares GAN loss; at 0 no discriminator is built.
+        adversarial: weight of the GAN loss; at 0 no discriminator is built.
+        gan: which one; see `wkdc.losses.generator_loss`.
         ndf: channels of the discriminator's first layer; the paper's best for its students is 32.
         image_pool: how many earlier fakes the discriminator is also shown, 0 for none.
-        wavelet_weight, wavelet, levels, reduction: see `wkdc.losses.wavelet_loss`.
+        wavelet_weight, wavelet, levels, bands, measure, reduction: see
+            `wkdc.losses.wavelet_loss`.
         pixel: weight of the mean absolute difference to the teacher's pictures.
         truth: the same to the true pictures of paired data.
+        cycle: the same between an input and what the reverse generator makes of the student's
+            picture; counts where there is a reverse generator.
+        identity: the same between a true picture of the domain that the student draws and what it
+            makes of that; counts with unpaired data.
         optimizer, learning_rate, beta1: of the student and its discriminator.
         schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
             falls from the start.
@@ -42,14 +49,19 @@ class Recipe:
 
     name: str
     adversarial: float
+    gan: Gan
     ndf: int
     image_pool: int
     wavelet_weight: float
     wavelet: str
     levels: int
+    bands: Bands
+    measure: Measure
     reduction: Reduction
     pixel: float
     truth: float
+    cycle: float
+    identity: float
     optimizer: Optimizer
     learning_rate: float
     beta1: float
@@ -68,15 +80,17 @@ class Recipe:
         Raises:
             OptionError: a negative weight, a crop larger than the loaded picture, ...
         """
-        for name in ("adversarial", "wavelet_weight", "pixel", "truth"):
+        weights = ("adversarial", "wavelet_weight", "pixel", "truth", "cycle", "identity")
+        for name in weights:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0:
                 raise OptionError(f"weight {name} is {value}; give 0 or a positive number")
         for name in ("ndf", "levels", "batch", "crop", "reuse"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; give 1 or more")
-        if self.adversarial == self.wavelet_weight == self.pixel == self.truth == 0:
+        if not any(getattr(self, name) for name in weights):
             raise OptionError("all loss weights are 0; nothing would be learned")
+        check_wavelet(self.wavelet)
         if self.crop > self.load_size:
             raise OptionError(
                 f"crop {self.crop} is larger than the {self.load_size} that pictures are resized "
@@ -97,14 +111,19 @@ class Recipe:
 PAPER = Recipe(
     name="paper",
     adversarial=1.0,
+    gan="lsgan",
     ndf=32,
     image_pool=50,
     wavelet_weight=0.4,
     wavelet="haar",
     levels=4,
+    bands="high",
+    measure="l1",
     reduction="levels",
     pixel=0.0,
     truth=100.0,
+    cycle=10.0,
+    identity=5.0,
     optimizer="adam",
     learning_rate=2e-4,
     beta1=0.5,
@@ -117,19 +136,24 @@ PAPER = Recipe(
     epochs=200,
     minutes=None,
 )
-"""Zhang et al. 2022 with one teacher and one student: section 4.1 and the authors' code."""
+"""Zhang et al. 2022, section 4.1 and the authors' code."""
 
 FAITHFUL = Recipe(
     name="faithful",
     adversarial=0.0,
+    gan="lsgan",
     ndf=32,
     image_pool=50,
     wavelet_weight=16.0,
     wavelet="haar",
     levels=4,
+    bands="high",
+    measure="l1",
     reduction="pixels",
     pixel=1.0,
     truth=0.0,
+    cycle=0.0,
+    identity=0.0,
     optimizer="adamw",
     learning_rate=5e-4,
     beta1=0.9,
@@ -143,6 +167,13 @@ FAITHFUL = Recipe(
     minutes=30.0,
 )
 """What brings a student nearest to its teacher in minutes: docs/results.md has the figures."""
+
+
+CYCLEGAN = replace(PAPER, name="cyclegan", ndf=64, wavelet_weight=0.0)
+"""Zhu et al. 2017, as pytorch-CycleGAN-and-pix2pix has it: no teacher."""
+
+PIX2PIX = replace(CYCLEGAN, name="pix2pix", cycle=0.0, identity=0.0)
+"""Isola et al. 2017, likewise."""
 
 
 def recipe_named(name: str) -> Recipe:

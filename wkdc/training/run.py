@@ -1,6 +1,7 @@
 """The run folder: options, metrics, sample pictures and checkpoints of one training run."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,6 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.start = path / "checkpoints" / "start.pth"
         self._lock = FileLock(path / "lock")
         try:
             self._lock.acquire(timeout=0)
@@ -41,13 +41,13 @@ class RunFolder:
         self._metrics, self._validation = path / "metrics.jsonl", path / "validation.jsonl"
 
     @classmethod
-    def new(cls, root: Path) -> Self:
-        """A new folder `distill-001`, `distill-002`, ... below `root`.
+    def new(cls, root: Path, command: str) -> Self:
+        """A new folder `distill-001`, `distill-002`, ... below `root`, named after the command.
 
         Raises:
             OutputError: it cannot be made.
         """
-        return cls(_make(root))
+        return cls(_make(root, command))
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
@@ -58,8 +58,7 @@ class RunFolder:
         """
         if not (path / "options.json").is_file() or not (path / "checkpoints").is_dir():
             raise OptionError(
-                f"{path} is no run folder; give one that wkdc distill made, such as "
-                "runs/distill-001"
+                f"{path} is no run folder; give one that a command made, such as runs/distill-001"
             )
         return cls(path)
 
@@ -90,12 +89,13 @@ class RunFolder:
         _append(self._metrics, {"step": step, "seconds": round(seconds, 3), **rounded})
 
     def log_validation(self, step: int, values: Mapping[str, float]) -> None:
-        """Add one line to `validation.jsonl`.
+        """Add one line to `validation.jsonl`; what is infinite, as of equal pictures, is null.
 
         Raises:
             OutputError: the disk is full.
         """
-        _append(self._validation, {"step": step, **values})
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        _append(self._validation, {"step": step, **finite})
 
     def rewind(self, step: int) -> list[dict[str, float]]:
         """Take away what was logged and saved after `step`; the losses of the steps that stay."""
@@ -109,24 +109,32 @@ class RunFolder:
             for values in _keep_until(self._metrics, step)
         ]
 
-    def save_sample(self, step: int, rows: Sequence[Sequence[Tensor]]) -> None:
-        """Write a grid of pictures, input | teacher | student, as `samples/step-000123.png`."""
-        save_pixels(self.path / "samples" / f"step-{step:06d}.png", grid(rows))
+    def save_sample(self, step: int, rows: Sequence[Sequence[Tensor]], side: str = "") -> None:
+        """Write a grid of pictures, input | teacher | student, as `samples/step-000123.png`.
 
-    def keep_start(self, student: Path) -> None:
-        """Copy the student as it was before the run to `checkpoints/start.pth`.
+        Args:
+            side: ends the name, here and below, where a run has a second direction.
+        """
+        save_pixels(self.path / "samples" / f"{_named(step, side)}.png", grid(rows))
+
+    def start_of(self, side: str = "") -> Path:
+        """The student as it was before the run, `checkpoints/start.pth`."""
+        return self.path / "checkpoints" / f"start{side and '-' + side}.pth"
+
+    def keep_start(self, student: Path, side: str = "") -> None:
+        """Copy the student as it was before the run.
 
         Raises:
             OutputError: the disk is full.
         """
-        write_atomically(self.start, lambda file: shutil.copyfile(student, file))
+        start = self.start_of(side)
+        if student != start:
+            write_atomically(start, lambda file: shutil.copyfile(student, file))
 
-    def save_checkpoint(self, step: int, network: nn.Module, card: Card) -> Path:
+    def save_checkpoint(self, step: int, network: nn.Module, card: Card, side: str = "") -> None:
         """Write a usable student as `checkpoints/step-000123.pth`, keeping the latest `KEEP`."""
-        path = self.path / "checkpoints" / f"step-{step:06d}.pth"
-        save_generator(path, network, card)
+        save_generator(self.path / "checkpoints" / f"{_named(step, side)}.pth", network, card)
         self._keep_latest(".pth")
-        return path
 
     def save_state(self, step: int, state: Mapping[str, Any]) -> None:
         """Write `checkpoints/step-000123.state`, which a run goes on from, with its digest."""
@@ -156,7 +164,7 @@ class RunFolder:
     def latest(self) -> Path:
         """The checkpoint that was saved last, or the student as it was before the run."""
         saved = self._steps(".pth")
-        return saved[-1] if saved else self.start
+        return saved[-1] if saved else self.start_of()
 
     def close(self) -> None:
         """Let other processes use the folder."""
@@ -170,16 +178,24 @@ class RunFolder:
 
     def _steps(self, suffix: str) -> list[Path]:
         """The files `step-*` of a kind, the latest last."""
-        return sorted((self.path / "checkpoints").glob(f"step-*{suffix}"), key=_step_of)
+        found = (self.path / "checkpoints").glob(f"step-*{suffix}")
+        return sorted(found, key=lambda path: (_step_of(path), path.name))
 
     def _keep_latest(self, suffix: str) -> None:
-        for old in self._steps(suffix)[:-KEEP]:
-            old.unlink(missing_ok=True)
+        paths = self._steps(suffix)
+        kept = sorted({_step_of(path) for path in paths})[-KEEP:]
+        for path in paths:
+            if _step_of(path) not in kept:
+                path.unlink(missing_ok=True)
+
+
+def _named(step: int, side: str) -> str:
+    return f"step-{step:06d}{side and '-' + side}"
 
 
 def _step_of(path: Path) -> int:
     """The number in `step-000123.pth`; -1 for a name that is none of ours."""
-    number = path.stem.removeprefix("step-")
+    number = path.stem.removeprefix("step-").partition("-")[0]
     return int(number) if number.isdecimal() else -1
 
 
@@ -207,14 +223,14 @@ def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:
     return kept
 
 
-def _make(root: Path) -> Path:
+def _make(root: Path, command: str) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        taken = [p.name.removeprefix("distill-") for p in root.glob("distill-*")]
+        taken = [p.name.removeprefix(f"{command}-") for p in root.glob(f"{command}-*")]
         number = max((int(name) for name in taken if name.isdigit()), default=0)
         while True:
             number += 1
-            path = root / f"distill-{number:03d}"
+            path = root / f"{command}-{number:03d}"
             try:
                 path.mkdir()
             except FileExistsError:  # another run took it in the meantime

@@ -1,0 +1,266 @@
+"""Teach a pruned student to draw what its teacher draws."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wkdc.checkpoint import Generator, relative_to
+from wkdc.devices import check_device
+from wkdc.errors import OptionError
+from wkdc.layouts import Direction, Layout
+from wkdc.metrics import Fidelity
+from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length
+from wkdc.training.opening import check_outputs, open_files
+from wkdc.training.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
+from wkdc.training.reopening import check_same, read_request
+from wkdc.training.request import Request
+from wkdc.training.run import RunFolder
+from wkdc.training.session import REVERSE, Outcome, Session
+
+__all__ = [
+    "FAITHFUL",
+    "PAPER",
+    "DistillResult",
+    "Fidelity",
+    "Recipe",
+    "SideResult",
+    "StepReport",
+    "check_length",
+    "distill",
+    "recipe_named",
+    "resume",
+]
+
+
+@dataclass(frozen=True)
+class SideResult:
+    """What a run did in one direction.
+
+    Attributes:
+        output: the student, untouched where the run made no step.
+        start: the student as it was before the run.
+        before, after: student against teacher, on pictures that were not trained on.
+    """
+
+    output: Path
+    start: Path
+    before: Fidelity
+    after: Fidelity
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What a run did.
+
+    Attributes:
+        output, start, before, after: see `SideResult`; `reverse` has them for a second direction.
+        run: the folder with options, metrics, samples and checkpoints.
+        seconds: of wall clock, drawing and measuring included.
+        images_per_second: trained pictures by the seconds spent on training steps.
+        losses: mean of each over the last tenth of the steps.
+        held_out: whether the pictures that were measured on were set aside from the training
+            pictures, for want of a test set.
+        interrupted: whether the run was stopped before its end.
+    """
+
+    output: Path
+    start: Path
+    before: Fidelity
+    after: Fidelity
+    reverse: SideResult | None
+    run: Path
+    steps: int
+    seconds: float
+    images_per_second: float
+    losses: dict[str, float]
+    held_out: bool
+    interrupted: bool
+
+
+def distill(
+    data: str | Path,
+    *,
+    student: str | Path = "student.pth",
+    teacher: str | Path | None = None,
+    discriminator: str | Path | None = None,
+    output: str | Path | None = None,
+    reverse_student: str | Path | None = None,
+    reverse_teacher: str | Path | None = None,
+    recipe: Recipe = FAITHFUL,
+    steps: int | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    direction: Direction = "AtoB",
+    device: str = "cpu",
+    precision: Precision = "auto",
+    seed: int = 0,
+    runs: str | Path = "runs",
+    arch: str | None = None,
+    save_every: float = SAVE_EVERY,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> DistillResult:
+    """Train `student` on the pictures in `data` and write it back when done.
+
+    KeyboardInterrupt ends the training early and keeps what was learned; `resume` goes on from
+    there, or from the last state before the process was killed.
+
+    Args:
+        data: a folder in one of three layouts, see `wkdc.layouts.read_layout`.
+        student: a file of `prune`; `teacher` its teacher, by default the one on its card.
+        discriminator: a PatchGAN to start from, instead of a fresh one of the recipe's `ndf`.
+        output: the file to write, by default `student` itself.
+        reverse_student: the student of the other direction, trained along and written back;
+            `reverse_teacher` its teacher. A reverse teacher alone stays as it is and closes the
+            cycle.
+        steps, epochs, minutes: at most one, the length of the run; the learning rate follows it.
+        direction: `BtoA` for a generator that draws domain A from domain B.
+        device: `cpu`, `cuda`, `cuda:1`, ...
+        precision: `auto` uses bfloat16 where the device computes in it; weights are float32.
+        runs: where the run folder is made.
+        arch: what makes student and teacher where they are custom networks; see `load_generator`.
+        save_every: minutes between two states that `resume` can go on from.
+        on_step: called after each step; `on_notice` with each thing that the user should know.
+
+    Raises:
+        OptionError: two lengths at once, a value out of range, or the teacher as output.
+        CheckpointError: student or teacher cannot be used, or do not belong together.
+        DatasetError, ImageError: the pictures cannot be used.
+        DivergedError: the loss or a picture became NaN; the last good student is in the run folder.
+        OutputError: something cannot be written; that `output` cannot is found out first.
+    """
+    length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
+    place = check_device(device)
+    if not save_every > 0:
+        raise OptionError(f"save_every is {save_every}; give minutes, more than 0")
+    found = open_files(
+        student,
+        teacher,
+        reverse_student,
+        reverse_teacher,
+        discriminator,
+        recipe=recipe,
+        data=Path(data),
+        direction=direction,
+        seed=seed,
+        arch=arch,
+        on_notice=on_notice or (lambda _: None),
+    )
+    recipe, first = found.recipe, found.pairs[0]
+    outputs = [Path(student if output is None else output)]
+    outputs += [pair.student.path for pair in found.pairs[1:]]
+    check_outputs(outputs, found)
+    if not length_given:
+        epochs, minutes = recipe.epochs, recipe.minutes
+    if epochs is not None:
+        steps = max(1, round(epochs * len(first.layout.train) / recipe.batch))
+    back = found.closing
+    if found.pairs[1:]:
+        back = found.pairs[1].teacher
+    request = Request(
+        data=str(Path(data).resolve()),
+        command="distill",
+        teacher=_absolute(first.teacher),
+        discriminator=_absolute(first.discriminator),
+        output=str(outputs[0].resolve()),
+        reverse_teacher=_absolute(back),
+        reverse_output=str(outputs[1].resolve()) if outputs[1:] else None,
+        recipe=recipe,
+        budget=Budget(steps, None if minutes is None else 60 * minutes),
+        direction=direction,
+        device=str(place),
+        precision=precision,
+        seed=seed,
+        arch=arch,
+        save_every=60 * save_every,
+    )
+    with RunFolder.new(Path(runs), "distill") as run:
+        session = Session(found.pairs, request, run, closing=found.closing)
+        session.begin()
+        outcome = session.train(on_step=on_step)
+    return _result(outcome, outputs, run, first.layout)
+
+
+def resume(
+    run: str | Path,
+    *,
+    arch: str | None = None,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> DistillResult:
+    """Go on with a run that was stopped or killed, with the settings that it began with.
+
+    On the CPU, with as many threads and a length in steps, the student is bit for bit the one that
+    the run would have made.
+
+    Args:
+        run: its folder.
+        arch: as it was given to `distill`: no file names the code that runs.
+        on_step, on_notice: see `distill`.
+
+    Raises:
+        OptionError: no run folder, one in use, or a run that came to its end.
+        CheckpointError: a file that it began with is gone, or another than it was.
+        DatasetError, ImageError, DivergedError, OutputError: see `distill`.
+    """
+    notice = on_notice or (lambda _: None)
+    with RunFolder.reopen(Path(run)) as folder:
+        begun, request = read_request(folder, "distill", arch)
+        check_device(request.device)
+        found = open_files(
+            folder.start_of(),
+            request.teacher,
+            None if request.reverse_output is None else folder.start_of(REVERSE),
+            request.reverse_teacher,
+            request.discriminator,
+            recipe=request.recipe,
+            data=Path(request.data),
+            direction=request.direction,
+            seed=request.seed,
+            arch=arch,
+            on_notice=notice,
+        )
+        outputs = [
+            Path(relative_to(Path(path), Path.cwd()))
+            for path in (request.output, request.reverse_output)
+            if path is not None
+        ]
+        check_outputs(outputs, found)
+        session = Session(found.pairs, request, folder, closing=found.closing)
+        check_same(folder.path, begun, session, notice)
+        state = folder.load_state(notice)
+        if state is None:
+            notice(f"{folder.path} holds no state yet; the run starts from its beginning")
+        outcome = session.train(state, on_step=on_step)
+    return _result(outcome, outputs, folder, found.pairs[0].layout)
+
+
+def _result(
+    outcome: Outcome, outputs: Sequence[Path], run: RunFolder, layout: Layout
+) -> DistillResult:
+    sides = []
+    for output, name, before, after in zip(
+        outputs, ("", REVERSE), outcome.before, outcome.after, strict=False
+    ):
+        if before is None or after is None:
+            raise RuntimeError("a teacher always shows what should be drawn")
+        sides.append(SideResult(output, run.start_of(name), before, after))
+    first = sides[0]
+    return DistillResult(
+        output=first.output,
+        start=first.start,
+        before=first.before,
+        after=first.after,
+        reverse=sides[1] if sides[1:] else None,
+        run=run.path,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        images_per_second=outcome.images_per_second,
+        losses=outcome.losses,
+        held_out=layout.held_out,
+        interrupted=outcome.interrupted,
+    )
+
+
+def _absolute(file: Generator | None) -> str | None:
+    return None if file is None else str(file.path.resolve())

@@ -1,0 +1,274 @@
+"""Train a generator from scratch: CycleGAN on unpaired pictures, pix2pix on paired ones."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from wkdc.checkpoint import load_generator, make_card, relative_to, save_generator
+from wkdc.devices import check_device
+from wkdc.errors import DatasetError, OptionError, OutputError
+from wkdc.files import check_writable
+from wkdc.layouts import Direction, Layout, is_paired, read_layout
+from wkdc.metrics import Fidelity
+from wkdc.networks.layers import Norm, initialise
+from wkdc.recognition import Architecture, drawable_side
+from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length
+from wkdc.training.opening import MOST_ENLARGED
+from wkdc.training.recipe import CYCLEGAN, PIX2PIX, Precision, Recipe
+from wkdc.training.reopening import check_same, read_request
+from wkdc.training.request import Request
+from wkdc.training.run import RunFolder
+from wkdc.training.session import REVERSE, Outcome, Session
+from wkdc.training.side import Pair
+
+Network = Literal["resnet", "unet"]
+
+UNET_SIDE = 256
+"""What the largest U-Net is made for: eight levels, the innermost a single pixel."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training from scratch did.
+
+    Attributes:
+        output: the generator; `reverse` the one of the other direction, of unpaired pictures.
+        run: the folder with options, metrics, samples and checkpoints.
+        seconds: of wall clock, measuring included.
+        images_per_second: trained pictures by the seconds spent on training steps.
+        losses: mean of each over the last tenth of the steps.
+        to_truth: how near it is to the true pictures of paired data, on those that it was not
+            trained on; None for unpaired data, which has none.
+        interrupted: whether the run was stopped before its end.
+    """
+
+    output: Path
+    reverse: Path | None
+    run: Path
+    steps: int
+    seconds: float
+    images_per_second: float
+    losses: dict[str, float]
+    to_truth: Fidelity | None
+    interrupted: bool
+
+
+def train(
+    data: str | Path,
+    *,
+    output: str | Path = "teacher.pth",
+    network: Network | None = None,
+    ngf: int = 64,
+    blocks: int = 9,
+    norm: Norm | None = None,
+    recipe: Recipe | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    direction: Direction = "AtoB",
+    device: str = "cpu",
+    precision: Precision = "auto",
+    seed: int = 0,
+    runs: str | Path = "runs",
+    save_every: float = SAVE_EVERY,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Train a generator on the pictures in `data` and write it to `output`.
+
+    Unpaired pictures train two, one for each direction; the second is written beside the first,
+    as `teacher-reverse.pth`. KeyboardInterrupt ends the training early and keeps what was learned;
+    `resume_training` goes on.
+
+    Args:
+        data: a folder with `trainA` and `trainB`, or with `train` (side by side); see
+            `wkdc.layouts.read_layout`.
+        network: `resnet`, the default for unpaired data, or `unet`, the default for paired data.
+        ngf: channels of the first layer; `blocks` residual blocks, of a ResNet.
+        norm: by default `instance` for unpaired and `batch` for paired data, as in the papers.
+        recipe: by default `CYCLEGAN` or `PIX2PIX`.
+        steps, epochs, minutes, direction, device, precision, seed, runs, save_every, on_step,
+            on_notice: see `wkdc.distill.distill`.
+
+    Raises:
+        OptionError: two lengths at once, or a value out of range.
+        DatasetError, ImageError: the pictures cannot be used.
+        DivergedError: the loss or a picture became NaN.
+        OutputError: `output` exists, or something cannot be written.
+    """
+    if ngf < 1 or blocks < 1:
+        raise OptionError(f"ngf {ngf} and {blocks} blocks were asked for; both need 1 or more")
+    length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
+    place = check_device(device)
+    folder = Path(data)
+    paired = is_paired(folder)
+    outputs = [Path(output)]
+    if not paired:
+        outputs.append(outputs[0].with_stem(f"{outputs[0].stem}-{REVERSE}"))
+    for path in outputs:
+        if path.exists():
+            raise OutputError(f"{path} exists and is not replaced; name another with --output")
+        check_writable(path)
+    recipe = recipe or recipe_for(folder)
+    network = network or ("unet" if paired else "resnet")
+    architecture = stock_architecture(
+        network,
+        ngf=ngf,
+        blocks=blocks,
+        norm=norm or ("batch" if paired else "instance"),
+        side=recipe.crop,
+    )
+    crop = drawable_side(recipe.crop, architecture)
+    recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
+    layout = _read(folder, direction, seed, recipe, on_notice)
+    if not length_given:
+        epochs = recipe.epochs
+    if epochs is not None:
+        steps = max(1, round(epochs * len(layout.train) / recipe.batch))
+    request = Request(
+        command="train",
+        data=str(folder.resolve()),
+        teacher=None,
+        discriminator=None,
+        output=str(outputs[0].resolve()),
+        reverse_teacher=None,
+        reverse_output=str(outputs[1].resolve()) if outputs[1:] else None,
+        recipe=recipe,
+        budget=Budget(steps, None if minutes is None else 60 * minutes),
+        direction=direction,
+        device=str(place),
+        precision=precision,
+        seed=seed,
+        arch=None,
+        save_every=60 * save_every,
+    )
+    with RunFolder.new(Path(runs), "train") as run:
+        torch.manual_seed(seed)
+        for name, _ in zip(("", REVERSE), outputs, strict=False):
+            fresh = architecture.build()
+            initialise(fresh)
+            save_generator(run.start_of(name), fresh, make_card(architecture, None, []))
+        session = Session(_pairs(run, layout), request, run)
+        session.begin()
+        outcome = session.train(on_step=on_step)
+    return _result(outcome, outputs, run)
+
+
+def resume_training(
+    run: str | Path,
+    *,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Go on with a run of `train` that was stopped or killed, with its own settings.
+
+    Raises:
+        OptionError, CheckpointError, DatasetError, ...: see `wkdc.distill.resume`.
+    """
+    notice = on_notice or (lambda _: None)
+    with RunFolder.reopen(Path(run)) as folder:
+        begun, request = read_request(folder, "train", None)
+        check_device(request.device)
+        layout = _read(
+            Path(request.data), request.direction, request.seed, request.recipe, on_notice
+        )
+        session = Session(_pairs(folder, layout), request, folder)
+        check_same(folder.path, begun, session, notice)
+        outcome = session.train(folder.load_state(notice), on_step=on_step)
+    outputs = [
+        Path(relative_to(Path(path), Path.cwd()))
+        for path in (request.output, request.reverse_output)
+        if path is not None
+    ]
+    return _result(outcome, outputs, folder)
+
+
+def recipe_for(folder: Path) -> Recipe:
+    """`PIX2PIX` for a folder of pairs, else `CYCLEGAN`."""
+    return PIX2PIX if is_paired(folder) else CYCLEGAN
+
+
+def stock_architecture(
+    network: Network, *, ngf: int, blocks: int, norm: Norm, side: int
+) -> Architecture:
+    """The generator of the papers with `ngf` channels in its first layer.
+
+    Args:
+        side: of the squares that a U-Net is trained on; it halves them down to a single pixel, at
+            most eight times.
+
+    Raises:
+        OptionError: an unknown network.
+    """
+    common = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "norm": norm,
+        "affine": norm == "batch",
+        "bias": norm != "batch",
+    }
+    match network:
+        case "resnet":
+            widths = {
+                "encoder": [ngf, 2 * ngf],
+                "stream": 4 * ngf,
+                "inner": [4 * ngf] * blocks,
+                "decoder": [2 * ngf, ngf],
+            }
+        case "unet":
+            levels = max(2, min(8, math.ceil(math.log2(min(side, UNET_SIDE)))))
+            down = [ngf * min(2**i, 8) for i in range(levels)]
+            widths = {"down": down, "up": down[:-1]}
+        case _:
+            raise OptionError(f"network {network!r} is not known; choose resnet or unet")
+    return Architecture(network, common | widths)
+
+
+def _read(
+    folder: Path,
+    direction: Direction,
+    seed: int,
+    recipe: Recipe,
+    on_notice: Callable[[str], None] | None,
+) -> Layout:
+    """The pictures of a training from scratch, which has no teacher to show what to draw."""
+    both = (folder / "trainA").is_dir() and (folder / "trainB").is_dir()
+    layout = read_layout(
+        folder,
+        direction=direction,
+        seed=seed,
+        smallest=recipe.crop // MOST_ENLARGED,
+        both=both,
+        on_notice=on_notice,
+    )
+    if layout.kind == "inputs":
+        raise DatasetError(
+            f"{folder} holds inputs alone, and no teacher shows what to draw; give a folder with "
+            "trainA and trainB, or with train (input and target side by side)"
+        )
+    return layout
+
+
+def _pairs(run: RunFolder, layout: Layout) -> list[Pair]:
+    pairs = [Pair(load_generator(run.start_of()), None, layout)]
+    if layout.kind == "unpaired":
+        pairs.append(Pair(load_generator(run.start_of(REVERSE)), None, layout.reversed()))
+    return pairs
+
+
+def _result(outcome: Outcome, outputs: Sequence[Path], run: RunFolder) -> TrainResult:
+    return TrainResult(
+        output=outputs[0],
+        reverse=outputs[1] if outputs[1:] else None,
+        run=run.path,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        images_per_second=outcome.images_per_second,
+        losses=outcome.losses,
+        to_truth=outcome.after[0],
+        interrupted=outcome.interrupted,
+    )

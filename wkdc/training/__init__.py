@@ -1,0 +1,1 @@
+"""What `distill` and `train` share: recipes, losses, the loop, and the run folder."""

@@ -1,0 +1,57 @@
+"""Where a run computes, and how precisely."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from wkdc.devices import bfloat16_pays
+from wkdc.training.recipe import Precision
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+"""Noise that the teacher's pictures do not have."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, and whether networks run in bfloat16 there; weights are always float32."""
+
+    device: torch.device
+    bfloat16: bool
+
+    @classmethod
+    def of(cls, device: str, precision: Precision) -> Self:
+        """`auto` is bfloat16 where the device computes in it."""
+        place = torch.device(device)
+        pays = precision == "auto" and bfloat16_pays(place)
+        return cls(place, pays or precision == "bfloat16")
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """`network`, moved to the device in channels-last order."""
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def forward(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Call a network at the run's precision; float32 comes back, on the device."""
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            out: Tensor = network(images)
+        return out.float()
+
+    @torch.no_grad()
+    def draw(self, network: nn.Module, images: Tensor) -> Tensor:
+        """N×C×H×W as `network` draws it in evaluation mode and float32, on the CPU."""
+        training = network.training
+        out: Tensor = network.eval()(images.to(self.device))
+        if training:
+            trainable(network)
+        return out.cpu()
+
+
+def trainable(network: nn.Module) -> nn.Module:
+    """`network` with gradients and in training mode, but for its dropouts."""
+    network.requires_grad_(True).train()
+    for module in network.modules():
+        if isinstance(module, DROPOUTS):
+            module.eval()
+    return network

@@ -1,0 +1,136 @@
+"""The training loop: how long, how fast, when to save, and when to stop."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from wkdc.errors import OptionError
+from wkdc.training.interrupt import Deferred
+from wkdc.training.objective import Batch
+from wkdc.training.trainer import Trainer
+
+SAVE_EVERY = 5.0
+"""Minutes between two states that a run can be continued from."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run lasts: so many steps, or so many seconds."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is done, 1 when it ends."""
+        if self.steps is not None:
+            return step / self.steps
+        return 1.0 if self.seconds is None else min(1.0, seconds / self.seconds)
+
+
+def check_length(
+    *, steps: int | None = None, epochs: int | None = None, minutes: float | None = None
+) -> bool:
+    """Whether a length of a run was given.
+
+    Raises:
+        OptionError: more than one was given, or one that is not a positive number.
+    """
+    given = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) > 1:
+        raise OptionError(f"{' and '.join(named)} were given; a run has one length")
+    for name, value in named.items():
+        if not 0 < value < float("inf"):
+            raise OptionError(f"{name} is {value}; give a positive number")
+    return bool(named)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a run tells while it lasts.
+
+    Attributes:
+        phase: `draw` while the teacher draws, `train` while the student learns.
+        step: training steps done, or crops drawn.
+        progress: share of the run that is done.
+        losses: of this step, by name.
+        images_per_second: trained pictures, over the last steps.
+        eta_seconds: an estimate of what is left.
+    """
+
+    phase: str
+    step: int
+    progress: float
+    losses: dict[str, float]
+    images_per_second: float
+    eta_seconds: float
+
+
+class Pace:
+    """Pictures per second over the last steps, and the seconds that are left."""
+
+    def __init__(self, budget: Budget, batch: int) -> None:
+        self._budget = budget
+        self._batch = batch
+        self._times: list[float] = []
+
+    def tick(self, step: int, started: float) -> tuple[float, float]:
+        """Call after each step: pictures per second, seconds left."""
+        now = time.monotonic()
+        self._times = [*self._times[-20:], now]
+        if len(self._times) < 2:
+            return 0.0, 0.0
+        each = (now - self._times[0]) / (len(self._times) - 1)
+        if self._budget.steps is not None:
+            left = (self._budget.steps - step) * each
+        else:
+            left = max(0.0, (self._budget.seconds or 0.0) - (now - started))
+        return self._batch / each, left
+
+
+def run_steps(
+    trainer: Trainer,
+    next_batches: Callable[[int], Sequence[Batch]],
+    budget: Budget,
+    *,
+    started: float,
+    first: int = 0,
+    save_every: float,
+    on_step: Callable[[StepReport], None],
+    on_mark: Callable[[int], None],
+    on_save: Callable[[int], None],
+    marks: int = 10,
+) -> None:
+    """Train until `budget` is spent.
+
+    Args:
+        next_batches: the pictures of step 0, 1, 2, ..., a batch for each direction.
+        started: `time.monotonic()` of the run's start, which time budgets count from.
+        first: how many steps were done before.
+        save_every: seconds between two calls of `on_save`, which also follows each `on_mark`.
+        on_step: called after each step.
+        on_mark: called with the steps done, `marks` times, evenly over what is left.
+
+    Raises:
+        FloatingPointError: see `Trainer.step`.
+        Stopped: a signal came; the last step is whole.
+    """
+    pace = Pace(budget, trainer.recipe.batch)
+    begun = budget.progress(first, time.monotonic() - started)
+    next_mark = begun + (1 - begun) / marks
+    step, saved = first, time.monotonic()
+    with Deferred() as signals:
+        while (progress := budget.progress(step, time.monotonic() - started)) < 1 or step == 0:
+            losses = trainer.step(next_batches(step), progress)
+            step += 1
+            images_per_second, eta = pace.tick(step, started)
+            after = budget.progress(step, time.monotonic() - started)
+            on_step(StepReport("train", step, after, losses, images_per_second, eta))
+            signals.check()
+            marked = after >= next_mark and after < 1
+            if marked:
+                on_mark(step)
+                next_mark += (1 - begun) / marks
+            if marked or time.monotonic() - saved >= save_every:
+                on_save(step)
+                saved = time.monotonic()

@@ -1,0 +1,164 @@
+"""Load and check all files that a run was given."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wkdc.checkpoint import Generator, load_discriminator, load_generator, teacher_path
+from wkdc.errors import CheckpointError, OptionError
+from wkdc.files import check_writable
+from wkdc.layouts import Direction, Layout, read_layout
+from wkdc.models import check_channels
+from wkdc.recognition import drawable_side
+from wkdc.training.recipe import Recipe
+from wkdc.training.side import Pair
+
+MOST_ENLARGED = 2
+"""Pictures that would have to be enlarged by more to hold one crop are left out: they are blurs."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The files of a run: who learns, a frozen generator that closes the cycle, and the recipe
+    with crops that all of them can draw."""
+
+    pairs: tuple[Pair, ...]
+    closing: Generator | None
+    recipe: Recipe
+
+
+def open_files(
+    student: str | Path,
+    teacher: str | Path | None,
+    reverse_student: str | Path | None,
+    reverse_teacher: str | Path | None,
+    discriminator: str | Path | None,
+    *,
+    recipe: Recipe,
+    data: Path,
+    direction: Direction,
+    seed: int,
+    arch: str | None,
+    on_notice: Callable[[str], None],
+) -> Opened:
+    """Load and check all that `distill` was given; see there."""
+    learner, guide = load_pair(student, teacher, arch=arch)
+    reverse, closing = None, None
+    if reverse_student is not None:
+        reverse = load_pair(reverse_student, reverse_teacher, arch=arch)
+    elif reverse_teacher is not None:
+        closing = load_generator(reverse_teacher, arch=arch)
+        if not recipe.cycle:
+            raise OptionError(
+                f"the reverse teacher {closing.path} would not be used: the cycle's weight is 0; "
+                "give --cycle 10, or --recipe paper, or --reverse-student for both directions"
+            )
+    back = reverse[0] if reverse else closing
+    if back is not None:
+        _check_reverse(learner, back)
+    networks = [learner, guide, *(reverse or ()), *([closing] if closing else [])]
+    crop = drawable_side(recipe.crop, *(one.architecture for one in networks))
+    recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
+    layout = read_layout(
+        data,
+        direction=direction,
+        seed=seed,
+        smallest=crop // MOST_ENLARGED,
+        both=reverse is not None,
+        on_notice=on_notice,
+    )
+    _check_losses(recipe, layout, cycle=back is not None)
+    judge = None
+    if discriminator is not None:
+        judge = _load_judge(Path(discriminator), recipe, learner, paired=layout.kind == "paired")
+    pairs = [Pair(learner, guide, layout, judge)]
+    if reverse:
+        pairs.append(Pair(*reverse, layout.reversed()))
+    return Opened(tuple(pairs), closing, recipe)
+
+
+def _check_reverse(forward: Generator, back: Generator) -> None:
+    """Make sure that `back` reads what `forward` draws, and the other way round.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    if (back.in_channels, back.out_channels) != (forward.out_channels, forward.in_channels):
+        raise CheckpointError(
+            f"{back.path} draws {back.out_channels} channels from {back.in_channels}; to reverse "
+            f"{forward.path} it has to draw {forward.in_channels} from {forward.out_channels}"
+        )
+
+
+def _check_losses(recipe: Recipe, layout: Layout, *, cycle: bool) -> None:
+    """Make sure that something is learned from this data.
+
+    Raises:
+        OptionError: all losses that have a weight need other data.
+    """
+    counts = [recipe.adversarial, recipe.wavelet_weight, recipe.pixel]
+    counts += [recipe.truth] if layout.kind == "paired" else []
+    counts += [recipe.identity] if layout.kind == "unpaired" else []
+    counts += [recipe.cycle] if cycle else []
+    if not any(counts):
+        raise OptionError(
+            "nothing would be learned: the losses with a weight need other data (truth: paired "
+            "pictures; identity: trainB; cycle: --reverse); give --pixel or --wavelet-weight"
+        )
+
+
+def load_pair(
+    student: str | Path, teacher: str | Path | None, *, arch: str | None = None
+) -> tuple[Generator, Generator]:
+    """A student and its teacher, the one on its card unless another is named.
+
+    Raises:
+        CheckpointError: one of them cannot be loaded, or their channels differ or are no picture's.
+    """
+    learner = load_generator(student, arch=arch)
+    if teacher is None:
+        teacher = teacher_path(learner, hint="name the teacher with --teacher")
+    guide = load_generator(teacher, arch=arch)
+    ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
+    if ours != theirs:
+        raise CheckpointError(
+            f"{learner.path} draws {ours[1]} channels from {ours[0]}, its teacher {guide.path} "
+            f"{theirs[1]} from {theirs[0]}; they must agree"
+        )
+    check_channels(learner.path, *ours)
+    return learner, guide
+
+
+def check_outputs(outputs: Sequence[Path], found: Opened) -> None:
+    """Make sure that the students can be written, and overwrite no teacher and not each other."""
+    teachers = [pair.teacher for pair in found.pairs] + [found.closing]
+    for place, path in enumerate(outputs):
+        if any(one is not None and path.resolve() == one.path.resolve() for one in teachers):
+            raise OptionError(
+                f"the student would overwrite its teacher {path}; give another --output"
+            )
+        if any(path.resolve() == other.resolve() for other in outputs[:place]):
+            raise OptionError(f"both students would be written to {path}; give another --output")
+        check_writable(path)
+
+
+def _load_judge(path: Path, recipe: Recipe, student: Generator, *, paired: bool) -> Generator:
+    """The discriminator in `path`, if it judges what this run shows it.
+
+    Raises:
+        OptionError: the recipe has no adversarial loss.
+        CheckpointError: it cannot be loaded, or judges other channels.
+    """
+    if not recipe.adversarial:
+        raise OptionError(
+            f"discriminator {path} would not be used: the adversarial weight is 0; give "
+            "--adversarial 1, or --recipe paper"
+        )
+    judge = load_discriminator(path)
+    shown = student.out_channels + (student.in_channels if paired else 0)
+    if judge.in_channels != shown:
+        raise CheckpointError(
+            f"{path} judges {judge.in_channels} channels, but would be shown {shown}"
+            f"{' (input and picture of a pair)' if paired else ''}; give another discriminator"
+        )
+    return judge

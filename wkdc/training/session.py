@@ -1,0 +1,326 @@
+"""One training run from the first measurement to the last."""
+
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wkdc.checkpoint import Card, Generator, relative_to, save_generator
+from wkdc.errors import DivergedError
+from wkdc.metrics import Fidelity
+from wkdc.training.compute import Compute
+from wkdc.training.interrupt import Stopped
+from wkdc.training.loop import StepReport, run_steps
+from wkdc.training.objective import Batch
+from wkdc.training.request import Request
+from wkdc.training.run import RunFolder
+from wkdc.training.side import Pair, Side
+from wkdc.training.trainer import Trainer
+
+REVERSE = "reverse"
+"""Marks the second direction's files and figures."""
+
+MAX_DRAWINGS = 4096
+"""Crops that a teacher draws ahead at most: 0.6 GB at 128x128."""
+
+DRAWING_SHARE = 0.2
+"""Share of a time budget that the teachers may spend on drawing ahead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What `Session.train` did; `wkdc.distill.DistillResult` says what the fields are.
+
+    `before` and `after` have an entry for each direction, None where nothing says what to draw.
+    """
+
+    steps: int
+    seconds: float
+    images_per_second: float
+    losses: dict[str, float]
+    before: tuple[Fidelity | None, ...]
+    after: tuple[Fidelity | None, ...]
+    interrupted: bool
+
+
+class Session:
+    """The networks on their device, the pictures, and the order of things.
+
+    Args:
+        pairs: what learns, one direction or two; the second's inputs are the first's real pictures.
+        closing: a frozen generator of the other direction, which closes the cycle of a single one.
+        run: an open run folder, to be written into.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        request: Request,
+        run: RunFolder,
+        *,
+        closing: Generator | None = None,
+    ) -> None:
+        recipe = request.recipe
+        torch.manual_seed(request.seed)
+        self._request, self._recipe, self._run, self._closing = request, recipe, run, closing
+        self._compute = Compute.of(request.device, request.precision)
+        self._sides = [
+            Side(pair, recipe, self._compute, seed=request.seed + 2 * place)
+            for place, pair in enumerate(pairs)
+        ]
+        self._names = ["", REVERSE][: len(pairs)]
+        backs = [side.student for side in reversed(self._sides)] if len(pairs) > 1 else [None]
+        if closing is not None:
+            backs = [self._compute.place(closing.network)]
+        learners = [
+            side.learner(back, prefix=f"{name}_" if name else "")
+            for side, back, name in zip(self._sides, backs, self._names, strict=True)
+        ]
+        self._trainer = Trainer(learners, recipe)
+
+    def begin(self) -> None:
+        """Write down what the run is made with, and keep the students as they were."""
+        self._write_options(finished=False)
+        for side, name in zip(self._sides, self._names, strict=True):
+            self._run.keep_start(side.pair.student.path, name)
+
+    def train(
+        self,
+        state: Mapping[str, Any] | None = None,
+        *,
+        on_step: Callable[[StepReport], None] | None = None,
+    ) -> Outcome:
+        """Measure, draw ahead, train, write the output, measure again.
+
+        Args:
+            state: that an earlier process left in the run folder, to go on from.
+
+        Raises:
+            DivergedError: the loss, or what a student draws, stopped being numbers.
+        """
+        started = time.monotonic()
+        before = self._fidelity([side.student for side in self._sides])
+        first = 0 if state is None else int(state["step"])
+        losses, done = self._run.rewind(first), first
+        if not first:
+            self._watch(0)
+        if state is not None:
+            self._trainer.load_state_dict(state["trainer"])
+        train_started, drawn = started, 0
+
+        def stepped(report: StepReport) -> None:
+            nonlocal done
+            if report.phase == "train":
+                done = report.step
+                losses.append(report.losses)
+                self._run.log(report.step, time.monotonic() - started, report.losses)
+            if on_step is not None:
+                on_step(report)
+
+        def marked(step: int) -> None:
+            self._check()
+            self._save(step)
+            self._watch(step)
+
+        def saved(step: int) -> None:
+            seconds = time.monotonic() - started
+            state = {"seconds": seconds, "drawings": drawn, "trainer": self._trainer.state_dict()}
+            self._run.save_state(step, state)
+
+        interrupted = False
+        try:
+            try:
+                again = None if state is None else int(state["drawings"])
+                drawn = self._draw_ahead(started, stepped, again)
+                train_started = time.monotonic()
+                if state is not None:
+                    started = train_started - float(state["seconds"])
+                run_steps(
+                    self._trainer,
+                    self._batches,
+                    self._request.budget,
+                    started=started,
+                    first=first,
+                    save_every=self._request.save_every,
+                    on_step=stepped,
+                    on_mark=marked,
+                    on_save=saved,
+                )
+            except Stopped:
+                interrupted = True
+                saved(done)
+            except KeyboardInterrupt:
+                interrupted = True
+            self._check()
+        except FloatingPointError as error:
+            raise DivergedError(
+                f"{error} after step {done}; the last good student is {self._run.latest}, "
+                f"{self._request.output} is untouched; try a lower --learning-rate"
+            ) from None
+        trained = time.monotonic() - train_started
+        seconds = time.monotonic() - started
+        if not done:  # stopped before anything was learned
+            return Outcome(0, seconds, 0.0, {}, before, before, interrupted)
+        return Outcome(
+            done,
+            seconds,
+            (done - first) * self._recipe.batch / trained,
+            mean_losses(losses[-max(1, done // 10) :]),
+            before,
+            self._finish(done, seconds, before, interrupted),
+            interrupted,
+        )
+
+    def _finish(
+        self, steps: int, seconds: float, before: Sequence[Fidelity | None], interrupted: bool
+    ) -> tuple[Fidelity | None, ...]:
+        """Write the students, measure them, and write them again with their figures."""
+        made_with = {"steps": steps, "seconds": round(seconds, 1)}
+        self._write_students(made_with, [{}] * len(self._sides))
+        after = self._fidelity([learner.result for learner in self._trainer.learners])
+        figures = [
+            {"before": dataclasses.asdict(a), "after": dataclasses.asdict(b)} if a and b else {}
+            for a, b in zip(before, after, strict=True)
+        ]
+        self._write_students(made_with, figures)
+        self._watch(steps)
+        if not interrupted:
+            self._write_options(finished=True)
+            self._run.forget_states()
+        return after
+
+    def _write_students(self, made_with: dict[str, Any], figures: Sequence[dict[str, Any]]) -> None:
+        outputs = [self._request.output, self._request.reverse_output]
+        for side, learner, output, found in zip(
+            self._sides, self._trainer.learners, outputs, figures, strict=False
+        ):
+            card = self._card(side, made_with | found)
+            save_generator(Path(str(output)), learner.result, card)
+
+    def _save(self, step: int) -> None:
+        """Students that can be used, in the run folder."""
+        for side, learner, name in zip(
+            self._sides, self._trainer.learners, self._names, strict=True
+        ):
+            card = self._card(side, {"steps": step})
+            self._run.save_checkpoint(step, learner.result, card, name)
+
+    def _card(self, side: Side, more: Mapping[str, Any]) -> Card:
+        made_with = {**self.made_with, **side.pair.digests, **more}
+        return side.pair.card(self._request.command, made_with)
+
+    def _check(self) -> None:
+        """Make sure that the students are worth writing to a file.
+
+        Raises:
+            FloatingPointError: the weights, or what they draw, are not all numbers.
+        """
+        for side, learner in zip(self._sides, self._trainer.learners, strict=True):
+            drawn = self._compute.draw(learner.result, side.validation.inputs[0])
+            weights = learner.result.state_dict().values()
+            if not all(bool(t.isfinite().all()) for t in (drawn, *weights)):
+                raise FloatingPointError("the student's pictures stopped being numbers")
+
+    def _fidelity(self, networks: Sequence[torch.nn.Module]) -> tuple[Fidelity | None, ...]:
+        return tuple(
+            side.validation.fidelity(network)
+            for side, network in zip(self._sides, networks, strict=True)
+        )
+
+    def _watch(self, step: int) -> None:
+        """A grid of pictures, and figures of a few more, so that the run can be watched."""
+        values: dict[str, float] = {}
+        for side, learner, name in zip(
+            self._sides, self._trainer.learners, self._names, strict=True
+        ):
+            network = learner.result if step else side.student
+            found, bands, rows = side.validation.watch(network)
+            self._run.save_sample(step, rows, name)
+            if found is not None:
+                mine = dataclasses.asdict(found) | bands
+                values |= {learner.prefix + key: value for key, value in mine.items()}
+        if values:
+            self._run.log_validation(step, values)
+
+    def _draw_ahead(
+        self, started: float, on_step: Callable[[StepReport], None], again: int | None
+    ) -> int:
+        """Let the teachers draw before training, if the recipe says so; how many crops each drew.
+
+        Args:
+            again: how many they drew when the run began, where it goes on.
+        """
+        recipe, budget = self._recipe, self._request.budget
+        if recipe.reuse == 1 or any(side.teacher is None for side in self._sides):
+            return 0
+        wanted = again or MAX_DRAWINGS
+        if budget.steps is not None and again is None:
+            wanted = min(wanted, -(-budget.steps * recipe.batch // recipe.reuse))
+        count = 0
+        while count < wanted:
+            share = budget.progress(0, time.monotonic() - started)
+            if count and share > DRAWING_SHARE and again is None:
+                break
+            for side in self._sides:
+                side.draw_ahead(count)
+            count += recipe.batch
+            on_step(StepReport("draw", count, share, {}, 0.0, 0.0))
+        for side in self._sides:
+            side.keep_drawings()
+        return count
+
+    def _batches(self, step: int) -> list[Batch]:
+        """The pictures of a step."""
+        return [side.batch(step * self._recipe.batch) for side in self._sides]
+
+    def _write_options(self, *, finished: bool) -> None:
+        kept = {"request": self._request.as_plain(), "finished": finished}
+        self._run.write_options(self.made_with | {"digests": self.digests} | kept)
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str | None]:
+        """Of all files that the run began with, by what they are."""
+        found = {
+            learner.prefix + key: value
+            for side, learner in zip(self._sides, self._trainer.learners, strict=True)
+            for key, value in side.pair.digests.items()
+        }
+        closing = {"reverse_teacher_sha256": self._closing.sha256} if self._closing else {}
+        return found | closing
+
+    @functools.cached_property
+    def made_with(self) -> dict[str, Any]:
+        """What the run is made with, for its folder and for the students' cards."""
+        layout = self._sides[0].pair.layout
+        return {
+            "recipe": dataclasses.asdict(self._recipe),
+            "budget": dataclasses.asdict(self._request.budget),
+            "data": relative_to(Path(self._request.data), Path.cwd()),
+            "data_kind": layout.kind,
+            "pictures": {
+                "train": len(layout.train),
+                "real": len(layout.real),
+                "validation": len(layout.validation),
+                "held_out": layout.held_out,
+            },
+            "directions": len(self._sides),
+            "direction": layout.direction,
+            "device": str(self._compute.device),
+            "precision": "bfloat16" if self._compute.bfloat16 else "float32",
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            "seed": self._request.seed,
+            "run": str(self._run.path),
+        }
+
+
+def mean_losses(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each loss over `steps`; empty where there are none."""
+    if not steps:
+        return {}
+    return {name: statistics.fmean(losses[name] for losses in steps) for name in steps[0]}

@@ -1,0 +1,167 @@
+"""One direction of a run: a student, its teacher, and the pictures of each step."""
+
+import copy
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wkdc.checkpoint import Card, Generator, history_entry, make_card
+from wkdc.files import sha256_of
+from wkdc.images import pixels_to_images
+from wkdc.layouts import Layout, part_loader
+from wkdc.networks.layers import Norm, initialise
+from wkdc.networks.patchgan import PatchGAN, patchgan_widths
+from wkdc.recognition import drawable_side
+from wkdc.training.compute import Compute, trainable
+from wkdc.training.data import Crops, Drawings
+from wkdc.training.objective import Batch, Objective
+from wkdc.training.recipe import Recipe
+from wkdc.training.trainer import Averager, Learner
+from wkdc.training.validation import Validation, spread
+
+MEASURE_SIZE = 256
+"""Pictures are compared at this height and width, or at the next that the network can draw."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A student, its teacher, the pictures that they draw from, and who judges, as opened.
+
+    Attributes:
+        teacher: None for a network that learns from true pictures alone.
+        discriminator: to start from; None for a fresh one, where the recipe needs one.
+    """
+
+    student: Generator
+    teacher: Generator | None
+    layout: Layout
+    discriminator: Generator | None = None
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str | None]:
+        """Of the files: what a run that goes on has to find again."""
+        pictures = [*self.layout.train, *self.layout.real]
+        data = hashlib.sha256("".join(sha256_of(path) for path in pictures).encode())
+        judge = self.discriminator
+        return {
+            "student_sha256": self.student.sha256,
+            "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
+            "discriminator_sha256": None if judge is None else judge.sha256,
+            "data_sha256": data.hexdigest(),
+        }
+
+    def card(self, command: str, made_with: Mapping[str, Any]) -> Card:
+        """The student's card with this run added to its history."""
+        earlier = self.student.card or {}
+        teacher = earlier.get("teacher")
+        if self.teacher is not None and (
+            teacher is None or teacher["sha256"] != self.teacher.sha256
+        ):
+            teacher = {"path": str(self.teacher.path.resolve()), "sha256": self.teacher.sha256}
+        entry = history_entry(command, **made_with)
+        return make_card(self.student.architecture, teacher, [*earlier.get("history", []), entry])
+
+
+class Side:
+    """A `Pair` at work: networks on their device, crops, and what the teacher makes of them.
+
+    Args:
+        seed: of the crops, and of the pool that the discriminator sees.
+    """
+
+    def __init__(self, pair: Pair, recipe: Recipe, compute: Compute, *, seed: int) -> None:
+        self.pair = pair
+        self._recipe, self._compute, self._seed = recipe, compute, seed
+        self.student = trainable(compute.place(copy.deepcopy(pair.student.network)))
+        self.teacher = None if pair.teacher is None else compute.place(pair.teacher.network)
+        layout, student = pair.layout, pair.student
+        load = part_loader(layout, student.in_channels, student.out_channels)
+        size, crop = recipe.load_size, recipe.crop
+        self._crops = Crops(layout.train, load, load_size=size, crop=crop, seed=seed)
+        self._real = None
+        if layout.real:
+            load_real = part_loader(layout, student.out_channels, student.out_channels)
+            self._real = Crops(layout.real, load_real, load_size=size, crop=crop, seed=seed + 1)
+        known = [one.architecture for one in (student, pair.teacher) if one is not None]
+        side = drawable_side(MEASURE_SIZE, *known)
+        parts = [load(path) for path in spread(layout.validation)]
+        self.validation = Validation(parts, side, self.teacher, compute.draw)
+        self._parts: list[tuple[Tensor, ...]] = []
+        self._targets: list[Tensor] = []
+        self._drawings: Drawings | None = None
+
+    def learner(self, back: nn.Module | None, *, prefix: str = "") -> Learner:
+        """The student with its losses; see `Objective` for `back`."""
+        conditional = self.pair.layout.kind == "paired"
+        judge: nn.Module | None = None
+        if self._recipe.adversarial:
+            judge = self._compute.place(self._ready_discriminator(conditional))
+        objective = Objective(
+            self._recipe,
+            judge,
+            conditional=conditional,
+            back=back,
+            forward=self._compute.forward,
+            seed=self._seed,
+        )
+        return Learner(self.student, objective, Averager(self.student), prefix)
+
+    def draw_ahead(self, start: int) -> None:
+        """Let the teacher draw crops `start` to `start + batch`, for steps to come."""
+        self._parts.append(self._crops.batch(start, self._recipe.batch))
+        self._targets.append(self._taught(pixels_to_images(self._parts[-1][0])).half().cpu())
+
+    def keep_drawings(self) -> None:
+        """From now on, steps use what was drawn ahead."""
+        stacked = tuple(torch.cat(part) for part in zip(*self._parts, strict=True))
+        self._drawings = Drawings(stacked, torch.cat(self._targets))
+        self._parts, self._targets = [], []
+
+    def batch(self, start: int) -> Batch:
+        """The pictures of a step whose first crop is `start`."""
+        recipe, device, layout = self._recipe, self._compute.device, self.pair.layout
+        targets: Tensor | None = None
+        if self._drawings is not None:
+            parts, targets = self._drawings.batch(start, recipe.batch, self._seed)
+            targets = targets.to(device)
+        else:
+            parts = self._crops.batch(start, recipe.batch)
+        pictures = [pixels_to_images(part).to(device) for part in parts]
+        inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
+        judged = recipe.adversarial > 0
+        guided = recipe.wavelet_weight > 0 or recipe.pixel > 0
+        if targets is None and (guided or (judged and layout.kind == "inputs")):
+            targets = self._taught(inputs)
+        real, same = truth, None
+        alike = self.pair.student.in_channels == self.pair.student.out_channels
+        told_apart = recipe.identity > 0 and alike
+        if self._real is not None and (judged or told_apart):
+            (pixels,) = self._real.batch(start, recipe.batch)
+            real = pixels_to_images(pixels).to(device)
+            same = real if told_apart else None
+        elif layout.kind == "inputs":
+            real = targets
+        return Batch(inputs, targets, real, truth, same)
+
+    @torch.no_grad()
+    def _taught(self, inputs: Tensor) -> Tensor:
+        if self.teacher is None:
+            raise RuntimeError("there is no teacher to draw")
+        return self._compute.forward(self.teacher, inputs)
+
+    def _ready_discriminator(self, conditional: bool) -> nn.Module:
+        """The one that was given, or one of random weights, ready to be trained."""
+        given, student = self.pair.discriminator, self.pair.student
+        if given is not None:
+            return copy.deepcopy(given.network).requires_grad_(True).train()
+        channels = student.out_channels + (student.in_channels if conditional else 0)
+        batch_norm = any(isinstance(layer, nn.BatchNorm2d) for layer in student.network.modules())
+        norm: Norm = "batch" if batch_norm else "instance"
+        network = PatchGAN(channels, widths=patchgan_widths(self._recipe.ndf), norm=norm)
+        initialise(network)
+        return network

@@ -1,0 +1,173 @@
+"""One update: losses, gradients, learning rate, averaging, and a loss that is no number."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wkdc.errors import OptionError
+from wkdc.training.objective import Batch, Objective
+from wkdc.training.recipe import Optimizer, Recipe, Schedule
+
+MAX_DECAY = 0.999
+"""Of the moving average of the weights, once it has run in."""
+
+
+class Averager:
+    """An exponential moving average of a network's weights, which starts when first updated."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move towards `network`; the first time, copy it. Statistics of norms are copied."""
+        decay = min(MAX_DECAY, self.updates / (10 + self.updates))
+        self.updates += 1
+        ours: list[Tensor] = list(self.network.parameters())
+        theirs: list[Tensor] = list(network.parameters())
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        for mine, new in zip(self.network.buffers(), network.buffers(), strict=True):
+            mine.copy_(new)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A student with what it minimises; `average` follows its weights.
+
+    Attributes:
+        prefix: of its losses' names, so that those of two directions are told apart.
+    """
+
+    student: nn.Module
+    objective: Objective
+    average: Averager
+    prefix: str = ""
+
+    @property
+    def result(self) -> nn.Module:
+        """The averaged student, or the student itself while nothing has been averaged."""
+        return self.average.network if self.average.updates else self.student
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain types and tensors."""
+        judge = self.objective.discriminator
+        return {
+            "student": self.student.state_dict(),
+            "average": self.average.network.state_dict(),
+            "updates": self.average.updates,
+            "discriminator": None if judge is None else judge.state_dict(),
+            "pool": self.objective.pool.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        self.student.load_state_dict(state["student"])
+        self.average.network.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        if self.objective.discriminator is not None:
+            self.objective.discriminator.load_state_dict(state["discriminator"])
+        self.objective.pool.load_state_dict(state["pool"])
+
+
+class Trainer:
+    """One learner, or one for each direction, and their optimisers; `step` is one update.
+
+    As in CycleGAN the students share an optimiser, since the cycle's gradient reaches both, and so
+    do the discriminators.
+    """
+
+    def __init__(self, learners: Sequence[Learner], recipe: Recipe) -> None:
+        self.learners = tuple(learners)
+        self.recipe = recipe
+        judges = [one.objective.discriminator for one in self.learners]
+        self._optimizers = [make_optimizer([one.student for one in self.learners], recipe)]
+        if recipe.adversarial:
+            found = [judge for judge in judges if judge is not None]
+            self._optimizers.append(make_optimizer(found, recipe))
+
+    def step(self, batches: Sequence[Batch], progress: float) -> dict[str, float]:
+        """Update students and discriminators once; the losses by name, as plain numbers.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        rate = self.recipe.learning_rate * rate_factor(self.recipe.schedule, progress)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        pairs = list(zip(self.learners, batches, strict=True))
+        drawn = [one.objective.forward(one.student, batch.inputs) for one, batch in pairs]
+        losses: dict[str, Tensor] = {}
+        for (one, batch), picture in zip(pairs, drawn, strict=True):
+            found = one.objective.student_losses(one.student, picture, batch)
+            losses |= {one.prefix + name: loss for name, loss in found.items()}
+        self._update(self._optimizers[0], [losses[f"{one.prefix}total"] for one in self.learners])
+        judged = {
+            f"{one.prefix}discriminator": loss
+            for (one, batch), picture in zip(pairs, drawn, strict=True)
+            if (loss := one.objective.discriminator_loss(picture, batch)) is not None
+        }
+        if judged:
+            self._update(self._optimizers[1], list(judged.values()))
+        if progress >= self.recipe.average_from:
+            for one in self.learners:
+                one.average.update(one.student)
+        return {name: loss.item() for name, loss in (losses | judged).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, the pictures apart: plain types and tensors."""
+        return {
+            "learners": [one.state_dict() for one in self.learners],
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        for one, saved in zip(self.learners, state["learners"], strict=True):
+            one.load_state_dict(saved)
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        torch.set_rng_state(state["random"][0])
+        if len(state["random"]) == 1 + torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random"][1:])
+
+    @staticmethod
+    def _update(optimizer: torch.optim.Optimizer, losses: Sequence[Tensor]) -> None:
+        loss = torch.stack(list(losses)).sum()
+        if not bool(loss.isfinite()):
+            raise FloatingPointError("the loss stopped being a number")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def make_optimizer(networks: Sequence[nn.Module], recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimiser that `recipe` names, over all weights of `networks`."""
+    weights = [weight for network in networks for weight in network.parameters()]
+    kind: Optimizer = recipe.optimizer
+    betas = (recipe.beta1, 0.999)
+    match kind:
+        case "adam":
+            return torch.optim.Adam(weights, recipe.learning_rate, betas)
+        case "adamw":
+            return torch.optim.AdamW(weights, recipe.learning_rate, betas)
+        case _:
+            raise OptionError(f"optimizer {kind!r} is not known; choose adam or adamw")
+
+
+def rate_factor(schedule: Schedule, progress: float) -> float:
+    """What the learning rate is multiplied by at `progress` in [0, 1]."""
+    match schedule:
+        case "linear":
+            return min(1.0, 2 * (1 - progress))
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * progress))
+        case _:
+            raise OptionError(f"schedule {schedule!r} is not known; choose linear or cosine")

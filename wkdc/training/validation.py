@@ -1,0 +1,70 @@
+"""Pictures that a run is not trained on, and how near the student comes there."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from wkdc.images import pixels_to_square
+from wkdc.metrics import Fidelity, mean_band_errors, mean_fidelity
+
+PICTURES = 32
+"""At most so many pictures are compared, evenly spread over their names."""
+
+WATCHED = 8
+"""Of these, at most so many are also compared on the way."""
+
+SAMPLE_ROWS = 4
+"""Rows of a sample grid."""
+
+Draw = Callable[[nn.Module, Tensor], Tensor]
+
+
+class Validation:
+    """Inputs, 1×C×side×side each, and the pictures that a student should draw from them.
+
+    Args:
+        parts: of each picture, uint8 C×H×W: the input, and the truth where it is paired.
+        side: height and width at which they are compared.
+        teacher: whose pictures are wanted; None takes the truth where there is one.
+        draw: calls a network.
+    """
+
+    def __init__(
+        self, parts: Sequence[Sequence[Tensor]], side: int, teacher: nn.Module | None, draw: Draw
+    ) -> None:
+        squares = [[pixels_to_square(part, side) for part in one] for one in parts]
+        self.inputs = [one[0] for one in squares]
+        self._draw = draw
+        self._wanted: list[Tensor] | None = None
+        if teacher is not None:
+            self._wanted = [draw(teacher, image) for image in self.inputs]
+        elif all(len(one) > 1 for one in squares):
+            self._wanted = [one[1] for one in squares]
+
+    def fidelity(self, network: nn.Module) -> Fidelity | None:
+        """How near `network` comes; None where nothing says what it should draw."""
+        if self._wanted is None:
+            return None
+        pairs = zip(self.inputs, self._wanted, strict=True)
+        return mean_fidelity((self._draw(network, image), wanted) for image, wanted in pairs)
+
+    def watch(
+        self, network: nn.Module
+    ) -> tuple[Fidelity | None, dict[str, float], list[list[Tensor]]]:
+        """Of a few pictures: how near, the error in each band, and rows for a sample grid."""
+        apart = max(1, len(self.inputs) // WATCHED)
+        chosen = range(len(self.inputs))[::apart][:WATCHED]
+        drawn = [self._draw(network, self.inputs[i]) for i in chosen]
+        if self._wanted is None:
+            rows = [[self.inputs[i], made] for i, made in zip(chosen, drawn, strict=True)]
+            return None, {}, rows[:SAMPLE_ROWS]
+        wanted = [self._wanted[i] for i in chosen]
+        pairs = list(zip(drawn, wanted, strict=True))
+        rows = [[self.inputs[i], b, a] for i, (a, b) in zip(chosen, pairs, strict=True)]
+        return mean_fidelity(pairs), mean_band_errors(pairs), rows[:SAMPLE_ROWS]
+
+
+def spread(paths: Sequence[Path]) -> Sequence[Path]:
+    """At most `PICTURES` of `paths`, evenly spread."""
+    return paths[:: max(1, len(paths) // PICTURES)][:PICTURES]
