@@ -9,8 +9,9 @@ from wkdc.devices import check_device
 from wkdc.errors import OptionError
 from wkdc.layouts import Direction, Layout
 from wkdc.metrics import Fidelity
-from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length
+from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
 from wkdc.training.opening import check_outputs, open_files
+from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
 from wkdc.training.reopening import check_same, read_request
 from wkdc.training.request import Request
@@ -130,7 +131,7 @@ def distill(
         OutputError: something cannot be written; that `output` cannot is found out first.
     """
     length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
-    place = check_device(device)
+    ranks = Ranks.join(check_device(device))
     if not save_every > 0:
         raise OptionError(f"save_every is {save_every}; give minutes, more than 0")
     found = open_files(
@@ -153,7 +154,7 @@ def distill(
     if not length_given:
         epochs, minutes = recipe.epochs, recipe.minutes
     if epochs is not None:
-        steps = max(1, round(epochs * len(first.layout.train) / recipe.batch))
+        steps = steps_in(epochs, len(first.layout.train), recipe, ranks)
     back = found.closing
     if found.pairs[1:]:
         back = found.pairs[1].teacher
@@ -168,14 +169,14 @@ def distill(
         recipe=recipe,
         budget=Budget(steps, None if minutes is None else 60 * minutes),
         direction=direction,
-        device=str(place),
+        device=device,
         precision=precision,
         seed=seed,
         arch=arch,
         save_every=60 * save_every,
     )
-    with RunFolder.new(Path(runs), "distill") as run:
-        session = Session(found.pairs, request, run, closing=found.closing)
+    with RunFolder.new(Path(runs), "distill", ranks) as run:
+        session = Session(found.pairs, request, run, ranks, closing=found.closing)
         session.begin()
         outcome = session.train(on_step=on_step)
     return _result(outcome, outputs, run, first.layout)
@@ -204,9 +205,9 @@ def resume(
         DatasetError, ImageError, DivergedError, OutputError: see `distill`.
     """
     notice = on_notice or (lambda _: None)
-    with RunFolder.reopen(Path(run)) as folder:
-        begun, request = read_request(folder, "distill", arch)
-        check_device(request.device)
+    begun, request = read_request(Path(run), "distill", arch)
+    ranks = Ranks.join(check_device(request.device))
+    with RunFolder(Path(run), ranks) as folder:
         found = open_files(
             folder.start_of(),
             request.teacher,
@@ -226,9 +227,9 @@ def resume(
             if path is not None
         ]
         check_outputs(outputs, found)
-        session = Session(found.pairs, request, folder, closing=found.closing)
+        session = Session(found.pairs, request, folder, ranks, closing=found.closing)
         check_same(folder.path, begun, session, notice)
-        state = folder.load_state(notice)
+        state = ranks.share(folder.load_state(notice) if ranks.first else None)
         if state is None:
             notice(f"{folder.path} holds no state yet; the run starts from its beginning")
         outcome = session.train(state, on_step=on_step)

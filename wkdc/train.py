@@ -16,8 +16,9 @@ from wkdc.layouts import Direction, Layout, is_paired, read_layout
 from wkdc.metrics import Fidelity
 from wkdc.networks.layers import Norm, initialise
 from wkdc.recognition import Architecture, drawable_side
-from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length
+from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
 from wkdc.training.opening import MOST_ENLARGED
+from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import CYCLEGAN, PIX2PIX, Precision, Recipe
 from wkdc.training.reopening import check_same, read_request
 from wkdc.training.request import Request
@@ -103,7 +104,7 @@ def train(
     if ngf < 1 or blocks < 1:
         raise OptionError(f"ngf {ngf} and {blocks} blocks were asked for; both need 1 or more")
     length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
-    place = check_device(device)
+    ranks = Ranks.join(check_device(device))
     folder = Path(data)
     paired = is_paired(folder)
     outputs = [Path(output)]
@@ -128,7 +129,7 @@ def train(
     if not length_given:
         epochs = recipe.epochs
     if epochs is not None:
-        steps = max(1, round(epochs * len(layout.train) / recipe.batch))
+        steps = steps_in(epochs, len(layout.train), recipe, ranks)
     request = Request(
         command="train",
         data=str(folder.resolve()),
@@ -140,19 +141,21 @@ def train(
         recipe=recipe,
         budget=Budget(steps, None if minutes is None else 60 * minutes),
         direction=direction,
-        device=str(place),
+        device=device,
         precision=precision,
         seed=seed,
         arch=None,
         save_every=60 * save_every,
     )
-    with RunFolder.new(Path(runs), "train") as run:
+    with RunFolder.new(Path(runs), "train", ranks) as run:
         torch.manual_seed(seed)
         for name, _ in zip(("", REVERSE), outputs, strict=False):
             fresh = architecture.build()
             initialise(fresh)
-            save_generator(run.start_of(name), fresh, make_card(architecture, None, []))
-        session = Session(_pairs(run, layout), request, run)
+            if ranks.first:
+                save_generator(run.start_of(name), fresh, make_card(architecture, None, []))
+        ranks.wait()  # for the files
+        session = Session(_pairs(run, layout), request, run, ranks)
         session.begin()
         outcome = session.train(on_step=on_step)
     return _result(outcome, outputs, run)
@@ -170,15 +173,16 @@ def resume_training(
         OptionError, CheckpointError, DatasetError, ...: see `wkdc.distill.resume`.
     """
     notice = on_notice or (lambda _: None)
-    with RunFolder.reopen(Path(run)) as folder:
-        begun, request = read_request(folder, "train", None)
-        check_device(request.device)
+    begun, request = read_request(Path(run), "train", None)
+    ranks = Ranks.join(check_device(request.device))
+    with RunFolder(Path(run), ranks) as folder:
         layout = _read(
             Path(request.data), request.direction, request.seed, request.recipe, on_notice
         )
-        session = Session(_pairs(folder, layout), request, folder)
+        session = Session(_pairs(folder, layout), request, folder, ranks)
         check_same(folder.path, begun, session, notice)
-        outcome = session.train(folder.load_state(notice), on_step=on_step)
+        state = ranks.share(folder.load_state(notice) if ranks.first else None)
+        outcome = session.train(state, on_step=on_step)
     outputs = [
         Path(relative_to(Path(path), Path.cwd()))
         for path in (request.output, request.reverse_output)

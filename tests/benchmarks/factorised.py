@@ -29,11 +29,13 @@ from wkdc.networks.resnet import ResnetBlock
 from wkdc.observation import observe
 from wkdc.training.data import Crops
 from wkdc.training.objective import Batch, Objective
+from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import FAITHFUL
 from wkdc.training.trainer import Averager, Learner, Trainer
 
 SIDE = 256
 ROUNDS = 15
+ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 def main() -> None:
@@ -93,7 +95,7 @@ def taught(network: nn.Module, teacher: nn.Module, data: Path, steps: int) -> nn
     objective = Objective(
         FAITHFUL, None, conditional=False, forward=lambda drawer, images: drawer(images), seed=0
     )
-    trainer = Trainer([Learner(network, objective, Averager(network))], FAITHFUL)
+    trainer = Trainer([Learner(network, objective, Averager(network))], FAITHFUL, ALONE)
     paths = sorted((data / "trainA").iterdir())
     crops = Crops(
         paths,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+RANK = int(os.environ.get("RANK", "0"))
+"""Which of several processes this is, as torchrun numbers them; the first one speaks for all."""
+
+out = Console(highlight=False, soft_wrap=True, quiet=RANK > 0)
+err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=RANK > 0)
 
 
 def say_error(message: str) -> None:
     """One line on stderr."""
-    typer.echo(f"wkdc: {' '.join(message.split())}", err=True)
+    which = f"process {RANK}: " if RANK else ""
+    typer.echo(f"wkdc: {which}{' '.join(message.split())}", err=True)
 
 
 def say(message: str) -> None:
@@ -39,7 +44,8 @@ def say_next(command: str) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """One JSON object on stdout; numbers that JSON does not have become null."""
-    typer.echo(json.dumps(_finite(value), default=str))
+    if not RANK:
+        typer.echo(json.dumps(_finite(value), default=str))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

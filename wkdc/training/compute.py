@@ -15,25 +15,31 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, and whether networks run in bfloat16 there; weights are always float32."""
+    """A device, whether networks run in bfloat16 there, and the order of pictures in memory.
+
+    Weights are always float32.
+    """
 
     device: torch.device
     bfloat16: bool
+    order: torch.memory_format
 
     @classmethod
-    def of(cls, device: str, precision: Precision) -> Self:
-        """`auto` is bfloat16 where the device computes in it."""
-        place = torch.device(device)
+    def of(cls, place: torch.device, precision: Precision, batch: int) -> Self:
+        """For so many pictures a step; `auto` is bfloat16 where the device computes in it."""
         pays = precision == "auto" and bfloat16_pays(place)
-        return cls(place, pays or precision == "bfloat16")
+        # With one picture, PyTorch 2.15's InstanceNorm misreads channels-last gradients: what comes
+        # out points anywhere. With several, channels-last is right, and the faster one.
+        order = torch.contiguous_format if batch == 1 else torch.channels_last
+        return cls(place, pays or precision == "bfloat16", order)
 
     def place(self, network: nn.Module) -> nn.Module:
-        """`network`, moved to the device in channels-last order."""
-        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        """`network`, moved to the device in the run's order."""
+        return network.to(self.device, memory_format=self.order)  # type: ignore[call-overload, no-any-return]
 
     def forward(self, network: nn.Module, images: Tensor) -> Tensor:
         """Call a network at the run's precision; float32 comes back, on the device."""
-        images = images.to(self.device, memory_format=torch.channels_last)
+        images = images.to(self.device, memory_format=self.order)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             out: Tensor = network(images)
         return out.float()

@@ -13,14 +13,14 @@ class Stopped(KeyboardInterrupt):
 
 
 class Deferred:
-    """For the time of the block, what would raise KeyboardInterrupt waits for `check`.
+    """For the time of the block, what would raise KeyboardInterrupt sets `caught`.
 
-    A second signal does not wait. Outside the main thread, which alone gets signals, nothing
+    A second signal raises it. Outside the main thread, which alone gets signals, nothing
     changes.
     """
 
     def __init__(self) -> None:
-        self._caught = False
+        self.caught = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -34,12 +34,7 @@ class Deferred:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self) -> None:
-        """Raise Stopped if a signal came."""
-        if self._caught:
-            raise Stopped
-
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        if self._caught:
+        if self.caught:
             signal.default_int_handler(number, frame)
-        self._caught = True
+        self.caught = True

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wkdc.errors import OptionError
-from wkdc.training.interrupt import Deferred
+from wkdc.training.interrupt import Deferred, Stopped
 from wkdc.training.objective import Batch
+from wkdc.training.ranks import Ranks
+from wkdc.training.recipe import Recipe
 from wkdc.training.trainer import Trainer
 
 SAVE_EVERY = 5.0
@@ -43,6 +45,11 @@ def check_length(
         if not 0 < value < float("inf"):
             raise OptionError(f"{name} is {value}; give a positive number")
     return bool(named)
+
+
+def steps_in(epochs: int, pictures: int, recipe: Recipe, ranks: Ranks) -> int:
+    """How many steps show every picture so often."""
+    return max(1, round(epochs * pictures / (recipe.batch * ranks.count)))
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ def run_steps(
     trainer: Trainer,
     next_batches: Callable[[int], Sequence[Batch]],
     budget: Budget,
+    ranks: Ranks,
     *,
     started: float,
     first: int = 0,
@@ -104,6 +112,7 @@ def run_steps(
     """Train until `budget` is spent.
 
     Args:
+        ranks: the processes of the run, which all call this; the first one's clock counts.
         next_batches: the pictures of step 0, 1, 2, ..., a batch for each direction.
         started: `time.monotonic()` of the run's start, which time budgets count from.
         first: how many steps were done before.
@@ -115,22 +124,29 @@ def run_steps(
         FloatingPointError: see `Trainer.step`.
         Stopped: a signal came; the last step is whole.
     """
-    pace = Pace(budget, trainer.recipe.batch)
-    begun = budget.progress(first, time.monotonic() - started)
+    pace = Pace(budget, trainer.recipe.batch * ranks.count)
+    (begun,) = ranks.of_first([budget.progress(first, time.monotonic() - started)])
     next_mark = begun + (1 - begun) / marks
-    step, saved = first, time.monotonic()
+    step, saved, progress = first, time.monotonic(), begun
     with Deferred() as signals:
-        while (progress := budget.progress(step, time.monotonic() - started)) < 1 or step == 0:
+        while progress < 1 or step == 0:
             losses = trainer.step(next_batches(step), progress)
             step += 1
             images_per_second, eta = pace.tick(step, started)
-            after = budget.progress(step, time.monotonic() - started)
-            on_step(StepReport("train", step, after, losses, images_per_second, eta))
-            signals.check()
-            marked = after >= next_mark and after < 1
+            progress, waited, stopped = ranks.sum(
+                [
+                    budget.progress(step, time.monotonic() - started) if ranks.first else 0.0,
+                    time.monotonic() - saved if ranks.first else 0.0,
+                    float(signals.caught),
+                ]
+            )
+            on_step(StepReport("train", step, progress, losses, images_per_second, eta))
+            if stopped:
+                raise Stopped
+            marked = next_mark <= progress < 1
             if marked:
                 on_mark(step)
                 next_mark += (1 - begun) / marks
-            if marked or time.monotonic() - saved >= save_every:
+            if marked or waited >= save_every:
                 on_save(step)
                 saved = time.monotonic()

@@ -6,39 +6,34 @@ from typing import Any
 
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.training.request import Command, Request
-from wkdc.training.run import RunFolder
+from wkdc.training.run import read_options
 from wkdc.training.session import Session
 
 
-def read_request(
-    folder: RunFolder, command: Command, arch: str | None
-) -> tuple[dict[str, Any], Request]:
+def read_request(run: Path, command: Command, arch: str | None) -> tuple[dict[str, Any], Request]:
     """What a run began with, and what it was asked to do.
 
     Args:
         arch: what the user says makes a custom network: no file names the code that runs.
 
     Raises:
-        OptionError: the run came to its end, is of another command, or had another `arch`.
+        OptionError: no run, one that came to its end, of another command, or with another `arch`.
         CheckpointError: its options cannot be read.
     """
-    begun = folder.read_options()
+    begun = read_options(run)
     try:
         request = Request.from_plain(begun["request"])
     except (KeyError, TypeError):
         raise CheckpointError(
-            f"{folder.path / 'options.json'} is broken, or of another version of wkdc; start the "
-            "run again"
+            f"{run / 'options.json'} is broken, or of another version of wkdc; start the run again"
         ) from None
     if request.command != command:
-        raise OptionError(
-            f"{folder.path} is a run of wkdc {request.command}; give it to that command"
-        )
+        raise OptionError(f"{run} is a run of wkdc {request.command}; give it to that command")
     if begun.get("finished"):
-        raise OptionError(f"{folder.path} came to its end; start another run")
+        raise OptionError(f"{run} came to its end; start another run")
     if arch != request.arch:
         said = "without --arch" if request.arch is None else f"with --arch {request.arch}"
-        raise OptionError(f"{folder.path} was begun {said}; give the same")
+        raise OptionError(f"{run} was begun {said}; give the same")
     return begun, request
 
 
@@ -49,6 +44,7 @@ def check_same(
 
     Raises:
         CheckpointError: it would not.
+        OptionError: with other processes than it began with.
     """
     for name, digest in session.digests.items():
         what = name.removesuffix("_sha256").replace("_", " ")
@@ -60,6 +56,8 @@ def check_same(
                 f"the {what} of {run} changed since the run began; put the original back, or start "
                 "another run"
             )
+    if begun["processes"] != session.made_with["processes"]:
+        raise OptionError(f"{run} was begun by {begun['processes']} processes; start as many")
     for name in ("threads", "precision", "torch"):
         now = session.made_with[name]
         if begun[name] != now:

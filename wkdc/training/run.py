@@ -14,6 +14,7 @@ from wkdc.checkpoint import Card, load_sealed, save_generator, save_sealed
 from wkdc.errors import CheckpointError, OptionError, OutputError
 from wkdc.files import write_atomically
 from wkdc.images import grid, save_pixels
+from wkdc.training.ranks import Ranks
 
 KEEP = 2
 """How many checkpoints, and how many states, a run folder holds, the latest ones."""
@@ -22,14 +23,20 @@ KEEP = 2
 class RunFolder:
     """The folder of one run, which no other process may use meanwhile.
 
+    Args:
+        ranks: the processes of the run; the first one holds the lock, and alone writes.
+
     Raises:
         OptionError: another process uses it.
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ranks: Ranks) -> None:
         self.path = path
+        self._metrics, self._validation = path / "metrics.jsonl", path / "validation.jsonl"
         self._lock = FileLock(path / "lock")
+        if not ranks.first:
+            return
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -38,46 +45,21 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise OutputError(f"cannot write into {path}: {error.strerror}") from error
-        self._metrics, self._validation = path / "metrics.jsonl", path / "validation.jsonl"
 
     @classmethod
-    def new(cls, root: Path, command: str) -> Self:
+    def new(cls, root: Path, command: str, ranks: Ranks) -> Self:
         """A new folder `distill-001`, `distill-002`, ... below `root`, named after the command.
 
         Raises:
             OutputError: it cannot be made.
         """
-        return cls(_make(root, command))
-
-    @classmethod
-    def reopen(cls, path: Path) -> Self:
-        """The folder of a run that did not come to its end.
-
-        Raises:
-            OptionError: it is none, or another process uses it.
-        """
-        if not (path / "options.json").is_file() or not (path / "checkpoints").is_dir():
-            raise OptionError(
-                f"{path} is no run folder; give one that a command made, such as runs/distill-001"
-            )
-        return cls(path)
+        path = ranks.share(_make(root, command) if ranks.first else None)
+        return cls(path, ranks)
 
     def write_options(self, options: Mapping[str, Any]) -> None:
         """Write `options.json`: what the run was asked to do, and with what."""
         text = json.dumps(options, indent=2, default=str)
         write_atomically(self.path / "options.json", lambda file: file.write_text(text + "\n"))
-
-    def read_options(self) -> dict[str, Any]:
-        """What `write_options` wrote.
-
-        Raises:
-            CheckpointError: the file is broken.
-        """
-        try:
-            options = json.loads((self.path / "options.json").read_text())
-        except ValueError:
-            raise CheckpointError(f"{self.path / 'options.json'} is broken") from None
-        return dict(options)
 
     def log(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Add one line to `metrics.jsonl`.
@@ -187,6 +169,25 @@ class RunFolder:
         for path in paths:
             if _step_of(path) not in kept:
                 path.unlink(missing_ok=True)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """What `RunFolder.write_options` wrote into the folder.
+
+    Raises:
+        OptionError: it is no run folder.
+        CheckpointError: the file is broken.
+    """
+    file = path / "options.json"
+    if not file.is_file() or not (path / "checkpoints").is_dir():
+        raise OptionError(
+            f"{path} is no run folder; give one that a command made, such as runs/distill-001"
+        )
+    try:
+        options = json.loads(file.read_text())
+    except ValueError:
+        raise CheckpointError(f"{file} is broken") from None
+    return dict(options)
 
 
 def _named(step: int, side: str) -> str:

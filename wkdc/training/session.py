@@ -17,6 +17,7 @@ from wkdc.training.compute import Compute
 from wkdc.training.interrupt import Stopped
 from wkdc.training.loop import StepReport, run_steps
 from wkdc.training.objective import Batch
+from wkdc.training.ranks import Ranks
 from wkdc.training.request import Request
 from wkdc.training.run import RunFolder
 from wkdc.training.side import Pair, Side
@@ -55,6 +56,7 @@ class Session:
         pairs: what learns, one direction or two; the second's inputs are the first's real pictures.
         closing: a frozen generator of the other direction, which closes the cycle of a single one.
         run: an open run folder, to be written into.
+        ranks: the processes that train together; the first one writes.
     """
 
     def __init__(
@@ -62,15 +64,17 @@ class Session:
         pairs: Sequence[Pair],
         request: Request,
         run: RunFolder,
+        ranks: Ranks,
         *,
         closing: Generator | None = None,
     ) -> None:
         recipe = request.recipe
         torch.manual_seed(request.seed)
         self._request, self._recipe, self._run, self._closing = request, recipe, run, closing
-        self._compute = Compute.of(request.device, request.precision)
+        self._ranks = ranks
+        self._compute = Compute.of(ranks.device, request.precision, recipe.batch)
         self._sides = [
-            Side(pair, recipe, self._compute, seed=request.seed + 2 * place)
+            Side(pair, recipe, self._compute, ranks, seed=request.seed + 2 * place)
             for place, pair in enumerate(pairs)
         ]
         self._names = ["", REVERSE][: len(pairs)]
@@ -81,10 +85,13 @@ class Session:
             side.learner(back, prefix=f"{name}_" if name else "")
             for side, back, name in zip(self._sides, backs, self._names, strict=True)
         ]
-        self._trainer = Trainer(learners, recipe)
+        self._trainer = Trainer(learners, recipe, ranks)
+        torch.manual_seed(request.seed + ranks.index)  # no two draw the same noise
 
     def begin(self) -> None:
         """Write down what the run is made with, and keep the students as they were."""
+        if not self._ranks.first:
+            return
         self._write_options(finished=False)
         for side, name in zip(self._sides, self._names, strict=True):
             self._run.keep_start(side.pair.student.path, name)
@@ -106,7 +113,7 @@ class Session:
         started = time.monotonic()
         before = self._fidelity([side.student for side in self._sides])
         first = 0 if state is None else int(state["step"])
-        losses, done = self._run.rewind(first), first
+        losses, done = self._run.rewind(first) if self._ranks.first else [], first
         if not first:
             self._watch(0)
         if state is not None:
@@ -118,7 +125,8 @@ class Session:
             if report.phase == "train":
                 done = report.step
                 losses.append(report.losses)
-                self._run.log(report.step, time.monotonic() - started, report.losses)
+                if self._ranks.first:
+                    self._run.log(report.step, time.monotonic() - started, report.losses)
             if on_step is not None:
                 on_step(report)
 
@@ -130,7 +138,8 @@ class Session:
         def saved(step: int) -> None:
             seconds = time.monotonic() - started
             state = {"seconds": seconds, "drawings": drawn, "trainer": self._trainer.state_dict()}
-            self._run.save_state(step, state)
+            if self._ranks.first:
+                self._run.save_state(step, state)
 
         interrupted = False
         try:
@@ -144,6 +153,7 @@ class Session:
                     self._trainer,
                     self._batches,
                     self._request.budget,
+                    self._ranks,
                     started=started,
                     first=first,
                     save_every=self._request.save_every,
@@ -169,7 +179,7 @@ class Session:
         return Outcome(
             done,
             seconds,
-            (done - first) * self._recipe.batch / trained,
+            (done - first) * self._recipe.batch * self._ranks.count / trained,
             mean_losses(losses[-max(1, done // 10) :]),
             before,
             self._finish(done, seconds, before, interrupted),
@@ -189,13 +199,15 @@ class Session:
         ]
         self._write_students(made_with, figures)
         self._watch(steps)
-        if not interrupted:
+        if not interrupted and self._ranks.first:
             self._write_options(finished=True)
             self._run.forget_states()
         return after
 
     def _write_students(self, made_with: dict[str, Any], figures: Sequence[dict[str, Any]]) -> None:
         outputs = [self._request.output, self._request.reverse_output]
+        if not self._ranks.first:
+            return
         for side, learner, output, found in zip(
             self._sides, self._trainer.learners, outputs, figures, strict=False
         ):
@@ -204,6 +216,8 @@ class Session:
 
     def _save(self, step: int) -> None:
         """Students that can be used, in the run folder."""
+        if not self._ranks.first:
+            return
         for side, learner, name in zip(
             self._sides, self._trainer.learners, self._names, strict=True
         ):
@@ -235,6 +249,8 @@ class Session:
     def _watch(self, step: int) -> None:
         """A grid of pictures, and figures of a few more, so that the run can be watched."""
         values: dict[str, float] = {}
+        if not self._ranks.first:
+            return
         for side, learner, name in zip(
             self._sides, self._trainer.learners, self._names, strict=True
         ):
@@ -258,17 +274,17 @@ class Session:
         recipe, budget = self._recipe, self._request.budget
         if recipe.reuse == 1 or any(side.teacher is None for side in self._sides):
             return 0
-        wanted = again or MAX_DRAWINGS
+        wanted, together = again or MAX_DRAWINGS, recipe.batch * self._ranks.count
         if budget.steps is not None and again is None:
-            wanted = min(wanted, -(-budget.steps * recipe.batch // recipe.reuse))
+            wanted = min(wanted, -(-budget.steps * together // recipe.reuse))
         count = 0
         while count < wanted:
-            share = budget.progress(0, time.monotonic() - started)
+            (share,) = self._ranks.of_first([budget.progress(0, time.monotonic() - started)])
             if count and share > DRAWING_SHARE and again is None:
                 break
             for side in self._sides:
-                side.draw_ahead(count)
-            count += recipe.batch
+                side.draw_ahead(count // together)
+            count += together
             on_step(StepReport("draw", count, share, {}, 0.0, 0.0))
         for side in self._sides:
             side.keep_drawings()
@@ -276,7 +292,7 @@ class Session:
 
     def _batches(self, step: int) -> list[Batch]:
         """The pictures of a step."""
-        return [side.batch(step * self._recipe.batch) for side in self._sides]
+        return [side.batch(step) for side in self._sides]
 
     def _write_options(self, *, finished: bool) -> None:
         kept = {"request": self._request.as_plain(), "finished": finished}
@@ -312,6 +328,7 @@ class Session:
             "direction": layout.direction,
             "device": str(self._compute.device),
             "precision": "bfloat16" if self._compute.bfloat16 else "float32",
+            "processes": self._ranks.count,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
             "seed": self._request.seed,

@@ -20,6 +20,7 @@ from wkdc.recognition import drawable_side
 from wkdc.training.compute import Compute, trainable
 from wkdc.training.data import Crops, Drawings
 from wkdc.training.objective import Batch, Objective
+from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import Recipe
 from wkdc.training.trainer import Averager, Learner
 from wkdc.training.validation import Validation, spread
@@ -72,11 +73,14 @@ class Side:
 
     Args:
         seed: of the crops, and of the pool that the discriminator sees.
+        ranks: the processes that train it; each sees other crops.
     """
 
-    def __init__(self, pair: Pair, recipe: Recipe, compute: Compute, *, seed: int) -> None:
+    def __init__(
+        self, pair: Pair, recipe: Recipe, compute: Compute, ranks: Ranks, *, seed: int
+    ) -> None:
         self.pair = pair
-        self._recipe, self._compute, self._seed = recipe, compute, seed
+        self._recipe, self._compute, self._seed, self._ranks = recipe, compute, seed, ranks
         self.student = trainable(compute.place(copy.deepcopy(pair.student.network)))
         self.teacher = None if pair.teacher is None else compute.place(pair.teacher.network)
         layout, student = pair.layout, pair.student
@@ -107,23 +111,33 @@ class Side:
             conditional=conditional,
             back=back,
             forward=self._compute.forward,
-            seed=self._seed,
+            seed=self._seed + self._ranks.index,
         )
         return Learner(self.student, objective, Averager(self.student), prefix)
 
-    def draw_ahead(self, start: int) -> None:
-        """Let the teacher draw crops `start` to `start + batch`, for steps to come."""
-        self._parts.append(self._crops.batch(start, self._recipe.batch))
+    def draw_ahead(self, number: int) -> None:
+        """Let the teacher draw the crops of batch `number`, for steps to come."""
+        self._parts.append(self._crops.batch(self._first_of(number), self._recipe.batch))
         self._targets.append(self._taught(pixels_to_images(self._parts[-1][0])).half().cpu())
 
     def keep_drawings(self) -> None:
-        """From now on, steps use what was drawn ahead."""
-        stacked = tuple(torch.cat(part) for part in zip(*self._parts, strict=True))
-        self._drawings = Drawings(stacked, torch.cat(self._targets))
+        """From now on, steps use what all processes drew ahead."""
+        everywhere = self._ranks.gather((self._parts, self._targets))
+        parts = [
+            one for batches in zip(*(p for p, _ in everywhere), strict=True) for one in batches
+        ]
+        targets = [one for drawn in zip(*(t for _, t in everywhere), strict=True) for one in drawn]
+        stacked = tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        self._drawings = Drawings(stacked, torch.cat(targets))
         self._parts, self._targets = [], []
 
-    def batch(self, start: int) -> Batch:
-        """The pictures of a step whose first crop is `start`."""
+    def _first_of(self, number: int) -> int:
+        """The first crop of this process's batch `number`."""
+        return (number * self._ranks.count + self._ranks.index) * self._recipe.batch
+
+    def batch(self, number: int) -> Batch:
+        """The pictures of step `number`."""
+        start = self._first_of(number)
         recipe, device, layout = self._recipe, self._compute.device, self.pair.layout
         targets: Tensor | None = None
         if self._drawings is not None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wkdc.errors import OptionError
 from wkdc.training.objective import Batch, Objective
+from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import Optimizer, Recipe, Schedule
 
 MAX_DECAY = 0.999
@@ -62,7 +63,6 @@ class Learner:
             "average": self.average.network.state_dict(),
             "updates": self.average.updates,
             "discriminator": None if judge is None else judge.state_dict(),
-            "pool": self.objective.pool.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -72,7 +72,6 @@ class Learner:
         self.average.updates = state["updates"]
         if self.objective.discriminator is not None:
             self.objective.discriminator.load_state_dict(state["discriminator"])
-        self.objective.pool.load_state_dict(state["pool"])
 
 
 class Trainer:
@@ -82,9 +81,10 @@ class Trainer:
     do the discriminators.
     """
 
-    def __init__(self, learners: Sequence[Learner], recipe: Recipe) -> None:
+    def __init__(self, learners: Sequence[Learner], recipe: Recipe, ranks: Ranks) -> None:
         self.learners = tuple(learners)
         self.recipe = recipe
+        self._ranks = ranks
         judges = [one.objective.discriminator for one in self.learners]
         self._optimizers = [make_optimizer([one.student for one in self.learners], recipe)]
         if recipe.adversarial:
@@ -93,6 +93,9 @@ class Trainer:
 
     def step(self, batches: Sequence[Batch], progress: float) -> dict[str, float]:
         """Update students and discriminators once; the losses by name, as plain numbers.
+
+        Every process of the run calls it with its own pictures; all get the same weights, and the
+        mean of the losses.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -118,33 +121,47 @@ class Trainer:
         if progress >= self.recipe.average_from:
             for one in self.learners:
                 one.average.update(one.student)
-        return {name: loss.item() for name, loss in (losses | judged).items()}
+        losses |= judged
+        means = self._ranks.mean(loss.item() for loss in losses.values())
+        return dict(zip(losses, means, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, the pictures apart: plain types and tensors."""
+        """All that the next step depends on, the pictures apart: plain types and tensors.
+
+        Every process of the run calls it, and gets the same.
+        """
+        mine = {
+            "pools": [one.objective.pool.state_dict() for one in self.learners],
+            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+        }
         return {
             "learners": [one.state_dict() for one in self.learners],
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+            "ranks": self._ranks.gather(mine),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was called."""
-        for one, saved in zip(self.learners, state["learners"], strict=True):
+        """Go on where `state_dict` was called, by as many processes."""
+        mine = state["ranks"][self._ranks.index]
+        for one, saved, pool in zip(self.learners, state["learners"], mine["pools"], strict=True):
             one.load_state_dict(saved)
+            one.objective.pool.load_state_dict(pool)
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        torch.set_rng_state(state["random"][0])
-        if len(state["random"]) == 1 + torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["random"][1:])
+        torch.set_rng_state(mine["random"][0])
+        if len(mine["random"]) == 1 + torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(mine["random"][1:])
 
-    @staticmethod
-    def _update(optimizer: torch.optim.Optimizer, losses: Sequence[Tensor]) -> None:
+    def _update(self, optimizer: torch.optim.Optimizer, losses: Sequence[Tensor]) -> None:
         loss = torch.stack(list(losses)).sum()
-        if not bool(loss.isfinite()):
+        (everywhere,) = self._ranks.sum([loss.item()])
+        if not math.isfinite(everywhere):
             raise FloatingPointError("the loss stopped being a number")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._ranks.mean_gradients(
+            weight for group in optimizer.param_groups for weight in group["params"]
+        )
         optimizer.step()
 
 
