@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from wkdc.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, PAPER, Recipe, distill, recipe_named
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
-from wkdc.images import load_pixels, save_pixels
+from wkdc.images import load_pixels, load_square, save_pixels
 from wkdc.layouts import part_loader, read_layout
+from wkdc.metrics import psnr_db
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.photos import photo_paths
 from wkdc.training.compute import Compute, trainable
@@ -454,7 +455,13 @@ def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:
         assert line["high_band_error"] == pytest.approx(found.high_band_error)
     options = json.loads((result.run / "options.json").read_text())
     assert options["recipe"]["wavelet_weight"] == FAITHFUL.wavelet_weight
-    assert options["pictures"] == {"train": 5, "real": 0, "validation": 1, "held_out": True}
+    assert options["pictures"] == {
+        "train": 5,
+        "real": 0,
+        "validation": 1,
+        "selection": 0,
+        "held_out": True,
+    }
     samples = sorted((result.run / "samples").iterdir())
     assert samples[0].name == "step-000000.png"
     assert samples[-1].name == "step-000020.png"
@@ -472,6 +479,36 @@ def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:
         photos, student=student, recipe=small(FAITHFUL), steps=1, runs=student.parent / "runs"
     )
     assert second.run.name == "distill-002"
+
+
+def test_the_best_is_picked_on_pictures_set_aside(student: Path, photos: Path) -> None:
+    """At an absurd learning rate the first of ten students is better than the last."""
+    result = distill(
+        photos,
+        student=student,
+        recipe=small(FAITHFUL, learning_rate=0.1, average_from=0.0, schedule="linear"),
+        steps=20,
+        select="best",
+        runs=student.parent / "runs",
+    )
+    assert result.selected is not None
+    assert result.selected.step in range(2, 19, 2)
+    best = load_generator(result.run / "checkpoints" / "best.pth")
+    weights = weights_of(result.run / "checkpoints" / "best.pth")
+    assert all(torch.equal(a, b) for a, b in zip(weights, weights_of(student), strict=True))
+    card = load_generator(student).card
+    assert card is not None
+    assert card["history"][-1]["options"]["selected"] == dataclasses.asdict(result.selected)
+    options = json.loads((result.run / "options.json").read_text())
+    assert options["pictures"]["selection"] == 1
+    assert options["pictures"]["train"] == 4  # and one is measured on
+    layout = read_layout(photos, select=True)
+    assert len({*layout.train, *layout.selection, *layout.validation}) == 6
+    teacher = load_generator(student.parent / "teacher.pth").network
+    image = load_square(layout.selection[0], 256)
+    with torch.no_grad():
+        found = psnr_db(best.network(image), teacher(image))
+    assert found == pytest.approx(result.selected.psnr_db, abs=1e-3)
 
 
 def test_epochs_count_pictures(student: Path, photos: Path) -> None:

@@ -143,7 +143,7 @@ class Died(Exception):
     """Stands for a process that ends at once."""
 
 
-def begun(student: Path, photos: Path) -> Path:
+def begun(student: Path, photos: Path, **options: Any) -> Path:
     """The folder of a run that died in step 6, with the states of steps 4 and 5."""
 
     def die(report: StepReport) -> None:
@@ -151,7 +151,7 @@ def begun(student: Path, photos: Path) -> Path:
             raise Died
 
     with pytest.raises(Died):
-        run(student, photos, "died.pth", save_every=1e-9, on_step=die)
+        run(student, photos, "died.pth", save_every=1e-9, on_step=die, **options)
     return student.parent / "runs" / "distill-001"
 
 
@@ -209,6 +209,13 @@ def test_broken_states_are_left_out(
     assert seen == list(range(5 if count == 1 else 1, 9))
     whole = run(student, photos, "whole.pth")
     assert all(torch.equal(a, b) for a, b in zip(weights_of(result.output), whole, strict=True))
+
+
+def test_the_best_so_far_outlives_the_process(student: Path, photos: Path) -> None:
+    resumed = wkdc.resume(begun(student, photos, select="best"))
+    assert resumed.selected is not None
+    whole = run(student, photos, "whole.pth", select="best")
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(resumed.output), whole, strict=True))
 
 
 def test_a_run_goes_on_with_the_files_that_it_began_with(student: Path, photos: Path) -> None:

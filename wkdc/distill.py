@@ -14,9 +14,9 @@ from wkdc.training.opening import check_outputs, open_files
 from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
 from wkdc.training.reopening import check_same, read_request
-from wkdc.training.request import Request
+from wkdc.training.request import Request, Select
 from wkdc.training.run import RunFolder
-from wkdc.training.session import REVERSE, Outcome, Session
+from wkdc.training.session import REVERSE, Outcome, Selected, Session
 
 __all__ = [
     "FAITHFUL",
@@ -41,12 +41,14 @@ class SideResult:
         output: the student, untouched where the run made no step.
         start: the student as it was before the run.
         before, after: student against teacher, on pictures that were not trained on.
+        selected: which student on the way was picked, where one was to be.
     """
 
     output: Path
     start: Path
     before: Fidelity
     after: Fidelity
+    selected: Selected | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class DistillResult:
     """What a run did.
 
     Attributes:
-        output, start, before, after: see `SideResult`; `reverse` has them for a second direction.
+        output, start, before, after, selected: see `SideResult`; `reverse` has them for a second
+            direction.
         run: the folder with options, metrics, samples and checkpoints.
         seconds: of wall clock, drawing and measuring included.
         images_per_second: trained pictures by the seconds spent on training steps.
@@ -68,6 +71,7 @@ class DistillResult:
     start: Path
     before: Fidelity
     after: Fidelity
+    selected: Selected | None
     reverse: SideResult | None
     run: Path
     steps: int
@@ -98,6 +102,7 @@ def distill(
     runs: str | Path = "runs",
     arch: str | None = None,
     save_every: float = SAVE_EVERY,
+    select: Select = "last",
     on_step: Callable[[StepReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> DistillResult:
@@ -121,6 +126,8 @@ def distill(
         runs: where the run folder is made.
         arch: what makes student and teacher where they are custom networks; see `load_generator`.
         save_every: minutes between two states that `resume` can go on from.
+        select: `last` writes the student at the end; `best` the one that was nearest to its
+            teacher, of ten on the way, on a tenth of the training pictures set aside for that.
         on_step: called after each step; `on_notice` with each thing that the user should know.
 
     Raises:
@@ -145,6 +152,7 @@ def distill(
         direction=direction,
         seed=seed,
         arch=arch,
+        select=select,
         on_notice=on_notice or (lambda _: None),
     )
     recipe, first = found.recipe, found.pairs[0]
@@ -174,6 +182,7 @@ def distill(
         seed=seed,
         arch=arch,
         save_every=60 * save_every,
+        select=select,
     )
     with RunFolder.new(Path(runs), "distill", ranks) as run:
         session = Session(found.pairs, request, run, ranks, closing=found.closing)
@@ -219,6 +228,7 @@ def resume(
             direction=request.direction,
             seed=request.seed,
             arch=arch,
+            select=request.select,
             on_notice=notice,
         )
         outputs = [
@@ -240,18 +250,19 @@ def _result(
     outcome: Outcome, outputs: Sequence[Path], run: RunFolder, layout: Layout
 ) -> DistillResult:
     sides = []
-    for output, name, before, after in zip(
-        outputs, ("", REVERSE), outcome.before, outcome.after, strict=False
+    for output, name, before, after, selected in zip(
+        outputs, ("", REVERSE), outcome.before, outcome.after, outcome.selected, strict=False
     ):
         if before is None or after is None:
             raise RuntimeError("a teacher always shows what should be drawn")
-        sides.append(SideResult(output, run.start_of(name), before, after))
+        sides.append(SideResult(output, run.start_of(name), before, after, selected))
     first = sides[0]
     return DistillResult(
         output=first.output,
         start=first.start,
         before=first.before,
         after=first.after,
+        selected=first.selected,
         reverse=sides[1] if sides[1:] else None,
         run=run.path,
         steps=outcome.steps,

@@ -30,6 +30,8 @@ class Layout:
         held_out: whether `validation` was taken out of the training pictures.
         direction: which half of a paired picture is the input.
         real_validation: pictures of the target domain that are never trained on, where asked for.
+        selection: inputs by which a student is picked, where asked for; neither trained nor
+            measured on. `real_selection` of the target domain.
     """
 
     kind: Kind
@@ -39,6 +41,8 @@ class Layout:
     held_out: bool
     direction: Direction = "AtoB"
     real_validation: tuple[Path, ...] = ()
+    selection: tuple[Path, ...] = ()
+    real_selection: tuple[Path, ...] = ()
 
     def reversed(self) -> Self:
         """The same unpaired pictures for the other direction."""
@@ -48,6 +52,8 @@ class Layout:
             real=self.train,
             validation=self.real_validation,
             real_validation=self.validation,
+            selection=self.real_selection,
+            real_selection=self.selection,
             direction="BtoA" if self.direction == "AtoB" else "AtoB",
         )
 
@@ -59,6 +65,7 @@ def read_layout(
     seed: int = 0,
     smallest: int = 1,
     both: bool = False,
+    select: bool = False,
     on_notice: Callable[[str], None] | None = None,
 ) -> Layout:
     """Find out what a data folder holds and check that every picture can be used.
@@ -70,6 +77,7 @@ def read_layout(
         smallest: pictures with a shorter side are left out; of paired ones, each half counts.
         both: whether the other direction is trained too, so that pictures of both domains have to
             be kept for measuring.
+        select: whether pictures are set aside to pick a student by.
         on_notice: called with one sentence for each picture left out.
 
     Raises:
@@ -114,6 +122,12 @@ def read_layout(
         real_validation = usable(folder / f"test{b}")
     elif both:
         real, real_validation = _hold_out(real, seed)
+    selection: list[Path] = []
+    real_selection: list[Path] = []
+    if select:
+        train, selection = _hold_out(train, seed)
+    if select and both:
+        real, real_selection = _hold_out(real, seed)
     if kind == "paired":
         for path in [*train, *validation]:
             width = load_pixels(path).shape[-1]
@@ -130,6 +144,8 @@ def read_layout(
         held_out,
         direction,
         tuple(real_validation),
+        tuple(selection),
+        tuple(real_selection),
     )
 
 

@@ -146,6 +146,7 @@ def train(
         seed=seed,
         arch=None,
         save_every=60 * save_every,
+        select="last",
     )
     with RunFolder.new(Path(runs), "train", ranks) as run:
         torch.manual_seed(seed)

@@ -113,6 +113,10 @@ def distill(
     arch: options.Arch = None,
     runs: options.Runs = Path("runs"),
     save_every: options.SaveEvery = 5.0,
+    select: Annotated[
+        Literal["last", "best"],
+        typer.Option(help="best: of ten on the way, on pictures set aside from training."),
+    ] = "last",
     resume: options.Resume = None,
     json: options.Json = False,
 ) -> None:
@@ -186,6 +190,7 @@ def distill(
             runs=runs,
             arch=arch,
             save_every=save_every,
+            select=select,
             on_step=lambda report: show_step(meter, report),
             on_notice=render.say,
         )
@@ -249,6 +254,7 @@ def _as_json(result: "DistillResult") -> dict[str, object]:
         "images_per_second": round(result.images_per_second, 3),
         "losses": result.losses,
         "student_vs_teacher": _nearness(result.before, result.after, held_out=result.held_out),
+        "selected": result.selected and dataclasses.asdict(result.selected),
         "reverse": reverse
         and {
             "output": str(reverse.output),
@@ -256,6 +262,7 @@ def _as_json(result: "DistillResult") -> dict[str, object]:
             "student_vs_teacher": _nearness(
                 reverse.before, reverse.after, held_out=result.held_out
             ),
+            "selected": reverse.selected and dataclasses.asdict(reverse.selected),
         },
         "interrupted": result.interrupted,
     }
@@ -292,6 +299,11 @@ def _show(result: "DistillResult", arch: str) -> None:
                 ),
             ],
         )
+        if side.selected is not None:
+            render.out.print(
+                f"picked: the student of step {side.selected.step}, "
+                f"{side.selected.psnr_db:.2f} dB on pictures set aside for picking"
+            )
         if after.psnr_db < before.psnr_db:
             render.out.print(
                 f"PSNR is lower than before; the student that this run started from is {side.start}"

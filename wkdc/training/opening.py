@@ -11,6 +11,7 @@ from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.models import check_channels
 from wkdc.recognition import drawable_side
 from wkdc.training.recipe import Recipe
+from wkdc.training.request import Select
 from wkdc.training.side import Pair
 
 MOST_ENLARGED = 2
@@ -39,6 +40,7 @@ def open_files(
     direction: Direction,
     seed: int,
     arch: str | None,
+    select: Select,
     on_notice: Callable[[str], None],
 ) -> Opened:
     """Load and check all that `distill` was given; see there."""
@@ -65,6 +67,7 @@ def open_files(
         seed=seed,
         smallest=crop // MOST_ENLARGED,
         both=reverse is not None,
+        select=select == "best",
         on_notice=on_notice,
     )
     _check_losses(recipe, layout, cycle=back is not None)

@@ -10,6 +10,7 @@ from wkdc.training.loop import Budget
 from wkdc.training.recipe import Precision, Recipe
 
 Command = Literal["distill", "train"]
+Select = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Request:
             output only closes the cycle.
         budget: the run's length, however it was given.
         device, precision, seed, arch: see `wkdc.distill.distill`.
+        select: whether the student at the end is the result, or the best on the way.
         save_every: seconds between two states that the run can be continued from.
     """
 
@@ -41,6 +43,7 @@ class Request:
     seed: int
     arch: str | None
     save_every: float
+    select: Select
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""

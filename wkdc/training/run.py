@@ -103,6 +103,10 @@ class RunFolder:
         """The student as it was before the run, `checkpoints/start.pth`."""
         return self.path / "checkpoints" / f"start{side and '-' + side}.pth"
 
+    def best_of(self, side: str = "") -> Path:
+        """The student that was the best so far, `checkpoints/best.pth`, where one is picked."""
+        return self.path / "checkpoints" / f"best{side and '-' + side}.pth"
+
     def keep_start(self, student: Path, side: str = "") -> None:
         """Copy the student as it was before the run.
 

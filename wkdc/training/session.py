@@ -4,13 +4,21 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from wkdc.checkpoint import Card, Generator, relative_to, save_generator
+from wkdc.checkpoint import (
+    Card,
+    Generator,
+    load_generator,
+    read_card,
+    relative_to,
+    save_generator,
+)
 from wkdc.errors import DivergedError
 from wkdc.metrics import Fidelity
 from wkdc.training.compute import Compute
@@ -21,7 +29,7 @@ from wkdc.training.ranks import Ranks
 from wkdc.training.request import Request
 from wkdc.training.run import RunFolder
 from wkdc.training.side import Pair, Side
-from wkdc.training.trainer import Trainer
+from wkdc.training.trainer import Learner, Trainer
 
 REVERSE = "reverse"
 """Marks the second direction's files and figures."""
@@ -34,10 +42,19 @@ DRAWING_SHARE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
+class Selected:
+    """The student that was the best: of which step, and its PSNR on the pictures set aside."""
+
+    step: int
+    psnr_db: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome:
     """What `Session.train` did; `wkdc.distill.DistillResult` says what the fields are.
 
-    `before` and `after` have an entry for each direction, None where nothing says what to draw.
+    `before`, `after` and `selected` have an entry for each direction: None where nothing says what
+    to draw, and where the last student is taken.
     """
 
     steps: int
@@ -46,6 +63,7 @@ class Outcome:
     losses: dict[str, float]
     before: tuple[Fidelity | None, ...]
     after: tuple[Fidelity | None, ...]
+    selected: tuple[Selected | None, ...]
     interrupted: bool
 
 
@@ -133,6 +151,7 @@ class Session:
         def marked(step: int) -> None:
             self._check()
             self._save(step)
+            self._select(step)
             self._watch(step)
 
         def saved(step: int) -> None:
@@ -175,7 +194,9 @@ class Session:
         trained = time.monotonic() - train_started
         seconds = time.monotonic() - started
         if not done:  # stopped before anything was learned
-            return Outcome(0, seconds, 0.0, {}, before, before, interrupted)
+            nothing = tuple(None for _ in self._sides)
+            return Outcome(0, seconds, 0.0, {}, before, before, nothing, interrupted)
+        self._select(done)
         return Outcome(
             done,
             seconds,
@@ -183,6 +204,7 @@ class Session:
             mean_losses(losses[-max(1, done // 10) :]),
             before,
             self._finish(done, seconds, before, interrupted),
+            tuple(map(self._selected, self._names)),
             interrupted,
         )
 
@@ -191,36 +213,72 @@ class Session:
     ) -> tuple[Fidelity | None, ...]:
         """Write the students, measure them, and write them again with their figures."""
         made_with = {"steps": steps, "seconds": round(seconds, 1)}
-        self._write_students(made_with, [{}] * len(self._sides))
-        after = self._fidelity([learner.result for learner in self._trainer.learners])
+        results = self._results()
+        self._write_students(results, made_with, [{}] * len(self._sides))
+        after = self._fidelity(results)
         figures = [
             {"before": dataclasses.asdict(a), "after": dataclasses.asdict(b)} if a and b else {}
             for a, b in zip(before, after, strict=True)
         ]
-        self._write_students(made_with, figures)
+        self._write_students(results, made_with, figures)
         self._watch(steps)
         if not interrupted and self._ranks.first:
             self._write_options(finished=True)
             self._run.forget_states()
         return after
 
-    def _write_students(self, made_with: dict[str, Any], figures: Sequence[dict[str, Any]]) -> None:
+    def _results(self) -> list[nn.Module]:
+        """The students that are the result: the last ones, or the best ones."""
+        self._ranks.wait()  # for the files
+        return [
+            load_generator(self._run.best_of(name), arch=self._request.arch).network
+            if self._selected(name)
+            else learner.result
+            for learner, name in zip(self._trainer.learners, self._names, strict=True)
+        ]
+
+    def _select(self, step: int) -> None:
+        """Keep each student that is better than all before, if one is to be picked."""
+        for side, learner, name in self._each() if self._request.select == "best" else ():
+            found, best = side.selection.fidelity(learner.result), self._selected(name)
+            better = found is not None and (best is None or found.psnr_db > best.psnr_db)
+            if better and found is not None and self._ranks.first:
+                card = self._card(side, {"steps": step, "selected_psnr_db": found.psnr_db})
+                save_generator(self._run.best_of(name), learner.result, card)
+
+    def _selected(self, name: str) -> Selected | None:
+        """What the file of the best student says; None where there is none."""
+        path = self._run.best_of(name)
+        if not path.exists():
+            return None
+        options = (read_card(path) or {})["history"][-1]["options"]
+        return Selected(options["steps"], options["selected_psnr_db"])
+
+    def _each(self) -> Iterable[tuple[Side, Learner, str]]:
+        return zip(self._sides, self._trainer.learners, self._names, strict=True)
+
+    def _write_students(
+        self,
+        results: Sequence[nn.Module],
+        made_with: dict[str, Any],
+        figures: Sequence[dict[str, Any]],
+    ) -> None:
         outputs = [self._request.output, self._request.reverse_output]
         if not self._ranks.first:
             return
-        for side, learner, output, found in zip(
-            self._sides, self._trainer.learners, outputs, figures, strict=False
+        for side, name, network, output, found in zip(
+            self._sides, self._names, results, outputs, figures, strict=False
         ):
-            card = self._card(side, made_with | found)
-            save_generator(Path(str(output)), learner.result, card)
+            picked = self._selected(name)
+            selected = {"selected": dataclasses.asdict(picked)} if picked else {}
+            card = self._card(side, made_with | selected | found)
+            save_generator(Path(str(output)), network, card)
 
     def _save(self, step: int) -> None:
         """Students that can be used, in the run folder."""
         if not self._ranks.first:
             return
-        for side, learner, name in zip(
-            self._sides, self._trainer.learners, self._names, strict=True
-        ):
+        for side, learner, name in self._each():
             card = self._card(side, {"steps": step})
             self._run.save_checkpoint(step, learner.result, card, name)
 
@@ -240,7 +298,7 @@ class Session:
             if not all(bool(t.isfinite().all()) for t in (drawn, *weights)):
                 raise FloatingPointError("the student's pictures stopped being numbers")
 
-    def _fidelity(self, networks: Sequence[torch.nn.Module]) -> tuple[Fidelity | None, ...]:
+    def _fidelity(self, networks: Sequence[nn.Module]) -> tuple[Fidelity | None, ...]:
         return tuple(
             side.validation.fidelity(network)
             for side, network in zip(self._sides, networks, strict=True)
@@ -251,9 +309,7 @@ class Session:
         values: dict[str, float] = {}
         if not self._ranks.first:
             return
-        for side, learner, name in zip(
-            self._sides, self._trainer.learners, self._names, strict=True
-        ):
+        for side, learner, name in self._each():
             network = learner.result if step else side.student
             found, bands, rows = side.validation.watch(network)
             self._run.save_sample(step, rows, name)
@@ -322,6 +378,7 @@ class Session:
                 "train": len(layout.train),
                 "real": len(layout.real),
                 "validation": len(layout.validation),
+                "selection": len(layout.selection),
                 "held_out": layout.held_out,
             },
             "directions": len(self._sides),

@@ -93,8 +93,10 @@ class Side:
             self._real = Crops(layout.real, load_real, load_size=size, crop=crop, seed=seed + 1)
         known = [one.architecture for one in (student, pair.teacher) if one is not None]
         side = drawable_side(MEASURE_SIZE, *known)
-        parts = [load(path) for path in spread(layout.validation)]
-        self.validation = Validation(parts, side, self.teacher, compute.draw)
+        self.validation, self.selection = (
+            Validation([load(path) for path in spread(paths)], side, self.teacher, compute.draw)
+            for paths in (layout.validation, layout.selection)
+        )
         self._parts: list[tuple[Tensor, ...]] = []
         self._targets: list[Tensor] = []
         self._drawings: Drawings | None = None
