@@ -146,7 +146,7 @@ def run_wkdc(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Calle
             env=os.environ | environment | (set_ or {}),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=900,  # against a command that hangs, not one on a busy machine
             preexec_fn=prepare,
         )
         return Called(done.returncode, done.stdout, done.stderr)

@@ -77,6 +77,8 @@ def test_both_students_learn_and_say_from_whom(recipe: Recipe, folder: Path) -> 
         assert card is not None
         assert card["teacher"]["sha256"] == load_generator(folder / teacher).sha256
         assert card["history"][-1]["options"]["directions"] == 2
+        direction = "AtoB" if name == "student.pth" else "BtoA"
+        assert card["history"][-1]["options"]["direction"] == direction
         assert (folder / teacher).read_bytes() == teachers[teacher]
     watched = [
         json.loads(line) for line in (result.run / "validation.jsonl").read_text().splitlines()
@@ -191,6 +193,7 @@ def test_what_is_measured_on_is_trained_on_by_neither(folder: Path) -> None:
     assert (back.train, back.real) == (layout.real, layout.train)
     assert not set(back.validation) & {*layout.train, *layout.real}
     assert back.reversed() == layout
+    assert back.held_out
     shutil.rmtree(folder / "set" / "testA")
     layout = read_layout(folder / "set", both=True)
     assert layout.held_out
@@ -213,6 +216,8 @@ def test_what_cannot_be_reversed(folder: Path, photos: Path) -> None:
         run(reverse_student=back_student, output=back_student)
     with pytest.raises(OptionError, match="overwrite its teacher"):
         run(reverse_student=back_student, output=back)
+    with pytest.raises(OptionError, match="judges one direction"):
+        run(reverse_student=back_student, discriminator=folder / "judge.pth")
     torch.save(resnet_state_dict(1, blocks=2, ngf=4, in_channels=1), folder / "grey.pth")
     with pytest.raises(CheckpointError, match=r"to reverse .* it has to draw 3 from 3"):
         run(reverse_teacher=folder / "grey.pth")

@@ -493,8 +493,10 @@ def test_the_best_is_picked_on_pictures_set_aside(student: Path, photos: Path) -
     )
     assert result.selected is not None
     assert result.selected.step in range(2, 19, 2)
-    best = load_generator(result.run / "checkpoints" / "best.pth")
-    weights = weights_of(result.run / "checkpoints" / "best.pth")
+    (path,) = (result.run / "checkpoints").glob("best-*.pth")
+    best = load_generator(path)
+    weights = weights_of(path)
+    assert path.name == f"best-{result.selected.step:06d}.pth"
     assert all(torch.equal(a, b) for a, b in zip(weights, weights_of(student), strict=True))
     card = load_generator(student).card
     assert card is not None
@@ -509,6 +511,22 @@ def test_the_best_is_picked_on_pictures_set_aside(student: Path, photos: Path) -
     with torch.no_grad():
         found = psnr_db(best.network(image), teacher(image))
     assert found == pytest.approx(result.selected.psnr_db, abs=1e-3)
+
+
+def test_a_step_is_profiled_on_demand(student: Path, photos: Path) -> None:
+    tables: list[str] = []
+    steps: list[int] = []
+    distill(
+        photos,
+        student=student,
+        recipe=small(FAITHFUL),
+        steps=5,
+        runs=student.parent / "runs",
+        on_step=lambda report: steps.append(len(tables)) if report.phase == "train" else None,
+        on_profile=tables.append,
+    )
+    assert steps == [0, 0, 1, 1, 1]
+    assert "convolution_backward" in tables[0]
 
 
 def test_epochs_count_pictures(student: Path, photos: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wkdc.errors import OptionError
 from wkdc.losses import (
-    Bands,
+    Compared,
     Gan,
     Measure,
     Reduction,
@@ -113,7 +113,7 @@ def test_wavelet_loss_is_its_definition(wavelet: str, levels: int, reduction: Re
 @pytest.mark.parametrize(("measure", "power"), [("l1", 1), ("l2", 2)])
 @pytest.mark.parametrize("bands", ["high", "low", "all"])
 def test_every_choice_of_bands_and_measure_is_its_definition(
-    bands: Bands, measure: Measure, power: int, reduction: Reduction
+    bands: Compared, measure: Measure, power: int, reduction: Reduction
 ) -> None:
     images, target = pictures(1, 37, 53), pictures(2, 37, 53)
     loss = wavelet_loss(images, target, bands=bands, measure=measure, reduction=reduction)

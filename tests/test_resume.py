@@ -143,11 +143,11 @@ class Died(Exception):
     """Stands for a process that ends at once."""
 
 
-def begun(student: Path, photos: Path, **options: Any) -> Path:
-    """The folder of a run that died in step 6, with the states of steps 4 and 5."""
+def begun(student: Path, photos: Path, at: int = 6, **options: Any) -> Path:
+    """The folder of a run that died in step `at`, with the states of the two steps before."""
 
     def die(report: StepReport) -> None:
-        if report.phase == "train" and report.step == 6:
+        if report.phase == "train" and report.step == at:
             raise Died
 
     with pytest.raises(Died):
@@ -155,16 +155,24 @@ def begun(student: Path, photos: Path, **options: Any) -> Path:
     return student.parent / "runs" / "distill-001"
 
 
-def run(student: Path, photos: Path, output: str, **options: Any) -> list[Tensor]:
-    """The weights of a whole run of 8 steps."""
-    recipe = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
+def run(
+    student: Path,
+    photos: Path,
+    output: str,
+    *,
+    steps: int = 8,
+    rate: float = FAITHFUL.learning_rate,
+    **options: Any,
+) -> list[Tensor]:
+    """The weights of a whole run."""
+    recipe = dataclasses.replace(FAITHFUL, crop=32, load_size=48, learning_rate=rate)
     path = student.parent / output
     wkdc.distill(
         photos,
         student=student,
         output=path,
         recipe=recipe,
-        steps=8,
+        steps=steps,
         precision="float32",
         runs=student.parent / "runs",
         **options,
@@ -211,11 +219,21 @@ def test_broken_states_are_left_out(
     assert all(torch.equal(a, b) for a, b in zip(weights_of(result.output), whole, strict=True))
 
 
-def test_the_best_so_far_outlives_the_process(student: Path, photos: Path) -> None:
-    resumed = wkdc.resume(begun(student, photos, select="best"))
-    assert resumed.selected is not None
-    whole = run(student, photos, "whole.pth", select="best")
+@pytest.mark.parametrize("rate", [0.05, 1e-3])
+def test_the_best_so_far_outlives_the_process(rate: float, student: Path, photos: Path) -> None:
+    """Whether the best comes before the state (at an absurd rate) or after it."""
+    folder = begun(student, photos, at=17, steps=25, select="best", rate=rate)
+    resumed = wkdc.resume(folder)
+    whole = run(student, photos, "whole.pth", steps=25, select="best", rate=rate)
     assert all(torch.equal(a, b) for a, b in zip(weights_of(resumed.output), whole, strict=True))
+    first, second = (
+        [json.loads(line) for line in (path / "validation.jsonl").read_text().splitlines()]
+        for path in (folder, folder.with_name("distill-002"))
+    )
+    assert first == second
+    best = (folder / "checkpoints").glob("best-*.pth")
+    again = (folder.with_name("distill-002") / "checkpoints").glob("best-*.pth")
+    assert [path.name for path in best] == [path.name for path in again]
 
 
 def test_a_run_goes_on_with_the_files_that_it_began_with(student: Path, photos: Path) -> None:

@@ -17,7 +17,7 @@ from wkdc.distill import StepReport
 from wkdc.errors import CheckpointError, DatasetError, OptionError, OutputError
 from wkdc.images import load_pixels, save_pixels
 from wkdc.train import recipe_for, stock_architecture, train
-from wkdc.training.recipe import CYCLEGAN, PIX2PIX, Recipe
+from wkdc.training.recipe import CYCLEGAN, PAPER, PIX2PIX, Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -147,6 +147,12 @@ def test_a_killed_training_goes_on_bit_for_bit(unpaired: Path, tmp_path: Path) -
     folder = tmp_path / "runs" / "train-001"
     with pytest.raises(OptionError, match="a run of wkdc train; give it to that command"):
         wkdc.resume(folder)
+    for name in ("killed.pth", "killed-reverse.pth"):
+        path = tmp_path / name
+        shutil.copy(folder / "checkpoints" / "start.pth", path)
+        with pytest.raises(OutputError, match="is not what this run left there"):
+            wkdc.resume_training(folder)
+        path.unlink()
     assert wkdc.resume_training(folder).steps == 5
     run("whole.pth")
     for ending in (".pth", "-reverse.pth"):
@@ -162,6 +168,11 @@ def test_what_cannot_be_trained(photos: Path, unpaired: Path, tmp_path: Path) ->
         train(unpaired, ngf=0, steps=1, runs=runs)
     with pytest.raises(OptionError, match="a run has one length"):
         train(unpaired, steps=1, minutes=1, runs=runs)
+    nothing = {"adversarial": 0.0, "cycle": 0.0, "identity": 0.0, "truth": 1.0}
+    with pytest.raises(OptionError, match="nothing would be learned"):
+        train(unpaired, recipe=small(CYCLEGAN, **nothing), steps=1, runs=runs)
+    with pytest.raises(OptionError, match="need a teacher"):
+        train(unpaired, recipe=small(PAPER), steps=1, runs=runs)
     (tmp_path / "teacher-reverse.pth").write_bytes(b"someone's weeks")
     with pytest.raises(OutputError, match=r"teacher-reverse\.pth exists"):
         train(unpaired, output=tmp_path / "teacher.pth", steps=1, runs=runs)

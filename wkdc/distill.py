@@ -6,7 +6,6 @@ from pathlib import Path
 
 from wkdc.checkpoint import Generator, relative_to
 from wkdc.devices import check_device
-from wkdc.errors import OptionError
 from wkdc.layouts import Direction, Layout
 from wkdc.metrics import Fidelity
 from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
@@ -41,6 +40,7 @@ class SideResult:
         output: the student, untouched where the run made no step.
         start: the student as it was before the run.
         before, after: student against teacher, on pictures that were not trained on.
+        held_out: whether those were set aside from the training pictures, for want of a test set.
         selected: which student on the way was picked, where one was to be.
     """
 
@@ -48,6 +48,7 @@ class SideResult:
     start: Path
     before: Fidelity
     after: Fidelity
+    held_out: bool
     selected: Selected | None
 
 
@@ -56,14 +57,12 @@ class DistillResult:
     """What a run did.
 
     Attributes:
-        output, start, before, after, selected: see `SideResult`; `reverse` has them for a second
-            direction.
+        output, start, before, after, held_out, selected: see `SideResult`; `reverse` has them for
+            a second direction.
         run: the folder with options, metrics, samples and checkpoints.
         seconds: of wall clock, drawing and measuring included.
         images_per_second: trained pictures by the seconds spent on training steps.
         losses: mean of each over the last tenth of the steps.
-        held_out: whether the pictures that were measured on were set aside from the training
-            pictures, for want of a test set.
         interrupted: whether the run was stopped before its end.
     """
 
@@ -104,6 +103,7 @@ def distill(
     save_every: float = SAVE_EVERY,
     select: Select = "last",
     on_step: Callable[[StepReport], None] | None = None,
+    on_profile: Callable[[str], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> DistillResult:
     """Train `student` on the pictures in `data` and write it back when done.
@@ -128,6 +128,7 @@ def distill(
         save_every: minutes between two states that `resume` can go on from.
         select: `last` writes the student at the end; `best` the one that was nearest to its
             teacher, of ten on the way, on a tenth of the training pictures set aside for that.
+        on_profile: called once, with a table of where the time of the third step went.
         on_step: called after each step; `on_notice` with each thing that the user should know.
 
     Raises:
@@ -139,8 +140,6 @@ def distill(
     """
     length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
     ranks = Ranks.join(check_device(device))
-    if not save_every > 0:
-        raise OptionError(f"save_every is {save_every}; give minutes, more than 0")
     found = open_files(
         student,
         teacher,
@@ -187,7 +186,7 @@ def distill(
     with RunFolder.new(Path(runs), "distill", ranks) as run:
         session = Session(found.pairs, request, run, ranks, closing=found.closing)
         session.begin()
-        outcome = session.train(on_step=on_step)
+        outcome = session.train(on_step=on_step, on_profile=on_profile)
     return _result(outcome, outputs, run, first.layout)
 
 
@@ -217,6 +216,7 @@ def resume(
     begun, request = read_request(Path(run), "distill", arch)
     ranks = Ranks.join(check_device(request.device))
     with RunFolder(Path(run), ranks) as folder:
+        begun, request = read_request(folder.path, "distill", arch)  # it may have ended meanwhile
         found = open_files(
             folder.start_of(),
             request.teacher,
@@ -255,7 +255,8 @@ def _result(
     ):
         if before is None or after is None:
             raise RuntimeError("a teacher always shows what should be drawn")
-        sides.append(SideResult(output, run.start_of(name), before, after, selected))
+        held_out = layout.real_held_out if name else layout.held_out
+        sides.append(SideResult(output, run.start_of(name), before, after, held_out, selected))
     first = sides[0]
     return DistillResult(
         output=first.output,
@@ -269,7 +270,7 @@ def _result(
         seconds=outcome.seconds,
         images_per_second=outcome.images_per_second,
         losses=outcome.losses,
-        held_out=layout.held_out,
+        held_out=first.held_out,
         interrupted=outcome.interrupted,
     )
 

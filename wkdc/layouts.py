@@ -27,7 +27,8 @@ class Layout:
             (a plain folder; the teacher's pictures stand for the target domain).
         train: inputs to train on; `real` pictures of the target domain, for `unpaired`.
         validation: inputs never trained on.
-        held_out: whether `validation` was taken out of the training pictures.
+        held_out: whether `validation` was taken out of the training pictures; `real_held_out`
+            whether `real_validation` was.
         direction: which half of a paired picture is the input.
         real_validation: pictures of the target domain that are never trained on, where asked for.
         selection: inputs by which a student is picked, where asked for; neither trained nor
@@ -43,6 +44,7 @@ class Layout:
     real_validation: tuple[Path, ...] = ()
     selection: tuple[Path, ...] = ()
     real_selection: tuple[Path, ...] = ()
+    real_held_out: bool = False
 
     def reversed(self) -> Self:
         """The same unpaired pictures for the other direction."""
@@ -54,6 +56,8 @@ class Layout:
             real_validation=self.validation,
             selection=self.real_selection,
             real_selection=self.selection,
+            held_out=self.real_held_out,
+            real_held_out=self.held_out,
             direction="BtoA" if self.direction == "AtoB" else "AtoB",
         )
 
@@ -118,18 +122,24 @@ def read_layout(
     else:
         train, validation = _hold_out(train, seed)
     real_validation: list[Path] = []
-    if both and not held_out and (folder / f"test{b}").is_dir():
-        real_validation = usable(folder / f"test{b}")
-    elif both:
+    real_held_out = both and not (folder / f"test{b}").is_dir()
+    if real_held_out:
         real, real_validation = _hold_out(real, seed)
+    elif both:
+        real_validation = usable(folder / f"test{b}")
     selection: list[Path] = []
     real_selection: list[Path] = []
     if select:
+        for pictures in (train, real) if both else (train,):
+            if len(pictures) < 2 or set(pictures) & {*validation, *real_validation}:
+                raise DatasetError(
+                    f"{folder} has too few pictures to set some aside for --select best; give more"
+                )
         train, selection = _hold_out(train, seed)
     if select and both:
         real, real_selection = _hold_out(real, seed)
     if kind == "paired":
-        for path in [*train, *validation]:
+        for path in [*train, *validation, *selection]:
             width = load_pixels(path).shape[-1]
             if width % 2:
                 raise ImageError(
@@ -146,6 +156,7 @@ def read_layout(
         tuple(real_validation),
         tuple(selection),
         tuple(real_selection),
+        real_held_out,
     )
 
 

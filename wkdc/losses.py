@@ -9,7 +9,7 @@ from torch.nn import functional
 from wkdc.errors import OptionError
 from wkdc.wavelet import decompose
 
-Bands = Literal["high", "low", "all"]
+Compared = Literal["high", "low", "all"]
 Measure = Literal["l1", "l2"]
 Reduction = Literal["levels", "pixels"]
 Gan = Literal["lsgan", "hinge", "vanilla"]
@@ -26,7 +26,7 @@ def wavelet_loss(
     *,
     wavelet: str = "haar",
     levels: int = 4,
-    bands: Bands = "high",
+    bands: Compared = "high",
     measure: Measure = "l1",
     reduction: Reduction = "levels",
 ) -> Tensor:

@@ -300,7 +300,7 @@ def keep_trained(path: Path) -> Path | None:
         card = read_card(path) or {}
     except CheckpointError:
         return None
-    if not any(entry["command"] == "distill" for entry in card.get("history", [])):
+    if not any(entry["command"] in ("distill", "train") for entry in card.get("history", [])):
         return None
     kept = path.with_suffix(f".old{path.suffix}")
     write_atomically(kept, lambda file: shutil.copyfile(path, file))

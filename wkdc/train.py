@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from wkdc.checkpoint import load_generator, make_card, relative_to, save_generator
+from wkdc.checkpoint import load_generator, make_card, read_card, relative_to, save_generator
 from wkdc.devices import check_device
 from wkdc.errors import DatasetError, OptionError, OutputError
 from wkdc.files import check_writable
@@ -17,7 +17,7 @@ from wkdc.metrics import Fidelity
 from wkdc.networks.layers import Norm, initialise
 from wkdc.recognition import Architecture, drawable_side
 from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
-from wkdc.training.opening import MOST_ENLARGED
+from wkdc.training.opening import MOST_ENLARGED, check_losses
 from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import CYCLEGAN, PIX2PIX, Precision, Recipe
 from wkdc.training.reopening import check_same, read_request
@@ -108,6 +108,7 @@ def train(
     folder = Path(data)
     paired = is_paired(folder)
     outputs = [Path(output)]
+    check_writable(outputs[0])
     if not paired:
         outputs.append(outputs[0].with_stem(f"{outputs[0].stem}-{REVERSE}"))
     for path in outputs:
@@ -126,6 +127,8 @@ def train(
     crop = drawable_side(recipe.crop, architecture)
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
     layout = _read(folder, direction, seed, recipe, on_notice)
+    unpaired = layout.kind == "unpaired"
+    check_losses(recipe, layout, alike=True, teacher=False, cycle=unpaired)
     if not length_given:
         epochs = recipe.epochs
     if epochs is not None:
@@ -176,20 +179,36 @@ def resume_training(
     notice = on_notice or (lambda _: None)
     begun, request = read_request(Path(run), "train", None)
     ranks = Ranks.join(check_device(request.device))
-    with RunFolder(Path(run), ranks) as folder:
-        layout = _read(
-            Path(request.data), request.direction, request.seed, request.recipe, on_notice
-        )
-        session = Session(_pairs(folder, layout), request, folder, ranks)
-        check_same(folder.path, begun, session, notice)
-        state = ranks.share(folder.load_state(notice) if ranks.first else None)
-        outcome = session.train(state, on_step=on_step)
     outputs = [
         Path(relative_to(Path(path), Path.cwd()))
         for path in (request.output, request.reverse_output)
         if path is not None
     ]
+    with RunFolder(Path(run), ranks) as folder:
+        begun, request = read_request(folder.path, "train", None)  # it may have ended meanwhile
+        layout = _read(
+            Path(request.data), request.direction, request.seed, request.recipe, on_notice
+        )
+        session = Session(_pairs(folder, layout), request, folder, ranks)
+        check_same(folder.path, begun, session, notice)
+        for path in outputs:
+            _check_own(path, begun["run"])
+        state = ranks.share(folder.load_state(notice) if ranks.first else None)
+        outcome = session.train(state, on_step=on_step)
     return _result(outcome, outputs, folder)
+
+
+def _check_own(path: Path, run: str) -> None:
+    """Make sure that `path` can be written, and holds nothing but what this run left there.
+
+    Raises:
+        OutputError: it cannot, or another run's generator is there.
+    """
+    check_writable(path)
+    if path.exists():
+        history = (read_card(path) or {}).get("history", [])
+        if not history or history[-1]["options"].get("run") != run:
+            raise OutputError(f"{path} is not what this run left there; move it away")
 
 
 def recipe_for(folder: Path) -> Recipe:

@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import itertools
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +112,10 @@ def run_alone(name: str, size: int, device: str, queue: "multiprocessing.Queue[f
         for _ in range(2):
             step()
     if device == "cpu":
-        queue.put(1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        # Not getrusage, whose peak counts the process that this one was started from.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (line,) = (one for one in lines if one.startswith("VmHWM"))
+        queue.put(1024.0 * int(line.split()[1]))
     else:
         queue.put(float(torch.cuda.max_memory_allocated()))
 

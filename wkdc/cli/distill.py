@@ -117,6 +117,9 @@ def distill(
         Literal["last", "best"],
         typer.Option(help="best: of ten on the way, on pictures set aside from training."),
     ] = "last",
+    profile_step: Annotated[
+        bool, typer.Option("--profile-step", help="Show where the time of the third step goes.")
+    ] = False,
     resume: options.Resume = None,
     json: options.Json = False,
 ) -> None:
@@ -192,6 +195,7 @@ def distill(
             save_every=save_every,
             select=select,
             on_step=lambda report: show_step(meter, report),
+            on_profile=render.say if profile_step else None,
             on_notice=render.say,
         )
     _end(result, json, arch)
@@ -260,7 +264,7 @@ def _as_json(result: "DistillResult") -> dict[str, object]:
             "output": str(reverse.output),
             "start": str(reverse.start),
             "student_vs_teacher": _nearness(
-                reverse.before, reverse.after, held_out=result.held_out
+                reverse.before, reverse.after, held_out=reverse.held_out
             ),
             "selected": reverse.selected and dataclasses.asdict(reverse.selected),
         },
@@ -282,10 +286,10 @@ def _show(result: "DistillResult", arch: str) -> None:
     if not result.steps:
         render.out.print(f"stopped before the first step; {result.output} is untouched")
         return
-    where = "held-out" if result.held_out else "test"
     for side in (result, result.reverse):
         if side is None:
             continue
+        where = "held-out" if side.held_out else "test"
         before, after = side.before, side.after
         render.table(
             f"{side.output} against its teacher on {after.images} {where} pictures",

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-RANK = int(os.environ.get("RANK", "0"))
+RANK = int(os.environ.get("RANK") or 0) if int(os.environ.get("WORLD_SIZE") or 1) > 1 else 0
 """Which of several processes this is, as torchrun numbers them; the first one speaks for all."""
 
 out = Console(highlight=False, soft_wrap=True, quiet=RANK > 0)

@@ -66,7 +66,9 @@ def train(
     gan: Annotated[
         Literal["lsgan", "hinge", "vanilla"] | None,
         typer.Option(
-            help="Form of the adversarial loss.", rich_help_panel=LOSSES, show_default="lsgan"
+            help="Form of the adversarial loss.",
+            rich_help_panel=LOSSES,
+            show_default="lsgan, for pairs vanilla",
         ),
     ] = None,
     ndf: Annotated[

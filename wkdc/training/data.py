@@ -97,7 +97,10 @@ class ImagePool:
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` goes on from: plain types and tensors."""
         version, numbers, gauss = self._random.getstate()
-        return {"images": list(self._images), "random": [version, list(numbers), gauss]}
+        return {
+            "images": [image.cpu() for image in self._images],
+            "random": [version, list(numbers), gauss],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called."""

@@ -1,8 +1,12 @@
 """The training loop: how long, how fast, when to save, and when to stop."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity, profile
 
 from wkdc.errors import OptionError
 from wkdc.training.interrupt import Deferred, Stopped
@@ -45,6 +49,12 @@ def check_length(
         if not 0 < value < float("inf"):
             raise OptionError(f"{name} is {value}; give a positive number")
     return bool(named)
+
+
+PROFILED = 2
+"""Steps before the one that is profiled: the first ones set things up."""
+
+PROFILE_ROWS = 15
 
 
 def steps_in(epochs: int, pictures: int, recipe: Recipe, ranks: Ranks) -> int:
@@ -107,6 +117,7 @@ def run_steps(
     on_step: Callable[[StepReport], None],
     on_mark: Callable[[int], None],
     on_save: Callable[[int], None],
+    on_profile: Callable[[str], None] | None = None,
     marks: int = 10,
 ) -> None:
     """Train until `budget` is spent.
@@ -118,7 +129,9 @@ def run_steps(
         first: how many steps were done before.
         save_every: seconds between two calls of `on_save`, which also follows each `on_mark`.
         on_step: called after each step.
-        on_mark: called with the steps done, `marks` times, evenly over what is left.
+        on_profile: called once, after a step that was profiled, with where its time went.
+        on_mark: called with the steps done, evenly, `marks` - 1 times in a whole run; at the same
+            steps, however often the run is stopped.
 
     Raises:
         FloatingPointError: see `Trainer.step`.
@@ -126,12 +139,13 @@ def run_steps(
     """
     pace = Pace(budget, trainer.recipe.batch * ranks.count)
     (begun,) = ranks.of_first([budget.progress(first, time.monotonic() - started)])
-    next_mark = begun + (1 - begun) / marks
     step, saved, progress = first, time.monotonic(), begun
     with Deferred() as signals:
         while progress < 1 or step == 0:
-            losses = trainer.step(next_batches(step), progress)
-            step += 1
+            watched = on_profile if step == first + PROFILED else None
+            with _profiled(watched, ranks.device):
+                losses = trainer.step(next_batches(step), progress)
+            step, passed = step + 1, _marks(progress, marks)
             images_per_second, eta = pace.tick(step, started)
             progress, waited, stopped = ranks.sum(
                 [
@@ -143,10 +157,28 @@ def run_steps(
             on_step(StepReport("train", step, progress, losses, images_per_second, eta))
             if stopped:
                 raise Stopped
-            marked = next_mark <= progress < 1
+            marked = passed < _marks(progress, marks) < marks
             if marked:
                 on_mark(step)
-                next_mark += (1 - begun) / marks
             if marked or waited >= save_every:
                 on_save(step)
                 saved = time.monotonic()
+
+
+def _marks(progress: float, marks: int) -> int:
+    """How many of the marks a run has reached."""
+    return int(progress * marks + 1e-9)
+
+
+@contextmanager
+def _profiled(tell: Callable[[str], None] | None, device: torch.device) -> Iterator[None]:
+    """Watch what happens in the block, if there is somebody to tell."""
+    if tell is None:
+        yield
+        return
+    kinds = [ProfilerActivity.CPU]
+    kinds += [ProfilerActivity.CUDA] if device.type == "cuda" else []
+    with profile(activities=kinds) as watched:
+        yield
+    by = f"self_{device.type}_time_total"
+    tell(watched.key_averages().table(sort_by=by, row_limit=PROFILE_ROWS))

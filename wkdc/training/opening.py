@@ -47,7 +47,14 @@ def open_files(
     learner, guide = load_pair(student, teacher, arch=arch)
     reverse, closing = None, None
     if reverse_student is not None:
-        reverse = load_pair(reverse_student, reverse_teacher, arch=arch)
+        reverse = load_pair(
+            reverse_student, reverse_teacher, arch=arch, hint="name it with --reverse"
+        )
+        if discriminator is not None:
+            raise OptionError(
+                f"discriminator {discriminator} judges one direction; train the directions one by "
+                "one, or leave it out"
+            )
     elif reverse_teacher is not None:
         closing = load_generator(reverse_teacher, arch=arch)
         if not recipe.cycle:
@@ -70,7 +77,8 @@ def open_files(
         select=select == "best",
         on_notice=on_notice,
     )
-    _check_losses(recipe, layout, cycle=back is not None)
+    alike = learner.in_channels == learner.out_channels
+    check_losses(recipe, layout, alike=alike, teacher=True, cycle=back is not None)
     judge = None
     if discriminator is not None:
         judge = _load_judge(Path(discriminator), recipe, learner, paired=layout.kind == "paired")
@@ -93,25 +101,37 @@ def _check_reverse(forward: Generator, back: Generator) -> None:
         )
 
 
-def _check_losses(recipe: Recipe, layout: Layout, *, cycle: bool) -> None:
+def check_losses(
+    recipe: Recipe, layout: Layout, *, alike: bool, teacher: bool, cycle: bool
+) -> None:
     """Make sure that something is learned from this data.
 
+    Args:
+        alike: whether what is drawn has as many channels as what is read.
+        teacher: whether there is one to show what to draw; `cycle` whether one leads back.
+
     Raises:
-        OptionError: all losses that have a weight need other data.
+        OptionError: a loss needs a teacher that is not there, or all with a weight need other data.
     """
+    if not teacher and (recipe.wavelet_weight or recipe.pixel):
+        raise OptionError("the wavelet and pixel losses need a teacher; set their weights to 0")
     counts = [recipe.adversarial, recipe.wavelet_weight, recipe.pixel]
     counts += [recipe.truth] if layout.kind == "paired" else []
-    counts += [recipe.identity] if layout.kind == "unpaired" else []
+    counts += [recipe.identity] if layout.kind == "unpaired" and alike else []
     counts += [recipe.cycle] if cycle else []
     if not any(counts):
         raise OptionError(
             "nothing would be learned: the losses with a weight need other data (truth: paired "
-            "pictures; identity: trainB; cycle: --reverse); give --pixel or --wavelet-weight"
+            "pictures; identity: trainB; cycle: a reverse generator); give another one a weight"
         )
 
 
 def load_pair(
-    student: str | Path, teacher: str | Path | None, *, arch: str | None = None
+    student: str | Path,
+    teacher: str | Path | None,
+    *,
+    arch: str | None = None,
+    hint: str = "name the teacher with --teacher",
 ) -> tuple[Generator, Generator]:
     """A student and its teacher, the one on its card unless another is named.
 
@@ -120,7 +140,7 @@ def load_pair(
     """
     learner = load_generator(student, arch=arch)
     if teacher is None:
-        teacher = teacher_path(learner, hint="name the teacher with --teacher")
+        teacher = teacher_path(learner, hint=hint)
     guide = load_generator(teacher, arch=arch)
     ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
     if ours != theirs:

@@ -1,6 +1,5 @@
 """The processes that train one student together, as torchrun or accelerate launch start them."""
 
-import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+
+from wkdc.errors import DeviceError
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,25 @@ class Ranks:
 
         Args:
             device: `cpu`, or `cuda` for the GPU of this process's place on its machine.
+
+        Raises:
+            DeviceError: a GPU by number for several processes, or processes that do not meet.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if int(os.environ.get("WORLD_SIZE") or 1) == 1:
             return cls(0, 1, device)
         from accelerate import PartialState
 
+        if device.index is not None:
+            raise DeviceError(
+                f"device {device} was asked for by several processes; give cuda, and each takes "
+                "the GPU of its number"
+            )
         state = PartialState(cpu=device.type == "cpu")
-        atexit.register(state.destroy_process_group)
+        if str(state.num_processes) != os.environ["WORLD_SIZE"]:
+            raise DeviceError(
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {state.num_processes} processes "
+                "met; start them with torchrun"
+            )
         place = device if device.type == "cpu" else state.device
         return cls(state.process_index, state.num_processes, place)
 
@@ -83,7 +96,11 @@ class Ranks:
 
     def share(self, content: Any) -> Any:
         """What the first process has."""
-        return self.gather(content)[0]
+        if self.count == 1:
+            return content
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([content])[0]
 
     def _sum(self, values: Tensor) -> Tensor:
         from accelerate.utils import reduce

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from wkdc.errors import OptionError
-from wkdc.losses import Bands, Gan, Measure, Reduction
+from wkdc.losses import Compared, Gan, Measure, Reduction
 from wkdc.wavelet import check_wavelet
 
 Schedule = Literal["linear", "cosine"]
@@ -55,7 +55,7 @@ class Recipe:
     wavelet_weight: float
     wavelet: str
     levels: int
-    bands: Bands
+    bands: Compared
     measure: Measure
     reduction: Reduction
     pixel: float
@@ -169,11 +169,11 @@ FAITHFUL = Recipe(
 """What brings a student nearest to its teacher in minutes: docs/results.md has the figures."""
 
 
-CYCLEGAN = replace(PAPER, name="cyclegan", ndf=64, wavelet_weight=0.0)
+CYCLEGAN = replace(PAPER, name="cyclegan", ndf=64, wavelet_weight=0.0, truth=0.0)
 """Zhu et al. 2017, as pytorch-CycleGAN-and-pix2pix has it: no teacher."""
 
-PIX2PIX = replace(CYCLEGAN, name="pix2pix", cycle=0.0, identity=0.0)
-"""Isola et al. 2017, likewise."""
+PIX2PIX = replace(CYCLEGAN, name="pix2pix", gan="vanilla", truth=100.0, cycle=0.0, identity=0.0)
+"""Isola et al. 2017, likewise; without the dropout that their generator draws with."""
 
 
 def recipe_named(name: str) -> Recipe:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from wkdc.errors import OptionError
 from wkdc.layouts import Direction
 from wkdc.training.loop import Budget
 from wkdc.training.recipe import Precision, Recipe
@@ -44,6 +45,15 @@ class Request:
     arch: str | None
     save_every: float
     select: Select
+
+    def __post_init__(self) -> None:
+        """Check the time between states.
+
+        Raises:
+            OptionError: it is no positive number.
+        """
+        if not self.save_every > 0:
+            raise OptionError(f"save_every is {self.save_every / 60}; give minutes, more than 0")
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""

@@ -81,7 +81,7 @@ class RunFolder:
 
     def rewind(self, step: int) -> list[dict[str, float]]:
         """Take away what was logged and saved after `step`; the losses of the steps that stay."""
-        for path in [*self._steps(".pth"), *self._steps(".state")]:
+        for path in [*self._steps(".pth"), *self._steps(".state"), *self._bests()]:
             if _step_of(path) > step:
                 path.unlink()
         _keep_until(self._validation, step or -1)  # a run's beginning is logged as step 0
@@ -103,9 +103,22 @@ class RunFolder:
         """The student as it was before the run, `checkpoints/start.pth`."""
         return self.path / "checkpoints" / f"start{side and '-' + side}.pth"
 
-    def best_of(self, side: str = "") -> Path:
-        """The student that was the best so far, `checkpoints/best.pth`, where one is picked."""
-        return self.path / "checkpoints" / f"best{side and '-' + side}.pth"
+    def best_of(self, side: str = "") -> Path | None:
+        """The student that was the best so far, where one is picked."""
+        found = [path for path in self._bests() if _side_of(path) == side]
+        return found[-1] if found else None
+
+    def save_best(self, step: int, network: nn.Module, card: Card, side: str = "") -> None:
+        """Write the best student so far as `checkpoints/best-000123.pth`.
+
+        The one before stays until there is a state of this step, to which a run could go back.
+        """
+        name = _named(step, side).replace("step", "best")
+        save_generator(self.path / "checkpoints" / f"{name}.pth", network, card)
+
+    def _bests(self) -> list[Path]:
+        found = (self.path / "checkpoints").glob("best-*.pth")
+        return sorted(found, key=lambda path: (_step_of(path), path.name))
 
     def keep_start(self, student: Path, side: str = "") -> None:
         """Copy the student as it was before the run.
@@ -127,6 +140,9 @@ class RunFolder:
         path = self.path / "checkpoints" / f"step-{step:06d}.state"
         save_sealed(path, {"step": step, **state})
         self._keep_latest(".state")
+        bests = self._bests()
+        for old in set(bests) - {self.best_of(_side_of(path)) for path in bests}:
+            old.unlink()
 
     def load_state(self, on_notice: Callable[[str], None]) -> dict[str, Any] | None:
         """The latest state that is whole; None where there is none.
@@ -198,9 +214,14 @@ def _named(step: int, side: str) -> str:
     return f"step-{step:06d}{side and '-' + side}"
 
 
+def _side_of(path: Path) -> str:
+    """The direction in `best-000123-reverse.pth`."""
+    return path.stem.partition("-")[2].partition("-")[2]
+
+
 def _step_of(path: Path) -> int:
     """The number in `step-000123.pth`; -1 for a name that is none of ours."""
-    number = path.stem.removeprefix("step-").partition("-")[0]
+    number = path.stem.partition("-")[2].partition("-")[0]
     return int(number) if number.isdecimal() else -1
 
 

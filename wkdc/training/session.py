@@ -86,6 +86,7 @@ class Session:
         *,
         closing: Generator | None = None,
     ) -> None:
+        self._started = time.monotonic()  # teachers draw what is measured on already here
         recipe = request.recipe
         torch.manual_seed(request.seed)
         self._request, self._recipe, self._run, self._closing = request, recipe, run, closing
@@ -119,16 +120,18 @@ class Session:
         state: Mapping[str, Any] | None = None,
         *,
         on_step: Callable[[StepReport], None] | None = None,
+        on_profile: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Measure, draw ahead, train, write the output, measure again.
 
         Args:
             state: that an earlier process left in the run folder, to go on from.
+            on_step, on_profile: see `run_steps`.
 
         Raises:
             DivergedError: the loss, or what a student draws, stopped being numbers.
         """
-        started = time.monotonic()
+        started = self._started
         before = self._fidelity([side.student for side in self._sides])
         first = 0 if state is None else int(state["step"])
         losses, done = self._run.rewind(first) if self._ranks.first else [], first
@@ -179,6 +182,7 @@ class Session:
                     on_step=stepped,
                     on_mark=marked,
                     on_save=saved,
+                    on_profile=on_profile,
                 )
             except Stopped:
                 interrupted = True
@@ -196,7 +200,8 @@ class Session:
         if not done:  # stopped before anything was learned
             nothing = tuple(None for _ in self._sides)
             return Outcome(0, seconds, 0.0, {}, before, before, nothing, interrupted)
-        self._select(done)
+        if not interrupted:
+            self._select(done)
         return Outcome(
             done,
             seconds,
@@ -230,26 +235,31 @@ class Session:
     def _results(self) -> list[nn.Module]:
         """The students that are the result: the last ones, or the best ones."""
         self._ranks.wait()  # for the files
-        return [
-            load_generator(self._run.best_of(name), arch=self._request.arch).network
-            if self._selected(name)
-            else learner.result
-            for learner, name in zip(self._trainer.learners, self._names, strict=True)
-        ]
+        results = []
+        for _, learner, name in self._each():
+            best = self._run.best_of(name)
+            if best is None:
+                results.append(learner.result)
+            else:
+                picked = load_generator(best, arch=self._request.arch)
+                results.append(self._compute.place(picked.network))
+        return results
 
     def _select(self, step: int) -> None:
         """Keep each student that is better than all before, if one is to be picked."""
-        for side, learner, name in self._each() if self._request.select == "best" else ():
+        if self._request.select == "last" or not self._ranks.first:
+            return
+        for side, learner, name in self._each():
             found, best = side.selection.fidelity(learner.result), self._selected(name)
             better = found is not None and (best is None or found.psnr_db > best.psnr_db)
-            if better and found is not None and self._ranks.first:
+            if better and found is not None:
                 card = self._card(side, {"steps": step, "selected_psnr_db": found.psnr_db})
-                save_generator(self._run.best_of(name), learner.result, card)
+                self._run.save_best(step, learner.result, card, name)
 
     def _selected(self, name: str) -> Selected | None:
         """What the file of the best student says; None where there is none."""
         path = self._run.best_of(name)
-        if not path.exists():
+        if path is None:
             return None
         options = (read_card(path) or {})["history"][-1]["options"]
         return Selected(options["steps"], options["selected_psnr_db"])
@@ -283,7 +293,9 @@ class Session:
             self._run.save_checkpoint(step, learner.result, card, name)
 
     def _card(self, side: Side, more: Mapping[str, Any]) -> Card:
-        made_with = {**self.made_with, **side.pair.digests, **more}
+        made_with = {**self.made_with, **side.pair.described, **side.pair.digests, **more}
+        if self._closing is not None:
+            made_with["reverse_teacher_sha256"] = self._closing.sha256
         return side.pair.card(self._request.command, made_with)
 
     def _check(self) -> None:
@@ -368,21 +380,12 @@ class Session:
     @functools.cached_property
     def made_with(self) -> dict[str, Any]:
         """What the run is made with, for its folder and for the students' cards."""
-        layout = self._sides[0].pair.layout
         return {
             "recipe": dataclasses.asdict(self._recipe),
             "budget": dataclasses.asdict(self._request.budget),
             "data": relative_to(Path(self._request.data), Path.cwd()),
-            "data_kind": layout.kind,
-            "pictures": {
-                "train": len(layout.train),
-                "real": len(layout.real),
-                "validation": len(layout.validation),
-                "selection": len(layout.selection),
-                "held_out": layout.held_out,
-            },
+            **self._sides[0].pair.described,
             "directions": len(self._sides),
-            "direction": layout.direction,
             "device": str(self._compute.device),
             "precision": "bfloat16" if self._compute.bfloat16 else "float32",
             "processes": self._ranks.count,

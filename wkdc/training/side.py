@@ -46,7 +46,7 @@ class Pair:
     @functools.cached_property
     def digests(self) -> dict[str, str | None]:
         """Of the files: what a run that goes on has to find again."""
-        pictures = [*self.layout.train, *self.layout.real]
+        pictures = [*self.layout.train, *self.layout.real, *self.layout.selection]
         data = hashlib.sha256("".join(sha256_of(path) for path in pictures).encode())
         judge = self.discriminator
         return {
@@ -54,6 +54,22 @@ class Pair:
             "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
             "discriminator_sha256": None if judge is None else judge.sha256,
             "data_sha256": data.hexdigest(),
+        }
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Which pictures play which part, for a card."""
+        layout = self.layout
+        return {
+            "data_kind": layout.kind,
+            "direction": layout.direction,
+            "pictures": {
+                "train": len(layout.train),
+                "real": len(layout.real),
+                "validation": len(layout.validation),
+                "selection": len(layout.selection),
+                "held_out": layout.held_out,
+            },
         }
 
     def card(self, command: str, made_with: Mapping[str, Any]) -> Card:
