@@ -105,6 +105,13 @@ def distill(
     crop: Annotated[
         int | None, typer.Option(help="Side of the crops.", rich_help_panel=PICTURES)
     ] = None,
+    reuse: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps that use one drawing of the teacher; 1 draws anew.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
     device: options.Device = None,
@@ -165,6 +172,7 @@ def distill(
         "batch": batch,
         "load_size": load_size,
         "crop": crop,
+        "reuse": reuse,
     }
     settings = dataclasses.replace(
         recipe_named(recipe), **{k: v for k, v in changes.items() if v is not None}
