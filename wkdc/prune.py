@@ -39,7 +39,7 @@ from wkdc.wishes import Widths, Wishes
 SIZE = 256
 """Height and width that MACs are counted at, or the next that the network draws at."""
 
-MEASURED = 8
+MEASURED = 4
 """Calibration pictures that the student's first PSNR is measured on."""
 
 
