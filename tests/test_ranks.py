@@ -93,7 +93,7 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(
 def test_two_processes_are_killed_and_go_on_bit_for_bit(
     launch: Callable[..., subprocess.Popen[str]], call_wkdc: Call, tmp_path: Path
 ) -> None:
-    """With a discriminator and dropout's random numbers, which each process has of its own."""
+    """With a discriminator and its pool of old fakes, of which each process has one."""
     settings = (*COMMON, "--recipe", "paper", "--ndf", 4, "--steps", 12, "--save-every", 1e-9)
     process = launch("distill", *settings, "--output", "whole.pth", "--runs", "whole")
     assert process.wait() == 0, process.communicate()

@@ -231,11 +231,7 @@ def resume(
             select=request.select,
             on_notice=notice,
         )
-        outputs = [
-            Path(relative_to(Path(path), Path.cwd()))
-            for path in (request.output, request.reverse_output)
-            if path is not None
-        ]
+        outputs = [Path(relative_to(path, Path.cwd())) for path in request.outputs]
         check_outputs(outputs, found)
         session = Session(found.pairs, request, folder, ranks, closing=found.closing)
         check_same(folder.path, begun, session, notice)

@@ -179,11 +179,7 @@ def resume_training(
     notice = on_notice or (lambda _: None)
     begun, request = read_request(Path(run), "train", None)
     ranks = Ranks.join(check_device(request.device))
-    outputs = [
-        Path(relative_to(Path(path), Path.cwd()))
-        for path in (request.output, request.reverse_output)
-        if path is not None
-    ]
+    outputs = [Path(relative_to(path, Path.cwd())) for path in request.outputs]
     with RunFolder(Path(run), ranks) as folder:
         begun, request = read_request(folder.path, "train", None)  # it may have ended meanwhile
         layout = _read(

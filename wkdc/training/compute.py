@@ -29,7 +29,7 @@ class Compute:
         """For so many pictures a step; `auto` is bfloat16 where the device computes in it."""
         pays = precision == "auto" and bfloat16_pays(place)
         # With one picture, PyTorch 2.15's InstanceNorm misreads channels-last gradients: what comes
-        # out points anywhere. With several, channels-last is right, and the faster one.
+        # out points anywhere. With several, they are right.
         order = torch.contiguous_format if batch == 1 else torch.channels_last
         return cls(place, pays or precision == "bfloat16", order)
 

@@ -1,4 +1,4 @@
-"""The processes that train one student together, as torchrun or accelerate launch start them."""
+"""The processes that train one student together, as torchrun starts them."""
 
 import os
 from collections.abc import Iterable, Sequence

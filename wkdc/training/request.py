@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from wkdc.errors import OptionError
@@ -54,6 +55,11 @@ class Request:
         """
         if not self.save_every > 0:
             raise OptionError(f"save_every is {self.save_every / 60}; give minutes, more than 0")
+
+    @property
+    def outputs(self) -> list[Path]:
+        """What the run writes, a file for each direction."""
+        return [Path(path) for path in (self.output, self.reverse_output) if path is not None]
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""

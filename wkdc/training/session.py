@@ -273,16 +273,16 @@ class Session:
         made_with: dict[str, Any],
         figures: Sequence[dict[str, Any]],
     ) -> None:
-        outputs = [self._request.output, self._request.reverse_output]
         if not self._ranks.first:
             return
+        outputs = self._request.outputs
         for side, name, network, output, found in zip(
-            self._sides, self._names, results, outputs, figures, strict=False
+            self._sides, self._names, results, outputs, figures, strict=True
         ):
             picked = self._selected(name)
             selected = {"selected": dataclasses.asdict(picked)} if picked else {}
             card = self._card(side, made_with | selected | found)
-            save_generator(Path(str(output)), network, card)
+            save_generator(output, network, card)
 
     def _save(self, step: int) -> None:
         """Students that can be used, in the run folder."""
