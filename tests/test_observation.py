@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from wkdc.networks.resnet import ResnetBlock
-from wkdc.observation import observe, places_in
+from wkdc.observation import POSITIONS, observe, places_in
 
 
 def test_moments_are_centred_as_the_norm_that_follows_does() -> None:
@@ -25,9 +25,9 @@ def test_moments_are_centred_as_the_norm_that_follows_does() -> None:
 def test_outputs_are_rows_of_places() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1)).double()
-    images = [torch.randn(1, 1, 70, 60).double() for _ in range(2)]  # more than 2048 places
+    images = [torch.randn(1, 1, 70, 60).double() for _ in range(2)]  # more places than are kept
     found = observe(network, images)
-    assert [rows.shape for rows in found.outputs["0"]] == [(2048, 3)] * 2
+    assert [rows.shape for rows in found.outputs["0"]] == [(POSITIONS, 3)] * 2
     with torch.no_grad():
         whole = network(images[1])[0].flatten(1)
     assert torch.equal(found.outputs["2"][1], whole[:, places_in(70, 60)].T)

@@ -1,5 +1,6 @@
 """What the teacher's layers read and put out on the calibration pictures, seen in one pass."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from wkdc.channels import trace_flow
 from wkdc.devices import fast_autocast
 from wkdc.networks.resnet import ResnetBlock
 
-POSITIONS = 2048
+POSITIONS = 1536
 """Places of a feature map that are kept, in each picture."""
 
 SMALL = 64
@@ -26,6 +27,7 @@ class Observation:
 
     Attributes:
         images: the pictures, 1×C×H×W in [-1, 1].
+        drawn: what the teacher makes of each of them.
         moments: by convolution, the covariance of the channels that it reads, float64 C×C, times
             the number of places looked at.
         means: by convolution, the means over all pictures that its inputs were centred by, float64
@@ -37,6 +39,7 @@ class Observation:
     """
 
     images: Sequence[Tensor]
+    drawn: Sequence[Tensor]
     moments: Mapping[str, Tensor]
     means: Mapping[str, Tensor]
     skips: Mapping[str, Tensor]
@@ -75,8 +78,7 @@ def observe(
             moments[name] = moments.get(name, 0) + (values @ values.T).double()
             seen[name].append(given.mean((1, 2)).double()[:, None])
             places[name] = values.shape[1]
-            chosen = out[0].flatten(1)[:, places_in(*out.shape[-2:])]
-            outputs[name].append(chosen.T.contiguous())
+            outputs[name].append(_at_places(out[0]).T.contiguous())
 
         hooks.append(layer.register_forward_hook(take))
     blocks = {n: block for n, block in network.named_modules() if isinstance(block, ResnetBlock)}
@@ -92,10 +94,11 @@ def observe(
             )
 
         hooks.append(block.register_forward_hook(meet))
+    drawn: list[Tensor] = []
     try:
         for number, image in enumerate(images, 1):
             with fast_autocast(image.device):
-                network(image)
+                drawn.append(network(image).to(image.dtype))
             if on_image is not None:
                 on_image(number / len(images))
     finally:
@@ -112,15 +115,23 @@ def observe(
     for name, (own, crossed) in pairs.items():
         ridge = RIDGE * own.diagonal().mean().clamp_min(1e-12) * torch.eye(len(own)).double()
         skips[name] = torch.linalg.solve(own + ridge, crossed.T).T
-    return Observation(images, moments, means, skips, outputs)
+    return Observation(images, drawn, moments, means, skips, outputs)
 
 
 def _centred(maps: Tensor) -> Tensor:
     """C×H×W -> C×P: at `places_in` the map, each channel less its mean over all of it."""
     values = maps.flatten(1)
-    return values[:, places_in(*maps.shape[-2:])] - values.mean(1, keepdim=True)
+    return _at_places(maps) - values.mean(1, keepdim=True)
 
 
+def _at_places(maps: Tensor) -> Tensor:
+    """C×H×W -> C×P: the values at `places_in` the map."""
+    places = places_in(*maps.shape[-2:])
+    # gather reads a few times faster here than indexing does
+    return maps.flatten(1).gather(1, places.expand(len(maps), -1))
+
+
+@functools.lru_cache
 def places_in(height: int, width: int) -> Tensor:
     """Up to `POSITIONS` places of a map, as flat indices; always the same ones for its size."""
     total = height * width

@@ -1,13 +1,13 @@
 """Teacher -> student: choose the channels that stay, slice, reconstruct what is left."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wkdc.calibration import CALIBRATE, calibration_images
 from wkdc.checkpoint import (
@@ -27,6 +27,7 @@ from wkdc.files import check_writable, write_atomically
 from wkdc.importance import NEED_PICTURES, Importance
 from wkdc.layouts import Direction
 from wkdc.metrics import mean_fidelity
+from wkdc.observation import Observation
 from wkdc.plan import Clock, Plan
 from wkdc.planner import make_plan
 from wkdc.recognition import Architecture, drawable_side, recognise
@@ -256,7 +257,7 @@ def prune(
         generator.architecture,
         plan.widths,
         plan.expected_psnr_db if draws else None,  # scores are no pictures
-        _psnr_db(student, generator.network, images) if draws and images and not dry_run else None,
+        None if dry_run or not draws else _psnr_db(student, plan.observed),
         clock,
         before,
         measure_complexity(student, generator.in_channels, size),
@@ -271,10 +272,13 @@ def prune(
 
 
 @torch.inference_mode()
-def _psnr_db(student: nn.Module, teacher: nn.Module, images: Sequence[Tensor]) -> float:
-    """How near the student's pictures are to its teacher's."""
-    chosen = images[:: max(1, len(images) // MEASURED)][:MEASURED]
-    return mean_fidelity((student(image), teacher(image)) for image in chosen).psnr_db
+def _psnr_db(student: nn.Module, teacher: Observation | None) -> float | None:
+    """How near the student's pictures are to those that its teacher drew, if it drew any."""
+    if teacher is None:
+        return None
+    pairs = list(zip(teacher.images, teacher.drawn, strict=True))
+    chosen = pairs[:: max(1, len(pairs) // MEASURED)][:MEASURED]
+    return mean_fidelity((student(image), drawn) for image, drawn in chosen).psnr_db
 
 
 def _checked_size(size: tuple[int, int] | None, architecture: Architecture) -> tuple[int, int]:

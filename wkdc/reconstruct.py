@@ -17,12 +17,12 @@ from torch.nn import functional
 from wkdc.channels import CONVOLUTIONS, trace_flow
 from wkdc.observation import Observation, places_in
 
-RIDGE = 1e-4
-"""Weight of staying at the sliced kernel, by the mean square of an input."""
+RIDGE = 2.0
+"""Weight of staying at the sliced kernel, by the mean square of an input and the unknowns for each
+equation: the fewer equations there are, the less the fit may believe each."""
 
-RIDGE_SCARCE = 0.1
-"""The same for each unknown by the number of equations: where a U-Net's maps are small, there are
-more of the first, and the fit must not believe every one of the second."""
+MOST_RIDGE = 0.1
+"""The same weight at most: a U-Net's innermost maps give fewer equations than unknowns."""
 
 FLAT = 1e-10
 """An output that varies by less, relative to its mean square, is rounding, and says nothing."""
@@ -86,7 +86,7 @@ def reconstruct(
 
 
 def patches(layer: nn.Module, image: Tensor) -> Tensor:
-    """What `layer` multiplies to make its outputs at `places_in` its map: P×(C·k·k) for 1×C×H×W.
+    """What `layer` multiplies to make its outputs at `places_in` its map: P×(k·k·C) for 1×C×H×W.
 
     A transposed convolution is a convolution of the input with zeros between its pixels, by the
     kernel turned around.
@@ -104,29 +104,29 @@ def patches(layer: nn.Module, image: Tensor) -> Tensor:
         padded = functional.pad(image, (margin,) * 4, mode=mode)
     else:
         padded = image
-    windows = padded[0].unfold(1, kernel, stride).unfold(2, kernel, stride)
-    height, width = windows.shape[1:3]
+    high, wide = padded.shape[-2:]
+    height, width = ((side - kernel) // stride + 1 for side in (high, wide))
     places = places_in(height, width)
-    picked = windows[:, places // width, places % width]  # C×P×k×k
-    return picked.transpose(0, 1).reshape(len(places), -1)
+    corners = stride * (places // width * wide + places % width)
+    taps = (wide * torch.arange(kernel)[:, None] + torch.arange(kernel)).flatten()
+    pixels = padded[0].permute(1, 2, 0).flatten(0, 1)  # copied, so that a pixel's channels touch
+    return pixels[corners[:, None] + taps].flatten(1)
 
 
 def kernel_matrix(layer: nn.Module) -> Tensor:
-    """The weights as (C·k·k)×outputs, in the order of `patches`."""
+    """The weights as (k·k·C)×outputs, in the order of `patches`."""
     weight: Tensor = layer.weight.detach()  # type: ignore[operator]
     if isinstance(layer, nn.ConvTranspose2d):
         weight = weight.transpose(0, 1).flip(2, 3)
-    return weight.flatten(1).T
+    return weight.permute(0, 2, 3, 1).flatten(1).T
 
 
 def set_kernel(layer: nn.Module, matrix: Tensor) -> None:
     """The inverse of `kernel_matrix`: write the weights back."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
+    new = matrix.T.reshape(len(matrix.T), *weight.shape[2:], -1).permute(0, 3, 1, 2)
     if isinstance(layer, nn.ConvTranspose2d):
-        shape = (weight.shape[1], weight.shape[0], *weight.shape[2:])
-        new = matrix.T.reshape(shape).flip(2, 3).transpose(0, 1)
-    else:
-        new = matrix.T.reshape(weight.shape)
+        new = new.flip(2, 3).transpose(0, 1)
     with torch.no_grad():
         weight.copy_(new)
 
@@ -162,7 +162,7 @@ def _solve(
     if not bool(says.any()):
         return LayerFit(name, 0.0, 0.0)
     scarcity = len(old) / (places * pictures)
-    ridge = max(RIDGE, RIDGE_SCARCE * scarcity) * equations.energy / len(old)
+    ridge = min(RIDGE * scarcity, MOST_RIDGE) * equations.energy / len(old)
     new = equations.solve(old, max(ridge, 1e-12))
     set_kernel(layer, new)
     offset = centre_out - centre_in @ new

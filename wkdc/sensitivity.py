@@ -10,7 +10,7 @@ from wkdc.devices import fast_autocast
 from wkdc.importance import Ranking
 from wkdc.observation import Observation
 
-CROP = 96
+CROP = 64
 """Height and width of the pictures' middles that are drawn, or the next that are drawable."""
 
 CROPS = 4
