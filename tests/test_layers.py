@@ -19,6 +19,7 @@ FLOORS = (
     {
         "losses",
         "metrics",
+        "distribution",
         "images",
         "complexity",
         "recognition",
@@ -33,7 +34,7 @@ FLOORS = (
     {"wishes", "plan"},
     {"survey", "stopwatch"},
     {"planner", "training"},
-    {"prune", "distill", "train", "profile", "export", "translate"},
+    {"prune", "distill", "train", "profile", "export", "translate", "evaluate"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from wkdc.checkpoint import Generator, load_generator
     from wkdc.distill import DistillResult, Recipe, distill, resume
+    from wkdc.evaluate import EvaluateResult, evaluate
     from wkdc.export import ExportResult, export
     from wkdc.profile import ModelProfile, ProfileResult, profile
     from wkdc.prune import PruneResult, prune
@@ -26,6 +27,8 @@ _HOMES = {
     "Recipe": "distill",
     "distill": "distill",
     "resume": "distill",
+    "EvaluateResult": "evaluate",
+    "evaluate": "evaluate",
     "ExportResult": "export",
     "export": "export",
     "ModelProfile": "profile",
@@ -42,6 +45,7 @@ _HOMES = {
 
 __all__ = [
     "DistillResult",
+    "EvaluateResult",
     "ExportResult",
     "Generator",
     "ModelProfile",
@@ -52,6 +56,7 @@ __all__ = [
     "TranslateResult",
     "__version__",
     "distill",
+    "evaluate",
     "export",
     "load_generator",
     "profile",

@@ -7,6 +7,7 @@
     ├── ImageError             a picture, or a folder of pictures, that cannot be used
     ├── DatasetError           a data set that cannot be found, fetched or trusted
     ├── DeviceError            a device that was asked for and is not there
+    ├── MetricError            a measurement that cannot be made
     ├── MissingExtraError      a package that only an extra installs
     ├── OutputError            a file that cannot be written, or must not be overwritten
     ├── DivergedError          a training run whose loss stopped being a number
@@ -42,6 +43,10 @@ class DatasetError(WkdcError):
 
 class DeviceError(WkdcError):
     """A device that was asked for and is not there."""
+
+
+class MetricError(WkdcError):
+    """A measurement that cannot be made."""
 
 
 class MissingExtraError(WkdcError):

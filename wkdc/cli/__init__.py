@@ -10,6 +10,7 @@ import typer
 import wkdc
 from wkdc.cli.demo import demo
 from wkdc.cli.distill import distill
+from wkdc.cli.evaluate import evaluate
 from wkdc.cli.export import export
 from wkdc.cli.profile import profile
 from wkdc.cli.prune import prune
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, distill, export, profile, translate, train, demo):
+for command in (prune, distill, export, profile, evaluate, translate, train, demo):
     app.command()(command)
 
 

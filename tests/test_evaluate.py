@@ -1,0 +1,211 @@
+"""The figures are those of torch-fidelity and torchmetrics on the same pictures, and mean the same
+every time."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch_fidelity
+from conftest import PHOTOS, Called
+from PIL import Image
+
+import wkdc
+from wkdc.distribution import find_extractor, measure_distance
+from wkdc.evaluate import _estimate
+from wkdc.images import load_square
+from wkdc.metrics import mean_fidelity
+from wkdc.photos import photo_paths
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Call = Callable[..., Called]
+
+# Photos for features: enough for a set, small enough to draw.
+MANY = 12
+
+
+@pytest.fixture
+def domains(tmp_path: Path) -> Path:
+    """`trainA`, `trainB`, `testA`, `testB` with small photos."""
+    paths = photo_paths()
+    for place, name in enumerate(("testA", "testB", "trainA", "trainB")):
+        part = tmp_path / "domains" / name
+        part.mkdir(parents=True)
+        for path in paths[place % 2 :: 2][:MANY] if name.startswith("test") else paths[:2]:
+            with Image.open(path) as photo:
+                photo.convert("RGB").resize((72, 64)).save(part / f"{path.stem}.png")
+    return tmp_path / "domains"
+
+
+def test_likeness_is_that_of_the_pictures_kept(student: Path, photos: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    done = wkdc.evaluate([student], photos, size=64, keep=kept)
+    names = [score.name for score in done.scores]
+    assert names == ["input", "teacher", str(student)]
+    assert done.protocol.inputs == PHOTOS  # of a plain folder, all
+    folders = sorted(folder for folder in kept.iterdir() if folder.is_dir())
+    for folder, score in zip(folders, done.scores, strict=True):
+        drawn = [load_square(path, 64) for path in sorted(folder.iterdir())]
+        wanted = [load_square(path, 64) for path in sorted(folders[1].iterdir())]
+        if score.name == "teacher":
+            assert score.to_teacher is None
+            continue
+        by_hand = mean_fidelity(zip(drawn, wanted, strict=True))
+        assert score.to_teacher is not None
+        # The same 8 bits, the same sums.
+        assert score.to_teacher.psnr_db.mean == pytest.approx(by_hand.psnr_db, rel=1e-9)
+        assert score.to_teacher.high_band_error.mean == pytest.approx(
+            by_hand.high_band_error, rel=1e-6
+        )
+        assert score.to_teacher.psnr_db.low <= by_hand.psnr_db <= score.to_teacher.psnr_db.high
+
+
+def test_sets_are_compared_as_torch_fidelity_compares_them(
+    call_wkdc: Call, student: Path, domains: Path
+) -> None:
+    kept = domains.parent / "kept"
+    arguments = ("--data", domains, "--size", 64, "--features", "efficientnet", "--keep", kept)
+    called = call_wkdc("evaluate", student, *arguments, "--json")
+    assert called.code == 0, called.stderr
+    said = json.loads(called.stdout)
+    assert said["protocol"]["inputs"] == said["protocol"]["domain"] == MANY
+    assert said["protocol"]["kid_subset_size"] == MANY // 2
+    extractor = find_extractor("efficientnet")
+    assert said["protocol"]["extractor_sha256"] == extractor.sha256
+    direct = torch_fidelity.calculate_metrics(
+        input1=str(kept / "2-student"),
+        input2=str(kept / "domain"),
+        fid=True,
+        kid=True,
+        prc=True,
+        cuda=False,
+        kid_subset_size=MANY // 2,
+        rng_seed=0,
+        cache=False,
+        verbose=False,
+        save_cpu_ram=True,
+        feature_extractor=extractor.name,
+        feature_extractor_weights_path=str(extractor.weights),
+    )
+    found = said["scores"][2]["from_domain"]
+    # The same pictures, features and seed; batches of another size add in another order.
+    assert found["fid"] == pytest.approx(direct["frechet_inception_distance"], rel=1e-3)
+    assert found["kid"] == pytest.approx(direct["kernel_inception_distance_mean"], abs=1e-5)
+    assert found["precision"] == direct["precision"]
+    assert found["recall"] == direct["recall"]
+    assert said["scores"][1]["from_teacher"] is None
+    assert any("FID of 12 pictures" in warning for warning in said["warnings"])
+    table = call_wkdc("evaluate", student, "--data", domains, "--size", 64)
+    assert table.code == 0
+    assert "teacher: PSNR, dB" in table.stdout
+    assert "FID" not in table.stdout
+
+
+def test_equal_sets_are_no_distance_apart_in_any_order(domains: Path, tmp_path: Path) -> None:
+    same = Path(shutil.copytree(domains / "testA", tmp_path / "same"))
+    for number, path in enumerate(sorted(same.iterdir(), reverse=True)):
+        path.rename(same / f"{number}.png")  # the other way round
+    extractor = find_extractor("efficientnet")
+
+    def distance(one: Path, other: Path, cache: str) -> wkdc.distribution.Distance:
+        return measure_distance(
+            one,
+            other,
+            extractor,
+            subset_size=MANY,
+            seed=0,
+            device=torch.device("cpu"),
+            cache=tmp_path / cache,
+        )
+
+    equal = distance(domains / "testA", same, "one")
+    # FID of equal sets is the rounding of a matrix root of float64 covariances in 1280 dimensions.
+    assert abs(equal.fid) < 1e-2
+    assert (equal.precision, equal.recall) == (1, 1)
+    apart, shuffled = (
+        distance(one, domains / "testB", cache)
+        for one, cache in ((domains / "testA", "two"), (same, "three"))
+    )
+    assert apart.fid > 10
+    assert shuffled.fid == pytest.approx(apart.fid, rel=1e-3)
+    # With subsets of all pictures, KID is one number, whose sums are in another order.
+    assert shuffled.kid == pytest.approx(apart.kid, abs=1e-5)
+
+
+def test_an_onnx_file_scores_as_its_source(student: Path, onnx_student: Path, photos: Path) -> None:
+    done = wkdc.evaluate([student, onnx_student], photos, size=64, limit=3)
+    ours, theirs = (score.to_teacher for score in done.scores[2:])
+    assert ours is not None
+    assert theirs is not None
+    # They agree to 1e-4; a few pixels fall on the other side of a half.
+    assert ours.psnr_db.mean == pytest.approx(theirs.psnr_db.mean, abs=0.05)
+    assert ours.ssim.mean == pytest.approx(theirs.ssim.mean, abs=1e-3)
+
+
+def test_paired_data_brings_the_truth(teacher: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / "paired" / part).mkdir(parents=True)
+        for path in photo_paths()[:3]:
+            with Image.open(path) as photo:
+                photo.convert("RGB").resize((128, 64)).save(
+                    tmp_path / "paired" / part / f"{path.stem}.png"
+                )
+    done = wkdc.evaluate([teacher], tmp_path / "paired", size=64)
+    assert [score.name for score in done.scores] == ["input", str(teacher)]
+    assert all(score.to_truth is not None for score in done.scores)
+    assert done.protocol.teacher is None
+    assert done.protocol.domain == 3
+
+
+def test_the_interval_holds_the_mean() -> None:
+    exact = _estimate([3.0] * 5, seed=0)
+    assert (exact.mean, exact.low, exact.high) == (3.0, 3.0, 3.0)
+    few = _estimate([1.0, 2.0, 6.0], seed=0)
+    many = _estimate([1.0, 2.0, 6.0] * 50, seed=0)
+    assert few.low < few.mean == many.mean == 3.0 < few.high
+    assert many.high - many.low < few.high - few.low
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 2, "give --data FOLDER"),
+        (("--data", "photos", "--limit", 1), 2, "2 pictures or more"),
+        (("--data", "photos", "--size", 16), 2, "give 64 or more"),
+        (("--data", "photos", "--weights", "x.pth"), 2, "would not be used"),
+        (("--data", "photos", "--features", "efficientnet", "--weights", "x"), 2, "its own"),
+        (("--data", "photos", "--features", "inception", "--weights", "x"), 1, "does not exist"),
+        (
+            ("--data", "photos", "--features", "inception", "--weights", "teacher.pth"),
+            1,
+            "not what FID is defined by",
+        ),
+        (("--data", "photos", "--features", "efficientnet"), 2, "8 are the least"),
+        (("--data", "photos", "--keep", "photos"), 1, "give another --keep"),
+        (("--data", "photos", "--teacher", "gone.pth"), 1, "gone.pth"),
+        (("--data", "empty"), 1, "empty"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+@pytest.mark.usefixtures("student", "photos")
+def test_wrong_use_says_what_to_do(
+    call_wkdc: Call, tmp_path: Path, arguments: tuple[object, ...], code: int, said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    called = call_wkdc("evaluate", "student.pth", *arguments)
+    assert called.code == code, called.stderr
+    assert len(called.errors) == 1
+    assert said in called.errors[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_model_without_a_teacher_needs_something_to_be_compared_with(
+    call_wkdc: Call, teacher: Path, photos: Path
+) -> None:
+    called = call_wkdc("evaluate", teacher, "--data", photos, "--size", 64)
+    assert called.code == 2
+    assert "nothing to compare with" in called.errors[0]

@@ -1,0 +1,144 @@
+"""wkdc evaluate."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from wkdc.cli import options, render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wkdc.distribution import Distance
+    from wkdc.evaluate import Estimate, EvaluateResult, Likeness
+
+
+def evaluate(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help=".pth and .onnx files.", show_default="student.pth"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="The teacher.", show_default="the one on the models' cards")
+    ] = None,
+    features: Annotated[
+        Literal["inception", "efficientnet"] | None,
+        typer.Option(
+            help="Adds KID, FID, precision and recall; efficientnet needs no download.",
+            show_default="none",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Inception's weights, for a machine without a network."),
+    ] = None,
+    size: Annotated[int, typer.Option(help="Height and width of what is compared.")] = 256,
+    limit: Annotated[
+        int | None, typer.Option(help="Use the first so many pictures.", show_default="all")
+    ] = None,
+    direction: options.Direction = "AtoB",
+    keep: Annotated[Path | None, typer.Option(help="A new folder that keeps the pictures.")] = None,
+    data_url: options.DataUrl = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    arch: options.Arch = None,
+    json: options.Json = False,
+) -> None:
+    """Say how near models draw to their teacher and to true pictures, with the protocol."""
+    import wkdc
+    from wkdc.devices import default_device
+    from wkdc.errors import OptionError
+
+    if data is None:
+        raise OptionError("no pictures to draw; give --data FOLDER, or the name of a data set")
+    with render.meter() as meter:
+        result = wkdc.evaluate(
+            models or [Path("student.pth")],
+            options.find_data(data, data_url),
+            teacher=teacher,
+            features=features,
+            weights=weights,
+            size=size,
+            limit=limit,
+            direction=direction,
+            keep=keep,
+            arch=arch,
+            device=device or default_device(),
+            seed=seed,
+            on_progress=lambda stage, share: meter.show(share, stage),
+        )
+    if json:
+        render.print_json(dataclasses.asdict(result))
+    else:
+        _show(result)
+
+
+def _show(result: "EvaluateResult") -> None:
+    rows: list[tuple[str, ...]] = []
+    sides = (
+        ("teacher", [score.to_teacher for score in result.scores]),
+        ("truth", [score.to_truth for score in result.scores]),
+    )
+    for side, found in sides:
+        if any(found):
+            rows += _likeness_rows(side, found)
+    distances = (
+        ("teacher", [score.from_teacher for score in result.scores]),
+        ("domain", [score.from_domain for score in result.scores]),
+    )
+    for side, measured in distances:
+        if any(measured):
+            rows += _distance_rows(side, measured)
+    protocol = result.protocol
+    named = "" if protocol.extractor is None else f", features of {protocol.extractor}"
+    title = f"{protocol.inputs} pictures of {protocol.data}{named}"
+    render.table(title, ("", *(score.name for score in result.scores)), rows)
+    render.out.print(f"{protocol.size}x{protocol.size}: {protocol.resize}; [95 % interval]")
+    if protocol.extractor is not None:
+        of = f", {protocol.extractor_sha256[:12]}" if protocol.extractor_sha256 else ""
+        render.out.print(
+            f"KID ± its deviation over {protocol.kid_subsets} subsets of "
+            f"{protocol.kid_subset_size}; {protocol.domain} true pictures of the domain; "
+            f"seed {protocol.seed}; {protocol.extractor}{of}"
+        )
+    for warning in result.warnings:
+        render.say(f"note: {warning}")
+
+
+def _likeness_rows(side: str, found: list["Likeness | None"]) -> list[tuple[str, ...]]:
+    def row(name: str, digits: int, of: "Callable[[Likeness], Estimate]") -> tuple[str, ...]:
+        cells = ["-" if one is None else _interval(of(one), digits) for one in found]
+        return (f"{side}: {name}", *cells)
+
+    return [
+        row("PSNR, dB", 1, lambda one: one.psnr_db),
+        row("SSIM", 3, lambda one: one.ssim),
+        row("high-band error", 3, lambda one: one.high_band_error),
+    ]
+
+
+def _interval(value: "Estimate", digits: int) -> str:
+    """`29.1 [28.4, 29.9]`, where the table does not take the brackets for markup."""
+    return f"{value.mean:.{digits}f} \\[{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _distance_rows(side: str, found: list["Distance | None"]) -> list[tuple[str, ...]]:
+    def row(name: str, cells: list[str]) -> tuple[str, ...]:
+        return (f"{side}: {name}", *cells)
+
+    return [
+        row(
+            "KID x 1000",
+            [f"{1e3 * d.kid:.2f} ± {1e3 * d.kid_std:.2f}" if d else "-" for d in found],
+        ),
+        row("FID", [f"{d.fid:.1f}" if d else "-" for d in found]),
+        row(
+            "precision, recall",
+            [f"{d.precision:.2f}, {d.recall:.2f}" if d else "-" for d in found],
+        ),
+    ]

@@ -1,0 +1,451 @@
+"""How near models draw to their teacher, to true pictures, and to the target domain."""
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from wkdc.checkpoint import load_generator, teacher_path
+from wkdc.devices import check_device
+from wkdc.distribution import (
+    MEANINGFUL_FID,
+    SUBSETS,
+    Distance,
+    Features,
+    find_extractor,
+    measure_distance,
+)
+from wkdc.errors import CheckpointError, OptionError, OutputError
+from wkdc.images import images_to_pixels, load_square, pixels_to_square, save_pixels
+from wkdc.layouts import Direction, Layout, part_loader, read_layout
+from wkdc.metrics import high_band_error, psnr_db
+from wkdc.models import ImageModel, open_model
+
+SIZE = 256
+"""Height and width that pictures are compared at."""
+
+SUBSET_SIZE = 1000
+"""Pictures in a subset for KID where there are more, as torch-fidelity has it."""
+
+RESAMPLES = 1000
+"""Bootstrap samples that an interval comes from."""
+
+SMALLEST = 64
+"""Smaller pictures are compared by nobody."""
+
+LEAST = 8
+"""Fewer pictures are no set: each one's third neighbour would be next to any other."""
+
+RESIZE = "shorter side resized (bicubic, antialiased), middle square, 8 bits"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over pictures, and the 95 % interval that resampling the pictures gives."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How near pictures are to others, one by one.
+
+    Attributes:
+        psnr_db: peak signal-to-noise ratio.
+        ssim: structural similarity (Wang et al. 2004), 1 for equal pictures.
+        high_band_error: see `wkdc.metrics.high_band_error`.
+    """
+
+    psnr_db: Estimate
+    ssim: Estimate
+    high_band_error: Estimate
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was found of one model.
+
+    Attributes:
+        name: the model's file; `input` for the unchanged input, which any model should beat.
+        to_teacher, to_truth: picture by picture; None where there is no teacher, or no true ones.
+        from_teacher, from_domain: as a set of pictures; None without features.
+    """
+
+    name: str
+    to_teacher: Likeness | None
+    to_truth: Likeness | None
+    from_teacher: Distance | None
+    from_domain: Distance | None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the figures depend on.
+
+    Attributes:
+        data: the folder; `inputs` how many pictures were drawn from, `domain` how many true ones
+            of the target domain they were compared with; `held_out` whether the inputs were set
+            aside from training pictures by `seed`, because the folder has no test set.
+        size: height and width of what is compared; `resize` how pictures come to it.
+        teacher: its file.
+        extractor, extractor_sha256: of the features, where there are any.
+        kid_subsets, kid_subset_size: see `wkdc.distribution`.
+    """
+
+    data: str
+    inputs: int
+    domain: int
+    held_out: bool
+    direction: Direction
+    size: int
+    resize: str
+    teacher: str | None
+    extractor: str | None
+    extractor_sha256: str | None
+    kid_subsets: int | None
+    kid_subset_size: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """Scores in the order: the input itself, the teacher, the models.
+
+    Attributes:
+        warnings: what a reader of the figures should know.
+        seconds: of all of it.
+    """
+
+    scores: tuple[Score, ...]
+    protocol: Protocol
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def evaluate(
+    models: Sequence[str | Path],
+    data: str | Path,
+    *,
+    teacher: str | Path | None = None,
+    features: Features | None = None,
+    weights: str | Path | None = None,
+    size: int = SIZE,
+    limit: int | None = None,
+    direction: Direction = "AtoB",
+    keep: str | Path | None = None,
+    arch: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> EvaluateResult:
+    """Draw the test pictures of `data` with every model, and compare.
+
+    Pictures are written once, as PNG, and read from there; memory does not grow with their number.
+
+    Args:
+        models: .pth and .onnx files.
+        data: a folder in one of the layouts of `wkdc.layouts`; its test pictures are used, else
+            those that training sets aside by `seed`; of a plain folder, all.
+        teacher: by default the one that the models' cards name; without any, models are compared
+            with true pictures alone.
+        features: what KID, FID, precision and recall are computed from; None leaves them out.
+        weights: see `wkdc.distribution.find_extractor`.
+        size: height and width that pictures are compared at.
+        limit: use the first so many pictures.
+        direction: `BtoA` for generators that draw domain A from domain B.
+        keep: a new folder for the pictures; by default they are thrown away.
+        arch: what makes custom networks.
+        seed: of subsets, intervals and held-out pictures.
+        on_progress: called with what is being done, and the share of it all that is done.
+
+    Raises:
+        OptionError: no models, a size that is too small, too few pictures, or nothing to compare
+            with.
+        CheckpointError, DeviceError: see `open_model`; or the models' cards name several teachers.
+        DatasetError, ImageError: the pictures cannot be used.
+        MetricError, MissingExtraError: the features cannot be computed.
+        OutputError: `keep` exists or cannot be written.
+    """
+    started = time.monotonic()
+    tell = on_progress or (lambda stage, share: None)
+    if not models:
+        raise OptionError("no models were given; give .pth or .onnx files")
+    if limit is not None and limit < 2:
+        raise OptionError(f"limit is {limit}; give 2 pictures or more")
+    extractor = None
+    if features is not None:
+        extractor = find_extractor(features, None if weights is None else Path(weights))
+    elif weights is not None:
+        raise OptionError(f"weights {weights} would not be used; give --features inception")
+    paths = [Path(model) for model in models]
+    guide = _teacher_of(paths, arch) if teacher is None else Path(teacher)
+    if guide is not None:
+        paths = [path for path in paths if path.resolve() != guide.resolve()]
+    drawers = _open_models([*([guide] if guide else []), *paths], size, device=device, arch=arch)
+    layout = _pictures(Path(data), direction, seed)
+    given, domain = layout.validation[:limit], layout.real_validation[:limit]
+    paired = layout.kind == "paired"
+    if not guide and not paired and (extractor is None or not domain):
+        raise OptionError(
+            "there is nothing to compare with: no model's card names a teacher, and the data has "
+            "no true pictures; give --teacher, or --features and data with testB"
+        )
+    fewest = min([len(given), *([len(domain)] if domain else [])])
+    subset = min(SUBSET_SIZE, fewest // 2)  # of all pictures, all subsets would be the same
+    if extractor is not None and fewest < LEAST:
+        raise OptionError(
+            f"{fewest} pictures are too few for {features} figures; {LEAST} are the least, some "
+            "hundreds a good start"
+        )
+    names = ["input", *(["teacher"] if guide else []), *(str(path) for path in paths)]
+    with ExitStack() as stack:
+        root = _folder(keep, stack)
+        truths = root / "domain" if paired or (domain and extractor is not None) else None
+        folders = [root / f"{place}-{Path(name).stem}" for place, name in enumerate(names)]
+        figures = _draw(
+            drawers,
+            given,
+            layout,
+            folders,
+            truths if paired else None,
+            size,
+            has_teacher=guide is not None,
+            write=extractor is not None or keep is not None,
+            tell=lambda share: tell("drawing", (0.4 if extractor else 1.0) * share),
+        )
+        if truths is not None:
+            for number, path in enumerate(domain, 1):
+                image = load_square(path, size, channels=drawers[0].out_channels)
+                _write(truths / f"{number:06d}.png", image)
+        distances: list[_Distances] = [(None, None)] * len(names)
+        if extractor is not None:
+            distances = _measure_sets(
+                folders,
+                truths,
+                lambda folder, other: measure_distance(
+                    folder,
+                    other,
+                    extractor,
+                    subset_size=subset,
+                    seed=seed,
+                    device=check_device(device),
+                    cache=root / "features",
+                ),
+                has_teacher=guide is not None,
+                tell=lambda share: tell(f"features of {extractor.name}", 0.4 + 0.6 * share),
+            )
+    scores = [
+        Score(name, _likeness(to_teacher, seed), _likeness(to_truth, seed), *found)
+        for name, (to_teacher, to_truth), found in zip(names, figures, distances, strict=True)
+    ]
+    protocol = Protocol(
+        data=str(data),
+        inputs=len(given),
+        domain=len(given) if paired else len(domain),
+        held_out=layout.held_out,
+        direction=direction,
+        size=size,
+        resize=RESIZE,
+        teacher=None if guide is None else str(guide),
+        extractor=None if extractor is None else extractor.name,
+        extractor_sha256=None if extractor is None else extractor.sha256,
+        kid_subsets=None if extractor is None else SUBSETS,
+        kid_subset_size=None if extractor is None else subset,
+        seed=seed,
+    )
+    return EvaluateResult(tuple(scores), protocol, _warnings(protocol), time.monotonic() - started)
+
+
+_Distances = tuple[Distance | None, Distance | None]
+"""Of one model's pictures: from the teacher's, and from the true ones."""
+
+
+def _measure_sets(
+    folders: Sequence[Path],
+    truths: Path | None,
+    measure: Callable[[Path, Path], Distance],
+    *,
+    has_teacher: bool,
+    tell: Callable[[float], None],
+) -> list[_Distances]:
+    """Compare the pictures of the input, the teacher and the models as sets."""
+    found: list[_Distances] = []
+    for place, folder in enumerate(folders):
+        tell(place / len(folders))
+        taught = measure(folder, folders[1]) if has_teacher and place != 1 else None
+        found.append((taught, None if truths is None else measure(folder, truths)))
+    tell(1.0)
+    return found
+
+
+Figures = list[tuple[float, float, float]]
+"""PSNR, SSIM and high-band error of each picture."""
+
+
+def _draw(
+    drawers: Sequence[ImageModel],
+    given: Sequence[Path],
+    layout: Layout,
+    folders: Sequence[Path],
+    truths: Path | None,
+    size: int,
+    *,
+    has_teacher: bool,
+    write: bool,
+    tell: Callable[[float], None],
+) -> list[tuple[Figures, Figures]]:
+    """Draw every picture with every model; by name, the figures against teacher and truth.
+
+    Args:
+        folders: where the pictures of the input and of each drawer go, if they are to be written.
+        truths: where the true pictures go, for paired data.
+    """
+    first = drawers[0]
+    load = part_loader(layout, first.in_channels, first.out_channels)
+    figures: list[tuple[Figures, Figures]] = [([], []) for _ in folders]
+    for number, path in enumerate(given, 1):
+        parts = [pixels_to_square(part, size) for part in load(path)]
+        drawn = [_rounded(drawer.draw(parts[0])) for drawer in drawers]
+        shown = [parts[0], *drawn]
+        truth = parts[1] if layout.kind == "paired" else None
+        for place, picture in enumerate(shown):
+            if has_teacher and place != 1:
+                _compare(figures[place][0], picture, drawn[0])
+            if truth is not None:
+                _compare(figures[place][1], picture, truth)
+        if write:
+            for folder, picture in zip(folders, shown, strict=True):
+                _write(folder / f"{number:06d}.png", picture)
+            if truth is not None and truths is not None:
+                _write(truths / f"{number:06d}.png", truth)
+        tell(number / len(given))
+    return figures
+
+
+def _compare(figures: Figures, picture: Tensor, target: Tensor) -> None:
+    """Append what two pictures have in common; nothing where their channels differ."""
+    if picture.shape == target.shape:
+        ssim = structural_similarity_index_measure(picture, target, data_range=2.0)
+        if isinstance(ssim, tuple):
+            raise TypeError("SSIM came with what was not asked for")
+        figures.append((psnr_db(picture, target), float(ssim), high_band_error(picture, target)))
+
+
+def _likeness(figures: Figures, seed: int) -> Likeness | None:
+    if not figures:
+        return None
+    return Likeness(*(_estimate(values, seed) for values in zip(*figures, strict=True)))
+
+
+def _estimate(values: Sequence[float], seed: int) -> Estimate:
+    """The mean, and the percentile bootstrap's interval (Efron 1979)."""
+    draw = random.Random(seed)
+    means = sorted(statistics.fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    low, high = means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
+    return Estimate(statistics.fmean(values), low, high)
+
+
+def _pictures(data: Path, direction: Direction, seed: int) -> Layout:
+    """The layout with its test pictures; a plain folder's are all of its pictures."""
+    domains = all((data / f"train{letter}").is_dir() for letter in "AB")
+    layout = read_layout(data, direction=direction, seed=seed, smallest=SMALLEST, both=domains)
+    if layout.kind == "inputs" and layout.held_out and not (data / "trainA").is_dir():
+        every = tuple(sorted({*layout.train, *layout.validation}))
+        return Layout("inputs", every, (), every, False, direction)
+    return layout
+
+
+def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
+    """The one teacher that the models' cards name, None where no card names any.
+
+    Raises:
+        CheckpointError: they name several, or one that is not there any more.
+    """
+    named: dict[str, Path] = {}
+    for path in models:
+        if path.suffix.lower() != ".onnx":
+            student = load_generator(path, arch=arch)
+            if student.card is not None and student.card["teacher"] is not None:
+                digest = student.card["teacher"]["sha256"]
+                named[digest] = teacher_path(student, hint="name it with --teacher")
+    if len(named) > 1:
+        raise CheckpointError(
+            f"the models have {len(named)} different teachers; name one with --teacher"
+        )
+    return next(iter(named.values()), None)
+
+
+def _open_models(
+    paths: Sequence[Path], size: int, *, device: str, arch: str | None
+) -> list[ImageModel]:
+    """The models, which have to draw alike.
+
+    Raises:
+        CheckpointError: they draw different channels.
+        OptionError: one of them does not draw at `size`.
+    """
+    drawers = [open_model(path, device=device, arch=arch) for path in paths]
+    if len({(one.in_channels, one.out_channels) for one in drawers}) > 1:
+        told = ", ".join(f"{one.path} {one.in_channels} to {one.out_channels}" for one in drawers)
+        raise CheckpointError(f"the models draw different channels ({told}); compare alike ones")
+    smallest = max(SMALLEST, *(one.smallest for one in drawers))
+    if size < smallest:
+        raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
+    return drawers
+
+
+def _rounded(images: Tensor) -> Tensor:
+    """As they would be in a file: 8 bits."""
+    return images_to_pixels(images).float() / 127.5 - 1.0
+
+
+def _write(path: Path, image: Tensor) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {path.parent}: {error.strerror}") from None
+    pixels = images_to_pixels(image[0])
+    save_pixels(path, pixels.expand(3, *pixels.shape[1:]))
+
+
+def _folder(keep: str | Path | None, stack: ExitStack) -> Path:
+    if keep is None:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wkdc-")))
+    folder = Path(keep)
+    if folder.exists():
+        raise OutputError(f"{folder} exists; give another --keep")
+    return folder
+
+
+def _warnings(protocol: Protocol) -> tuple[str, ...]:
+    said = []
+    if protocol.extractor is not None:
+        fewest = min(protocol.inputs, protocol.domain or protocol.inputs)
+        if fewest < MEANINGFUL_FID:
+            said.append(
+                f"FID of {fewest} pictures is mostly bias, and no figure to publish or to compare "
+                f"with another number of pictures ({MEANINGFUL_FID} are the least); KID is unbiased"
+            )
+        if fewest < 50:
+            said.append(f"precision and recall of {fewest} pictures are rough")
+        if protocol.teacher is not None:
+            said.append(
+                "sets drawn from the same inputs, as the models' and the teacher's, are no "
+                "independent samples: their KID falls below 0 the nearer they are; compare models "
+                "by it, and read no size into it"
+            )
+    if protocol.held_out:
+        said.append(
+            "the folder has no test set: these pictures are the ones that training sets aside with "
+            f"seed {protocol.seed}"
+        )
+    return tuple(said)
