@@ -34,7 +34,7 @@ FLOORS = (
     {"wishes", "plan"},
     {"survey", "stopwatch"},
     {"planner", "training"},
-    {"prune", "distill", "train", "profile", "export", "translate", "evaluate"},
+    {"prune", "distill", "train", "profile", "export", "translate", "evaluate", "info"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wkdc.distill import DistillResult, Recipe, distill, resume
     from wkdc.evaluate import EvaluateResult, evaluate
     from wkdc.export import ExportResult, export
+    from wkdc.info import InfoResult, info
     from wkdc.profile import ModelProfile, ProfileResult, profile
     from wkdc.prune import PruneResult, prune
     from wkdc.train import TrainResult, resume_training, train
@@ -31,6 +32,8 @@ _HOMES = {
     "evaluate": "evaluate",
     "ExportResult": "export",
     "export": "export",
+    "InfoResult": "info",
+    "info": "info",
     "ModelProfile": "profile",
     "ProfileResult": "profile",
     "profile": "profile",
@@ -48,6 +51,7 @@ __all__ = [
     "EvaluateResult",
     "ExportResult",
     "Generator",
+    "InfoResult",
     "ModelProfile",
     "ProfileResult",
     "PruneResult",
@@ -58,6 +62,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "info",
     "load_generator",
     "profile",
     "prune",

@@ -1,11 +1,13 @@
 """A network <-> a .onnx file. The only home of torch.onnx and onnxruntime."""
 
+import collections
 import contextlib
 import io
 import json
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +125,7 @@ class OnnxNetwork:
         drawn = outputs[0].shape[1]
         self.out_channels = drawn if isinstance(drawn, int) else None
         stored = self._session.get_modelmeta().custom_metadata_map
-        self.metadata: dict[str, Any] = {
-            key.removeprefix("wkdc."): json.loads(value)
-            for key, value in stored.items()
-            if key.startswith("wkdc.")
-        }
+        self.metadata: dict[str, Any] = _own_metadata(stored)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Draw from float32 N×C×H×W in [-1, 1]."""
@@ -139,6 +137,68 @@ class OnnxNetwork:
                 f"{self._path} cannot draw {tuple(images.shape)} float32 pictures: {reason}"
             ) from None
         return torch.from_numpy(np.asarray(out))
+
+
+@dataclass(frozen=True)
+class OnnxInterface:
+    """What a .onnx file says of itself.
+
+    Attributes:
+        opset: of the standard operators.
+        inputs, outputs: names, element types and shapes, such as `image: float N×3×height×width`.
+        operators: how many nodes of each kind there are.
+        metadata: what wkdc wrote there, by name; empty for a file of somebody else.
+    """
+
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    operators: Mapping[str, int]
+    metadata: Mapping[str, Any]
+
+
+def read_interface(path: Path) -> OnnxInterface:
+    """Read what `path` says of itself, without running it.
+
+    Raises:
+        CheckpointError: it is missing, or no ONNX.
+    """
+    import onnx
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; give a .onnx file")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception:  # a broken file makes protobuf raise nearly anything
+        raise CheckpointError(f"{path} is no ONNX file, or a broken one") from None
+    if not model.graph.node:
+        raise CheckpointError(f"{path} is no ONNX file, or a broken one")
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return OnnxInterface(
+        max(opsets, default=0),
+        tuple(_described(value) for value in model.graph.input if value.name not in weights),
+        tuple(_described(value) for value in model.graph.output),
+        dict(collections.Counter(node.op_type for node in model.graph.node).most_common()),
+        _own_metadata({entry.key: entry.value for entry in model.metadata_props}),
+    )
+
+
+def _described(value: Any) -> str:
+    import onnx
+
+    kind = value.type.tensor_type
+    shape = "×".join(d.dim_param or str(d.dim_value) for d in kind.shape.dim)
+    return f"{value.name}: {onnx.TensorProto.DataType.Name(kind.elem_type).lower()} {shape}"
+
+
+def _own_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
+    """What wkdc wrote into the file."""
+    return {
+        key.removeprefix("wkdc."): json.loads(value)
+        for key, value in stored.items()
+        if key.startswith("wkdc.")
+    }
 
 
 def count_onnx_params(path: Path) -> int:

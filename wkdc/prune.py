@@ -30,15 +30,12 @@ from wkdc.metrics import mean_fidelity
 from wkdc.observation import Observation
 from wkdc.plan import Clock, Plan
 from wkdc.planner import make_plan
-from wkdc.recognition import Architecture, drawable_side, recognise
+from wkdc.recognition import Architecture, measured_size, recognise
 from wkdc.reconstruct import LayerFit, reconstruct
 from wkdc.stopwatch import measure_clock
 from wkdc.targets import Quantity, read_target
 from wkdc.widths import Prefer
 from wkdc.wishes import Widths, Wishes
-
-SIZE = 256
-"""Height and width that MACs are counted at, or the next that the network draws at."""
 
 MEASURED = 4
 """Calibration pictures that the student's first PSNR is measured on."""
@@ -169,7 +166,7 @@ def prune(
                 f"the student would overwrite its teacher {output}; give another --output"
             )
         check_writable(output)
-    size = _checked_size(size, generator.architecture)
+    size = measured_size(size, generator.architecture)
     before = measure_complexity(generator.network, generator.in_channels, size)
     target = read_target(
         before, ratio=ratio, by=by, params=params, macs=macs, latency_ms=latency_ms
@@ -279,20 +276,6 @@ def _psnr_db(student: nn.Module, teacher: Observation | None) -> float | None:
     pairs = list(zip(teacher.images, teacher.drawn, strict=True))
     chosen = pairs[:: max(1, len(pairs) // MEASURED)][:MEASURED]
     return mean_fidelity((student(image), drawn) for image, drawn in chosen).psnr_db
-
-
-def _checked_size(size: tuple[int, int] | None, architecture: Architecture) -> tuple[int, int]:
-    """`size`, or the default, if the network draws at it."""
-    if size is None:
-        side = drawable_side(SIZE, architecture)
-        return side, side
-    multiple = architecture.multiple
-    if min(size) < architecture.smallest or any(side % multiple for side in size):
-        raise OptionError(
-            f"size {size[0]}x{size[1]} is not drawn by this network; give multiples of {multiple}, "
-            f"{architecture.smallest} or more"
-        )
-    return size
 
 
 def keep_trained(path: Path) -> Path | None:

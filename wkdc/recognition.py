@@ -18,11 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.custom import build_custom, fit_norms
-from wkdc.errors import CheckpointError
+from wkdc.errors import CheckpointError, OptionError
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.patchgan import PatchGAN
 from wkdc.networks.resnet import ResnetGenerator, Upsampling
 from wkdc.networks.unet import UnetGenerator
+
+SIZE = 256
+"""Height and width that MACs and times are told for, or the next that a network draws at."""
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -145,6 +148,24 @@ def drawable_side(at_least: int, *architectures: Architecture) -> int:
     multiple = math.lcm(*(architecture.multiple for architecture in architectures))
     least = max(at_least, *(architecture.smallest for architecture in architectures))
     return math.ceil(least / multiple) * multiple
+
+
+def measured_size(wanted: tuple[int, int] | None, architecture: Architecture) -> tuple[int, int]:
+    """Height and width that MACs and times are told for: `wanted`, by default about `SIZE`.
+
+    Raises:
+        OptionError: the network does not draw at it.
+    """
+    if wanted is None:
+        side = drawable_side(SIZE, architecture)
+        return side, side
+    multiple, smallest = architecture.multiple, architecture.smallest
+    if min(wanted) < smallest or any(side % multiple for side in wanted):
+        raise OptionError(
+            f"size {wanted[0]}x{wanted[1]} is not drawn by this network; give multiples of "
+            f"{multiple}, {smallest} or more"
+        )
+    return wanted
 
 
 def recognise(

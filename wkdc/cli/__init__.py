@@ -12,6 +12,7 @@ from wkdc.cli.demo import demo
 from wkdc.cli.distill import distill
 from wkdc.cli.evaluate import evaluate
 from wkdc.cli.export import export
+from wkdc.cli.info import info
 from wkdc.cli.profile import profile
 from wkdc.cli.prune import prune
 from wkdc.cli.render import say_error
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, distill, export, profile, evaluate, translate, train, demo):
+for command in (prune, distill, export, profile, evaluate, translate, info, train, demo):
     app.command()(command)
 
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 RANK = int(os.environ.get("RANK") or 0) if int(os.environ.get("WORLD_SIZE") or 1) > 1 else 0
 """Which of several processes this is, as torchrun numbers them; the first one speaks for all."""
@@ -55,6 +56,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         view.add_column(column, justify="right" if n else "left", overflow="fold")
     for row in rows:
         view.add_row(*row)
+    out.print(view)
+
+
+def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Names and what is to be said of them, on stdout."""
+    view = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    view.add_column()
+    view.add_column(overflow="fold")
+    for name, value in rows:
+        view.add_row(name, Text(value))
     out.print(view)
 
 
