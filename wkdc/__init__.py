@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from wkdc.analyze import AnalyzeResult, analyze
     from wkdc.checkpoint import Generator, load_generator
     from wkdc.distill import DistillResult, Recipe, distill, resume
     from wkdc.evaluate import EvaluateResult, evaluate
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from wkdc.translate import TranslateResult, translate
 
 _HOMES = {
+    "AnalyzeResult": "analyze",
+    "analyze": "analyze",
     "Generator": "checkpoint",
     "load_generator": "checkpoint",
     "DistillResult": "distill",
@@ -47,6 +50,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AnalyzeResult",
     "DistillResult",
     "EvaluateResult",
     "ExportResult",
@@ -59,6 +63,7 @@ __all__ = [
     "TrainResult",
     "TranslateResult",
     "__version__",
+    "analyze",
     "distill",
     "evaluate",
     "export",

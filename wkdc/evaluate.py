@@ -12,7 +12,6 @@ from pathlib import Path
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from wkdc.checkpoint import load_generator, teacher_path
 from wkdc.devices import check_device
 from wkdc.distribution import (
     MEANINGFUL_FID,
@@ -22,11 +21,12 @@ from wkdc.distribution import (
     find_extractor,
     measure_distance,
 )
-from wkdc.errors import CheckpointError, OptionError, OutputError
+from wkdc.errors import OptionError, OutputError
 from wkdc.images import images_to_pixels, load_square, pixels_to_square, save_pixels
-from wkdc.layouts import Direction, Layout, part_loader, read_layout
+from wkdc.layouts import Direction, Layout, part_loader
 from wkdc.metrics import high_band_error, psnr_db
-from wkdc.models import ImageModel, open_model
+from wkdc.models import ImageModel
+from wkdc.subjects import open_subjects
 
 SIZE = 256
 """Height and width that pictures are compared at."""
@@ -36,9 +36,6 @@ SUBSET_SIZE = 1000
 
 RESAMPLES = 1000
 """Bootstrap samples that an interval comes from."""
-
-SMALLEST = 64
-"""Smaller pictures are compared by nobody."""
 
 LEAST = 8
 """Fewer pictures are no set: each one's third neighbour would be next to any other."""
@@ -177,8 +174,6 @@ def evaluate(
     """
     started = time.monotonic()
     tell = on_progress or (lambda stage, share: None)
-    if not models:
-        raise OptionError("no models were given; give .pth or .onnx files")
     if limit is not None and limit < 2:
         raise OptionError(f"limit is {limit}; give 2 pictures or more")
     extractor = None
@@ -186,12 +181,17 @@ def evaluate(
         extractor = find_extractor(features, None if weights is None else Path(weights))
     elif weights is not None:
         raise OptionError(f"weights {weights} would not be used; give --features inception")
-    paths = [Path(model) for model in models]
-    guide = _teacher_of(paths, arch) if teacher is None else Path(teacher)
-    if guide is not None:
-        paths = [path for path in paths if path.resolve() != guide.resolve()]
-    drawers = _open_models([*([guide] if guide else []), *paths], size, device=device, arch=arch)
-    layout = _pictures(Path(data), direction, seed)
+    subjects = open_subjects(
+        models,
+        data,
+        teacher=teacher,
+        size=size,
+        direction=direction,
+        seed=seed,
+        arch=arch,
+        device=device,
+    )
+    guide, layout, drawers = subjects.teacher, subjects.layout, subjects.drawers
     given, domain = layout.validation[:limit], layout.real_validation[:limit]
     paired = layout.kind == "paired"
     if not guide and not paired and (extractor is None or not domain):
@@ -206,7 +206,7 @@ def evaluate(
             f"{fewest} pictures are too few for {features} figures; {LEAST} are the least, some "
             "hundreds a good start"
         )
-    names = ["input", *(["teacher"] if guide else []), *(str(path) for path in paths)]
+    names = ["input", *(["teacher"] if guide else []), *(str(one.path) for one in subjects.models)]
     with ExitStack() as stack:
         root = _folder(keep, stack)
         truths = root / "domain" if paired or (domain and extractor is not None) else None
@@ -255,7 +255,7 @@ def evaluate(
         direction=direction,
         size=size,
         resize=RESIZE,
-        teacher=None if guide is None else str(guide),
+        teacher=None if guide is None else str(guide.path),
         extractor=None if extractor is None else extractor.name,
         extractor_sha256=None if extractor is None else extractor.sha256,
         kid_subsets=None if extractor is None else SUBSETS,
@@ -352,55 +352,6 @@ def _estimate(values: Sequence[float], seed: int) -> Estimate:
     means = sorted(statistics.fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
     low, high = means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
     return Estimate(statistics.fmean(values), low, high)
-
-
-def _pictures(data: Path, direction: Direction, seed: int) -> Layout:
-    """The layout with its test pictures; a plain folder's are all of its pictures."""
-    domains = all((data / f"train{letter}").is_dir() for letter in "AB")
-    layout = read_layout(data, direction=direction, seed=seed, smallest=SMALLEST, both=domains)
-    if layout.kind == "inputs" and layout.held_out and not (data / "trainA").is_dir():
-        every = tuple(sorted({*layout.train, *layout.validation}))
-        return Layout("inputs", every, (), every, False, direction)
-    return layout
-
-
-def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
-    """The one teacher that the models' cards name, None where no card names any.
-
-    Raises:
-        CheckpointError: they name several, or one that is not there any more.
-    """
-    named: dict[str, Path] = {}
-    for path in models:
-        if path.suffix.lower() != ".onnx":
-            student = load_generator(path, arch=arch)
-            if student.card is not None and student.card["teacher"] is not None:
-                digest = student.card["teacher"]["sha256"]
-                named[digest] = teacher_path(student, hint="name it with --teacher")
-    if len(named) > 1:
-        raise CheckpointError(
-            f"the models have {len(named)} different teachers; name one with --teacher"
-        )
-    return next(iter(named.values()), None)
-
-
-def _open_models(
-    paths: Sequence[Path], size: int, *, device: str, arch: str | None
-) -> list[ImageModel]:
-    """The models, which have to draw alike.
-
-    Raises:
-        CheckpointError: they draw different channels.
-        OptionError: one of them does not draw at `size`.
-    """
-    drawers = [open_model(path, device=device, arch=arch) for path in paths]
-    if len({(one.in_channels, one.out_channels) for one in drawers}) > 1:
-        told = ", ".join(f"{one.path} {one.in_channels} to {one.out_channels}" for one in drawers)
-        raise CheckpointError(f"the models draw different channels ({told}); compare alike ones")
-    smallest = max(SMALLEST, *(one.smallest for one in drawers))
-    if size < smallest:
-        raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
-    return drawers
 
 
 def _rounded(images: Tensor) -> Tensor:

@@ -54,25 +54,55 @@ def mean_fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
     return Fidelity(statistics.fmean(decibels), statistics.fmean(errors), len(figures))
 
 
+class BandEnergies:
+    """Sums, band by band of the Haar transform, over pictures and their targets.
+
+    The bands' names are `lh1` (finest) to `hh4` and `ll4`, the low band that is left.
+    """
+
+    def __init__(self, levels: int = 4) -> None:
+        self.pictures = 0
+        self._levels = levels
+        self._wrong: dict[str, float] = {}
+        self._made: dict[str, float] = {}
+        self._whole: dict[str, float] = {}
+
+    def add(self, images: Tensor, target: Tensor) -> None:
+        """Count a picture, 1×C×H×W in [-1, 1], and its target of the same shape."""
+        self.pictures += 1
+        images, target = images.float(), target.float()
+        parts = ((self._wrong, images - target), (self._made, images), (self._whole, target))
+        for sums, picture in parts:
+            for name, band in _named_bands(picture, self._levels):
+                sums[name] = sums.get(name, 0.0) + float(band.double().square().sum())
+
+    def errors(self) -> dict[str, float]:
+        """Of each band, the root of the error's energy over the targets'.
+
+        Where the targets have none, 0 if the pictures have none either, else infinite.
+        """
+        return {name: math.sqrt(_share(self._wrong[name], e)) for name, e in self._whole.items()}
+
+    def shares(self) -> dict[str, float]:
+        """Of each band, the pictures' energy over the targets'; 1 where neither has any."""
+        return {
+            name: _share(self._made[name], energy) if energy or self._made[name] else 1.0
+            for name, energy in self._whole.items()
+        }
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else (math.inf if part else 0.0)
+
+
 def mean_band_errors(
     pairs: Iterable[tuple[Tensor, Tensor]], *, levels: int = 4
 ) -> dict[str, float]:
-    """Where the error lies: of each Haar band, the root of its energy over the target's there.
-
-    The names are `lh1` (finest) to `hh4` and `ll4`, the low band that is left; energies are summed
-    over all (picture, target) pairs, each 1×C×H×W in [-1, 1]. A band in which the targets have no
-    energy is 0 where the pictures have none either, else infinite.
-    """
-    wrong: dict[str, float] = {}
-    whole: dict[str, float] = {}
+    """`BandEnergies.errors` of (picture, target) pairs, each 1×C×H×W in [-1, 1]."""
+    bands = BandEnergies(levels)
     for images, target in pairs:
-        for sums, picture in ((wrong, images.float() - target.float()), (whole, target.float())):
-            for name, band in _named_bands(picture, levels):
-                sums[name] = sums.get(name, 0.0) + float(band.double().square().sum())
-    return {
-        name: math.sqrt(wrong[name] / energy) if energy else (math.inf if wrong[name] else 0.0)
-        for name, energy in whole.items()
-    }
+        bands.add(images, target)
+    return bands.errors()
 
 
 def _named_bands(images: Tensor, levels: int) -> Iterator[tuple[str, Tensor]]:

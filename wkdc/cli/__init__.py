@@ -8,6 +8,7 @@ from typing import Annotated, Never
 import typer
 
 import wkdc
+from wkdc.cli.analyze import analyze
 from wkdc.cli.demo import demo
 from wkdc.cli.distill import distill
 from wkdc.cli.evaluate import evaluate
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, distill, export, profile, evaluate, translate, info, train, demo):
+for command in (prune, distill, export, profile, evaluate, analyze, translate, info, train, demo):
     app.command()(command)
 
 

@@ -1,0 +1,116 @@
+"""What a student misses is found where it was taken away."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Called
+from PIL import Image
+
+import wkdc
+from wkdc.metrics import BandEnergies, mean_band_errors
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Call = Callable[..., Called]
+
+
+def test_energies_of_a_picture_and_its_blur() -> None:
+    torch.manual_seed(0)
+    picture = torch.randn(1, 3, 64, 64)
+    blurred = torch.nn.functional.avg_pool2d(picture, 2).repeat_interleave(2, 2)
+    blurred = blurred.repeat_interleave(2, 3)  # means of 2x2: what the first level's low band holds
+    bands = BandEnergies()
+    bands.add(blurred, picture)
+    shares, errors = bands.shares(), bands.errors()
+    for name in ("lh1", "hl1", "hh1"):
+        # All of this is gone; float32 sums.
+        assert shares[name] == pytest.approx(0, abs=1e-10)
+        assert errors[name] == pytest.approx(1, abs=1e-5)
+    for name in set(shares) - {"lh1", "hl1", "hh1"}:
+        assert shares[name] == pytest.approx(1, abs=1e-5)
+        assert errors[name] == pytest.approx(0, abs=1e-5)
+
+
+def test_energies_of_equal_scaled_and_empty_pictures() -> None:
+    torch.manual_seed(0)
+    picture, nothing = torch.randn(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
+    half = BandEnergies()
+    half.add(picture / 2, picture)
+    # Linear: half of each coefficient, a quarter of its energy.
+    assert list(half.shares().values()) == pytest.approx([0.25] * 13)
+    assert half.errors() == pytest.approx(mean_band_errors([(picture / 2, picture)]))
+    assert list(half.errors().values()) == pytest.approx([0.5] * 13)
+    empty = BandEnergies()
+    empty.add(nothing, nothing)
+    assert set(empty.errors().values()) == {0.0}
+    assert set(empty.shares().values()) == {1.0}
+    empty.add(picture, nothing)
+    assert set(empty.errors().values()) == {float("inf")}
+
+
+def test_a_student_is_compared_band_by_band(
+    call_wkdc: Call, student: Path, onnx_student: Path, photos: Path
+) -> None:
+    arguments = (student, onnx_student, "--data", photos, "--size", 64)
+    called = call_wkdc("analyze", *arguments, "--figure", "bands.png", "--json")
+    assert called.code == 0, called.stderr
+    said = json.loads(called.stdout)
+    assert [model["name"] for model in said["models"]] == ["input", str(student), str(onnx_student)]
+    ours, theirs = said["models"][1:]
+    assert len(ours["error"]) == len(ours["energy"]) == 13
+    assert ours["error"]["ll4"] > 0
+    assert len(ours["power"]) == len(said["teacher_power"]) == 32
+    # The files agree to 1e-4 of the range; the finest bands hold least energy.
+    for band, error in ours["error"].items():
+        assert theirs["error"][band] == pytest.approx(error, rel=0.05)
+    assert len(said["sentences"]) == 2
+    with Image.open(said["figure"]) as figure:
+        assert figure.width > figure.height > 100
+    shown = call_wkdc("analyze", *arguments)
+    assert "hh1" in shown.stdout
+    assert said["sentences"][0] in " ".join(shown.stdout.split())
+
+
+def test_a_copy_of_the_teacher_lacks_nothing(teacher: Path, photos: Path) -> None:
+    copy = teacher.with_name("copy.pth")
+    copy.write_bytes(teacher.read_bytes())
+    found = wkdc.analyze([copy], photos, teacher=teacher, size=64, limit=2)
+    model = found.models[1]
+    assert set(model.error.values()) == {0.0}
+    assert set(model.energy.values()) == {1.0}
+    assert model.power == found.teacher_power
+    assert model.largest_lack is None
+    assert "lacks no detail" in found.sentence(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 2, "give --data FOLDER"),
+        (("--data", "photos", "--limit", 0), 2, "1 picture or more"),
+        (("--data", "photos", "--size", 72), 2, "multiple of 16"),
+        (("--data", "photos", "--figure", "bands.txt"), 2, "does not end in"),
+        (("--data", "photos", "--figure", "gone/bands.png"), 1, "gone"),
+        (("--data", "photos", "--teacher", "student.onnx"), 1, "student.onnx"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+@pytest.mark.usefixtures("student", "photos")
+def test_wrong_use_says_what_to_do(
+    call_wkdc: Call, arguments: tuple[object, ...], code: int, said: str
+) -> None:
+    called = call_wkdc("analyze", "student.pth", *arguments)
+    assert called.code == code, called.stderr
+    assert len(called.errors) == 1
+    assert said in called.errors[0]
+
+
+def test_without_a_teacher_there_is_nothing_to_compare_with(
+    call_wkdc: Call, teacher: Path, photos: Path
+) -> None:
+    called = call_wkdc("analyze", teacher, "--data", photos, "--size", 64)
+    assert called.code == 2
+    assert "no card names a teacher" in called.errors[0]

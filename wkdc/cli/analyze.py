@@ -1,0 +1,75 @@
+"""wkdc analyze."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wkdc.cli import options, render
+
+
+def analyze(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help=".pth and .onnx files.", show_default="student.pth"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="The teacher.", show_default="the one on the models' cards")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw it, too: a .svg, .png or .pdf.")] = None,
+    size: Annotated[int, typer.Option(help="Height and width of what is compared.")] = 256,
+    limit: Annotated[
+        int | None, typer.Option(help="Use the first so many pictures.", show_default="all")
+    ] = None,
+    direction: options.Direction = "AtoB",
+    data_url: options.DataUrl = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    arch: options.Arch = None,
+    json: options.Json = False,
+) -> None:
+    """Say which detail of its teacher's a student misses, by wavelet band and by frequency."""
+    import wkdc
+    from wkdc.devices import default_device
+    from wkdc.errors import OptionError
+
+    if data is None:
+        raise OptionError("no pictures to draw; give --data FOLDER, or the name of a data set")
+    with render.meter() as meter:
+        found = wkdc.analyze(
+            models or [Path("student.pth")],
+            options.find_data(data, data_url),
+            teacher=teacher,
+            size=size,
+            limit=limit,
+            direction=direction,
+            figure=figure,
+            arch=arch,
+            device=device or default_device(),
+            seed=seed,
+            on_progress=lambda stage, share: meter.show(share, stage),
+        )
+    students = [model for model in found.models if model.name != "input"]
+    sentences = [found.sentence(model) for model in students]
+    if json:
+        render.print_json({**dataclasses.asdict(found), "sentences": sentences})
+        return
+    bands = list(found.models[0].error)
+    rows = [
+        (band, *(f"{m.error[band]:.3f}, {m.energy[band]:.0%}" for m in found.models))
+        for band in reversed(bands)
+    ]
+    render.table(
+        f"error to {found.teacher}, and energy of the teacher's, by Haar band; "
+        f"{found.images} pictures of {found.size}x{found.size}",
+        ("coarse to fine", *(model.name for model in found.models)),
+        rows,
+    )
+    for sentence in sentences:
+        render.out.print(sentence, markup=False)
+    if found.figure is not None:
+        render.out.print(f"drawn: {found.figure}", markup=False)

@@ -1,0 +1,110 @@
+"""Models that are to be compared: opened, with their teacher and the pictures they draw from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wkdc.checkpoint import load_generator, teacher_path
+from wkdc.errors import CheckpointError, OptionError
+from wkdc.layouts import Direction, Layout, read_layout
+from wkdc.models import ImageModel, open_model
+
+SMALLEST = 64
+"""Smaller pictures are compared by nobody."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What is compared.
+
+    Attributes:
+        teacher: None where no card names one.
+        models: in the order given, without the teacher.
+        layout: its `validation` holds the pictures to draw from, `real_validation` true pictures
+            of the target domain.
+    """
+
+    teacher: ImageModel | None
+    models: tuple[ImageModel, ...]
+    layout: Layout
+
+    @property
+    def drawers(self) -> list[ImageModel]:
+        """The teacher, where there is one, and the models."""
+        return [*([self.teacher] if self.teacher else []), *self.models]
+
+
+def open_subjects(
+    models: Sequence[str | Path],
+    data: str | Path,
+    *,
+    teacher: str | Path | None = None,
+    size: int,
+    direction: Direction = "AtoB",
+    seed: int = 0,
+    arch: str | None = None,
+    device: str = "cpu",
+) -> Subjects:
+    """Open models, the teacher on their cards unless another is named, and test pictures.
+
+    Args:
+        data: a folder in one of the layouts of `wkdc.layouts`; its test pictures are used, else
+            those that training sets aside by `seed`; of a plain folder, all.
+        size: height and width that they shall draw at.
+        arch: what makes custom networks.
+
+    Raises:
+        OptionError: no models, or one that does not draw at `size`.
+        CheckpointError, DeviceError: see `open_model`; or they draw different channels, or their
+            cards name several teachers, or one that is not there.
+        DatasetError, ImageError: the pictures cannot be used.
+    """
+    if not models:
+        raise OptionError("no models were given; give .pth or .onnx files")
+    paths = [Path(model) for model in models]
+    guide = _teacher_of(paths, arch) if teacher is None else Path(teacher)
+    if guide is not None:
+        paths = [path for path in paths if path.resolve() != guide.resolve()]
+    opened = [
+        open_model(path, device=device, arch=arch) for path in [*([guide] if guide else []), *paths]
+    ]
+    if len({(one.in_channels, one.out_channels) for one in opened}) > 1:
+        told = ", ".join(f"{one.path} {one.in_channels} to {one.out_channels}" for one in opened)
+        raise CheckpointError(f"the models draw different channels ({told}); compare alike ones")
+    smallest = max(SMALLEST, *(one.smallest for one in opened))
+    if size < smallest:
+        raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
+    layout = _pictures(Path(data), direction, seed)
+    if guide is None:
+        return Subjects(None, tuple(opened), layout)
+    return Subjects(opened[0], tuple(opened[1:]), layout)
+
+
+def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
+    """The one teacher that the models' cards name, None where no card names any.
+
+    Raises:
+        CheckpointError: they name several, or one that is not there any more.
+    """
+    named: dict[str, Path] = {}
+    for path in models:
+        if path.suffix.lower() != ".onnx":
+            student = load_generator(path, arch=arch)
+            if student.card is not None and student.card["teacher"] is not None:
+                digest = student.card["teacher"]["sha256"]
+                named[digest] = teacher_path(student, hint="name it with --teacher")
+    if len(named) > 1:
+        raise CheckpointError(
+            f"the models have {len(named)} different teachers; name one with --teacher"
+        )
+    return next(iter(named.values()), None)
+
+
+def _pictures(data: Path, direction: Direction, seed: int) -> Layout:
+    """The layout with its test pictures; a plain folder's are all of its pictures."""
+    domains = all((data / f"train{letter}").is_dir() for letter in "AB")
+    layout = read_layout(data, direction=direction, seed=seed, smallest=SMALLEST, both=domains)
+    if layout.kind == "inputs" and layout.held_out and not (data / "trainA").is_dir():
+        every = tuple(sorted({*layout.train, *layout.validation}))
+        return Layout("inputs", every, (), every, False, direction)
+    return layout
