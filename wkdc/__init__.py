@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from wkdc.analyze import AnalyzeResult, analyze
     from wkdc.checkpoint import Generator, load_generator
+    from wkdc.compare import CompareResult, compare
     from wkdc.distill import DistillResult, Recipe, distill, resume
     from wkdc.evaluate import EvaluateResult, evaluate
     from wkdc.export import ExportResult, export
@@ -27,6 +28,8 @@ _HOMES = {
     "analyze": "analyze",
     "Generator": "checkpoint",
     "load_generator": "checkpoint",
+    "CompareResult": "compare",
+    "compare": "compare",
     "DistillResult": "distill",
     "Recipe": "distill",
     "distill": "distill",
@@ -51,6 +54,7 @@ _HOMES = {
 
 __all__ = [
     "AnalyzeResult",
+    "CompareResult",
     "DistillResult",
     "EvaluateResult",
     "ExportResult",
@@ -64,6 +68,7 @@ __all__ = [
     "TranslateResult",
     "__version__",
     "analyze",
+    "compare",
     "distill",
     "evaluate",
     "export",

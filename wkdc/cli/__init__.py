@@ -9,6 +9,7 @@ import typer
 
 import wkdc
 from wkdc.cli.analyze import analyze
+from wkdc.cli.compare import compare
 from wkdc.cli.demo import demo
 from wkdc.cli.distill import distill
 from wkdc.cli.evaluate import evaluate
@@ -28,7 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prune, distill, export, profile, evaluate, analyze, translate, info, train, demo):
+for command in (
+    *(prune, distill, export, profile),  # which chain
+    *(evaluate, analyze, compare, info, translate, train, demo),
+):
     app.command()(command)
 
 

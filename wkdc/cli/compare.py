@@ -1,0 +1,68 @@
+"""wkdc compare."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wkdc.cli import options, render
+
+
+def compare(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help=".pth and .onnx files.", show_default="student.pth"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The sheet to write.")] = Path(
+        "comparison.png"
+    ),
+    teacher: Annotated[
+        Path | None, typer.Option(help="The teacher.", show_default="the one on the models' cards")
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many inputs.")] = 4,
+    size: Annotated[int, typer.Option(help="Height and width of each picture.")] = 256,
+    direction: options.Direction = "AtoB",
+    data_url: options.DataUrl = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    arch: options.Arch = None,
+    json: options.Json = False,
+) -> None:
+    """Draw a sheet: what models make of the same pictures, where they differ, and how much."""
+    import wkdc
+    from wkdc.devices import default_device
+    from wkdc.errors import OptionError
+
+    if data is None:
+        raise OptionError("no pictures to draw; give --data FOLDER, or the name of a data set")
+    with render.meter() as meter:
+        found = wkdc.compare(
+            models or [Path("student.pth")],
+            options.find_data(data, data_url),
+            output=output,
+            teacher=teacher,
+            count=count,
+            size=size,
+            direction=direction,
+            arch=arch,
+            device=device or default_device(),
+            seed=seed,
+            on_progress=lambda stage, share: meter.show(share, stage),
+        )
+    if json:
+        render.print_json(dataclasses.asdict(found))
+        return
+    names = list(found.rows[0].psnr_db)
+    rows = [
+        (row.picture.name, *(f"{row.psnr_db[name]:.1f} dB" for name in names)) for row in found.rows
+    ]
+    render.table(f"PSNR to {found.reference}", ("", *names), rows)
+    render.out.print(
+        f"{found.output}: of each input the pictures, the framed square {found.zoom} times "
+        f"enlarged, and the differences to {found.reference} times {found.gain}",
+        markup=False,
+    )

@@ -1,0 +1,170 @@
+"""A sheet of pictures: what models make of the same inputs, and where they differ most."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wkdc.errors import OptionError
+from wkdc.files import check_writable
+from wkdc.images import SUFFIXES, grid, pixels_to_square, save_pixels
+from wkdc.layouts import Direction, part_loader
+from wkdc.metrics import psnr_db
+from wkdc.subjects import open_subjects
+
+SIZE = 256
+"""Height and width of a picture on the sheet."""
+
+ZOOM = 4
+"""How much a detail is enlarged."""
+
+GAIN = 4
+"""What differences are multiplied by, so that they are seen."""
+
+FRAME = (1.0, -1.0, -1.0)
+"""The red that the detail is framed with."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input on the sheet.
+
+    Attributes:
+        picture: its file.
+        psnr_db: of every model to the first column that is drawn, the teacher where there is one.
+        detail: left, top and side of the square where the models differ most, in pixels.
+    """
+
+    picture: Path
+    psnr_db: dict[str, float]
+    detail: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What was drawn: `reference` is what the others are compared with."""
+
+    output: Path
+    reference: Path
+    rows: tuple[Row, ...]
+    zoom: int
+    gain: int
+
+
+def compare(
+    models: Sequence[str | Path],
+    data: str | Path,
+    *,
+    output: str | Path = "comparison.png",
+    teacher: str | Path | None = None,
+    count: int = 4,
+    size: int = SIZE,
+    direction: Direction = "AtoB",
+    arch: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> CompareResult:
+    """Draw a sheet with three rows for each of `count` inputs, a column for each model.
+
+    First the pictures; then the square where the models differ most, enlarged `ZOOM` times; then
+    the differences to the teacher, or to the first model where no card names one, black where
+    there is none and white from a quarter of the range on (`GAIN`).
+
+    Args:
+        models, data, teacher, direction, arch, seed: see `wkdc.subjects.open_subjects`.
+        output: the picture to write; replaced if it exists.
+        count: inputs, evenly spread over the test pictures.
+        size: height and width of each picture.
+        on_progress: called with what is being done, and the share of it all that is done.
+
+    Raises:
+        OptionError: a single model without a teacher, no inputs, or an output that is no picture.
+        CheckpointError, DeviceError, DatasetError, ImageError, OutputError: see there.
+    """
+    path = Path(output)
+    if path.suffix.lower() not in SUFFIXES:
+        raise OptionError(f"output {path} does not end like a picture, such as .png")
+    if count < 1:
+        raise OptionError(f"count is {count}; give 1 picture or more")
+    check_writable(path)
+    subjects = open_subjects(
+        models,
+        data,
+        teacher=teacher,
+        size=size,
+        direction=direction,
+        seed=seed,
+        arch=arch,
+        device=device,
+    )
+    drawers = subjects.drawers
+    if len(drawers) < 2:
+        raise OptionError(f"{drawers[0].path} is alone; give a second model, or --teacher")
+    names = ["teacher" if one is subjects.teacher else str(one.path) for one in drawers]
+    load = part_loader(subjects.layout, drawers[0].in_channels, drawers[0].out_channels)
+    given = subjects.layout.validation
+    chosen = given[:: max(1, len(given) // count)][:count]
+    cells: list[list[Tensor]] = []
+    rows: list[Row] = []
+    for number, file in enumerate(chosen, 1):
+        shown = pixels_to_square(load(file)[0], size)
+        drawn = [one.draw(shown) for one in drawers]
+        box = most_different(drawn, max(16, size // ZOOM))
+        cells += _cells(shown, drawn, box)
+        scores = [psnr_db(picture, drawn[0]) for picture in drawn[1:]]
+        rows.append(Row(file, dict(zip(names[1:], scores, strict=True)), box))
+        if on_progress is not None:
+            on_progress("drawing", number / len(chosen))
+    save_pixels(path, grid(cells, ("input", *names)))
+    return CompareResult(path, drawers[0].path, tuple(rows), ZOOM, GAIN)
+
+
+def most_different(drawn: Sequence[Tensor], side: int) -> tuple[int, int, int]:
+    """Left, top and side of the square in which pictures differ most from the first of them.
+
+    Args:
+        drawn: 1×C×H×W each, of one size.
+        side: of the square in pixels, at most H and W.
+    """
+    apart = torch.stack([(one - drawn[0]).abs().mean((0, 1)) for one in drawn[1:]]).mean(0)
+    sums = functional.avg_pool2d(apart[None, None], side, stride=1)[0, 0]
+    top, left = divmod(int(sums.argmax()), sums.shape[1])
+    return left, top, side
+
+
+def _cells(shown: Tensor, drawn: Sequence[Tensor], box: tuple[int, int, int]) -> list[list[Tensor]]:
+    """The three rows of one input."""
+    left, top, side = box
+    size = shown.shape[-1]
+    pictures = [_in_colour(one) for one in (shown, *drawn)]
+    zoomed = [
+        functional.interpolate(one[..., top : top + side, left : left + side], (size, size))
+        for one in pictures
+    ]
+    reference = pictures[1]
+    differences = [
+        ((one - reference).abs().mean(1, keepdim=True) / 2 * GAIN).clamp(max=1) * 2 - 1
+        for one in pictures
+    ]
+    return [[_framed(one, box) for one in pictures], zoomed, differences]
+
+
+def _in_colour(images: Tensor) -> Tensor:
+    return images.expand(-1, 3, -1, -1)
+
+
+def _framed(images: Tensor, box: tuple[int, int, int]) -> Tensor:
+    """1×3×H×W with a red line around the square."""
+    left, top, side = box
+    framed = images.clone()
+    red = torch.tensor(FRAME)[:, None]
+    right, bottom = left + side - 1, top + side - 1
+    for row in (top, bottom):
+        framed[0, :, row, left : right + 1] = red
+    for column in (left, right):
+        framed[0, :, top : bottom + 1, column] = red
+    return framed
