@@ -199,13 +199,7 @@ def evaluate(
             "there is nothing to compare with: no model's card names a teacher, and the data has "
             "no true pictures; give --teacher, or --features and data with testB"
         )
-    fewest = min([len(given), *([len(domain)] if domain else [])])
-    subset = min(SUBSET_SIZE, fewest // 2)  # of all pictures, all subsets would be the same
-    if extractor is not None and fewest < LEAST:
-        raise OptionError(
-            f"{fewest} pictures are too few for {features} figures; {LEAST} are the least, some "
-            "hundreds a good start"
-        )
+    subset = None if extractor is None else _subset_size(len(given), len(domain))
     names = ["input", *(["teacher"] if guide else []), *(str(one.path) for one in subjects.models)]
     with ExitStack() as stack:
         root = _folder(keep, stack)
@@ -227,7 +221,7 @@ def evaluate(
                 image = load_square(path, size, channels=drawers[0].out_channels)
                 _write(truths / f"{number:06d}.png", image)
         distances: list[_Distances] = [(None, None)] * len(names)
-        if extractor is not None:
+        if extractor is not None and subset is not None:
             distances = _measure_sets(
                 folders,
                 truths,
@@ -259,10 +253,28 @@ def evaluate(
         extractor=None if extractor is None else extractor.name,
         extractor_sha256=None if extractor is None else extractor.sha256,
         kid_subsets=None if extractor is None else SUBSETS,
-        kid_subset_size=None if extractor is None else subset,
+        kid_subset_size=subset,
         seed=seed,
     )
     return EvaluateResult(tuple(scores), protocol, _warnings(protocol), time.monotonic() - started)
+
+
+def _subset_size(given: int, domain: int) -> int:
+    """Of the subsets for KID: half of the pictures at most, so that no two are the same.
+
+    Args:
+        given, domain: pictures in the sets; 0 where there is no set of the domain.
+
+    Raises:
+        OptionError: too few.
+    """
+    fewest = min(given, domain or given)
+    if fewest < LEAST:
+        raise OptionError(
+            f"{fewest} pictures are too few for KID and FID; {LEAST} are the least, some hundreds "
+            "a good start"
+        )
+    return min(SUBSET_SIZE, fewest // 2)
 
 
 _Distances = tuple[Distance | None, Distance | None]

@@ -10,21 +10,12 @@ from wkdc.cli import options, render
 
 
 def analyze(
-    models: Annotated[
-        list[Path] | None,
-        typer.Argument(help=".pth and .onnx files.", show_default="student.pth"),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
-    ] = None,
-    teacher: Annotated[
-        Path | None, typer.Option(help="The teacher.", show_default="the one on the models' cards")
-    ] = None,
+    models: options.Models = None,
+    data: options.Pictures = None,
+    teacher: options.Teacher = None,
     figure: Annotated[Path | None, typer.Option(help="Draw it, too: a .svg, .png or .pdf.")] = None,
-    size: Annotated[int, typer.Option(help="Height and width of what is compared.")] = 256,
-    limit: Annotated[
-        int | None, typer.Option(help="Use the first so many pictures.", show_default="all")
-    ] = None,
+    size: options.ComparedSize = 256,
+    limit: options.Limit = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
     device: options.Device = None,
@@ -35,14 +26,12 @@ def analyze(
     """Say which detail of its teacher's a student misses, by wavelet band and by frequency."""
     import wkdc
     from wkdc.devices import default_device
-    from wkdc.errors import OptionError
 
-    if data is None:
-        raise OptionError("no pictures to draw; give --data FOLDER, or the name of a data set")
+    folder = options.find_pictures(data, data_url)
     with render.meter() as meter:
         found = wkdc.analyze(
             models or [Path("student.pth")],
-            options.find_data(data, data_url),
+            folder,
             teacher=teacher,
             size=size,
             limit=limit,

@@ -10,21 +10,14 @@ from wkdc.cli import options, render
 
 
 def compare(
-    models: Annotated[
-        list[Path] | None,
-        typer.Argument(help=".pth and .onnx files.", show_default="student.pth"),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
-    ] = None,
+    models: options.Models = None,
+    data: options.Pictures = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet to write.")] = Path(
         "comparison.png"
     ),
-    teacher: Annotated[
-        Path | None, typer.Option(help="The teacher.", show_default="the one on the models' cards")
-    ] = None,
+    teacher: options.Teacher = None,
     count: Annotated[int, typer.Option(help="How many inputs.")] = 4,
-    size: Annotated[int, typer.Option(help="Height and width of each picture.")] = 256,
+    size: options.ComparedSize = 256,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
     device: options.Device = None,
@@ -35,14 +28,12 @@ def compare(
     """Draw a sheet: what models make of the same pictures, where they differ, and how much."""
     import wkdc
     from wkdc.devices import default_device
-    from wkdc.errors import OptionError
 
-    if data is None:
-        raise OptionError("no pictures to draw; give --data FOLDER, or the name of a data set")
+    folder = options.find_pictures(data, data_url)
     with render.meter() as meter:
         found = wkdc.compare(
             models or [Path("student.pth")],
-            options.find_data(data, data_url),
+            folder,
             output=output,
             teacher=teacher,
             count=count,

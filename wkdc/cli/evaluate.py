@@ -16,16 +16,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    models: Annotated[
-        list[Path] | None,
-        typer.Argument(help=".pth and .onnx files.", show_default="student.pth"),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
-    ] = None,
-    teacher: Annotated[
-        Path | None, typer.Option(help="The teacher.", show_default="the one on the models' cards")
-    ] = None,
+    models: options.Models = None,
+    data: options.Pictures = None,
+    teacher: options.Teacher = None,
     features: Annotated[
         Literal["inception", "efficientnet"] | None,
         typer.Option(
@@ -37,10 +30,8 @@ def evaluate(
         Path | None,
         typer.Option(help="Inception's weights, for a machine without a network."),
     ] = None,
-    size: Annotated[int, typer.Option(help="Height and width of what is compared.")] = 256,
-    limit: Annotated[
-        int | None, typer.Option(help="Use the first so many pictures.", show_default="all")
-    ] = None,
+    size: options.ComparedSize = 256,
+    limit: options.Limit = None,
     direction: options.Direction = "AtoB",
     keep: Annotated[Path | None, typer.Option(help="A new folder that keeps the pictures.")] = None,
     data_url: options.DataUrl = None,
@@ -52,14 +43,12 @@ def evaluate(
     """Say how near models draw to their teacher and to true pictures, with the protocol."""
     import wkdc
     from wkdc.devices import default_device
-    from wkdc.errors import OptionError
 
-    if data is None:
-        raise OptionError("no pictures to draw; give --data FOLDER, or the name of a data set")
+    folder = options.find_pictures(data, data_url)
     with render.meter() as meter:
         result = wkdc.evaluate(
             models or [Path("student.pth")],
-            options.find_data(data, data_url),
+            folder,
             teacher=teacher,
             features=features,
             weights=weights,

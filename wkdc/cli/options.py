@@ -67,6 +67,23 @@ Resume = Annotated[
 ]
 Student = Annotated[Path, typer.Option("--student", help="The student, a file of wkdc prune.")]
 
+Models = Annotated[
+    list[Path] | None,
+    typer.Argument(help=".pth and .onnx files.", show_default="student.pth"),
+]
+Pictures = Annotated[
+    str | None, typer.Option("--data", help="A data set's name, or a folder of pictures.")
+]
+Teacher = Annotated[
+    Path | None,
+    typer.Option("--teacher", help="The teacher.", show_default="the one on the models' cards"),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", help="Use the first so many pictures.", show_default="all"),
+]
+ComparedSize = Annotated[int, typer.Option("--size", help="Height and width of what is compared.")]
+
 
 def parse_size(text: str) -> tuple[int, int]:
     """`256` -> (256, 256), `192x320` -> (192, 320): height by width.
@@ -144,6 +161,17 @@ def parse_step(text: str) -> int | None:
 def arch_again(arch: str | None) -> str:
     """`--arch` as the next command needs it, too."""
     return "" if arch is None else f" --arch {arch}"
+
+
+def find_pictures(data: str | None, mirror: str | None) -> Path:
+    """The folder that a command draws from, which has to be named; see `find_data`.
+
+    Raises:
+        OptionError: it is not.
+    """
+    if data is None:
+        raise OptionError("no pictures to draw; give --data FOLDER, or the name of a data set")
+    return find_data(data, mirror)
 
 
 def find_data(data: str, mirror: str | None) -> Path:
