@@ -339,6 +339,17 @@ def test_a_picture_much_smaller_than_the_crop_is_named_and_left_out(
     assert pictures["train"] + pictures["validation"] == PHOTOS
 
 
+@pytest.mark.parametrize(("levels", "said"), [(4, "no multiple of 16"), (3, None)])
+def test_crops_that_the_levels_do_not_halve_are_said_to_be_padded(
+    call_wkdc: Call, student: Path, photos: Path, levels: int, said: str | None
+) -> None:
+    crops = ("--load-size", 64, "--crop", 40, "--levels", levels, "--steps", 1)
+    called = call_wkdc("distill", "--data", photos, *crops)
+    assert called.code == 0, called.stderr
+    assert ("pads them with zeros" in called.stderr) == (said is not None)
+    assert said is None or said in called.stderr
+
+
 def test_nothing_but_pictures_much_smaller_than_the_crop(call_wkdc: Call, student: Path) -> None:
     put(student.parent / "data", a=(16, 8), b=(8, 600))
     before = contents(student.parent)

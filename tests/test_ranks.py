@@ -138,3 +138,14 @@ def test_one_process_asks_nobody() -> None:
     weight.sum().backward()
     alone.mean_gradients([weight])
     assert torch.equal(weight.grad, torch.ones(2))
+
+
+def test_more_processes_than_pictures_are_refused(
+    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    for path in sorted((tmp_path / "photos").iterdir())[1:]:
+        path.unlink()
+    process = launch("distill", *COMMON, "--batch", 1, "--steps", 2)
+    _, errors = process.communicate()
+    assert process.returncode
+    assert "2 processes would share 1 pictures" in errors

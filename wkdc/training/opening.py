@@ -77,6 +77,12 @@ def open_files(
         select=select == "best",
         on_notice=on_notice,
     )
+    whole = 2**recipe.levels
+    if recipe.wavelet_weight and crop % whole:
+        on_notice(
+            f"crops of {crop} are no multiple of {whole}, which {recipe.levels} wavelet levels "
+            "halve: the transform pads them with zeros"
+        )
     alike = learner.in_channels == learner.out_channels
     check_losses(recipe, layout, alike=alike, teacher=True, cycle=back is not None)
     judge = None
