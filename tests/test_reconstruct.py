@@ -77,11 +77,8 @@ def images_of(count: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("norm", ["none", "instance", "batch"])
-def test_removed_channels_that_the_kept_ones_can_say_come_back_exactly(
-    norm: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As far as the ridge lets them, which is all but gone here."""
-    monkeypatch.setattr("wkdc.reconstruct.RIDGE", 1e-6)
+def test_removed_channels_that_the_kept_ones_can_say_come_back_exactly(norm: str) -> None:
+    """As far as the ridge lets them, which is next to none where nothing is missed."""
     torch.manual_seed(0)
     teacher, student, kept = pruned_pair(norm)
     mix = torch.randn(3, 3).double()

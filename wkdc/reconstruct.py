@@ -24,6 +24,13 @@ equation: the fewer equations there are, the less the fit may believe each."""
 MOST_RIDGE = 0.1
 """The same weight at most: a U-Net's innermost maps give fewer equations than unknowns."""
 
+LEAST_RIDGE = 1e-6
+"""The same where nearly all can be said anyway."""
+
+HELD_BACK = 10.0
+"""The ridge at most, by the share of variance that the freest fit misses: a fit that misses nothing
+has nothing wrong to believe."""
+
 FLAT = 1e-10
 """An output that varies by less, relative to its mean square, is rounding, and says nothing."""
 
@@ -161,9 +168,19 @@ def _solve(
     says = equations.square > FLAT * places * mean_out.square().sum(0)
     if not bool(says.any()):
         return LayerFit(name, 0.0, 0.0)
-    scarcity = len(old) / (places * pictures)
-    ridge = min(RIDGE * scarcity, MOST_RIDGE) * equations.energy / len(old)
-    new = equations.solve(old, max(ridge, 1e-12))
+    total = equations.square.sum().clamp_min(1e-24)
+
+    def missed(matrix: Tensor) -> float:
+        crossed, energy = equations.against(matrix)
+        return max(0.0, float((equations.square - 2 * crossed + energy).sum() / total))
+
+    scarcity, mean_square = len(old) / (places * pictures), equations.energy / len(old)
+    new = equations.solve(old, max(LEAST_RIDGE * mean_square, 1e-12))
+    ridge = min(RIDGE * scarcity, MOST_RIDGE)
+    if scarcity < 0.5:  # else the freest fit misses little of what it was made of, and means little
+        ridge = min(ridge, HELD_BACK * missed(new))
+    if ridge > LEAST_RIDGE:
+        new = equations.solve(old, ridge * mean_square)
     set_kernel(layer, new)
     offset = centre_out - centre_in @ new
     crossed, energy = equations.against(new)
@@ -176,12 +193,6 @@ def _solve(
             norm.running_mean -= _by_channel(offset, norm)
         if isinstance(norm, nn.InstanceNorm2d) and norm.affine:
             norm.weight.mul_(_by_channel(agreement, norm))
-    total = equations.square.sum().clamp_min(1e-24)
-
-    def missed(matrix: Tensor) -> float:
-        crossed, energy = equations.against(matrix)
-        return max(0.0, float((equations.square - 2 * crossed + energy).sum() / total))
-
     return LayerFit(name, missed(old), missed(new))
 
 
