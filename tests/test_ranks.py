@@ -149,3 +149,4 @@ def test_more_processes_than_pictures_are_refused(
     _, errors = process.communicate()
     assert process.returncode
     assert "2 processes would share 1 pictures" in errors
+    assert not (tmp_path / "runs").exists()

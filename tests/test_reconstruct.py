@@ -195,6 +195,19 @@ def test_the_order_of_pictures_does_not_matter() -> None:
     assert torch.allclose(student[1].weight, other[1].weight, atol=1e-10)
 
 
+def test_a_layer_that_reads_nothing_is_solved_too() -> None:
+    torch.manual_seed(0)
+    teacher, student, kept = pruned_pair("none")
+    with torch.no_grad():
+        student[0].weight.zero_()
+    observed = observe(teacher, images_of(3))
+    with torch.no_grad():
+        student[0].register_forward_hook(lambda *_: torch.zeros(3, 3, 18, 22).double())
+    fits = reconstruct(student, kept, observed)
+    assert fits[1].before == fits[1].after == pytest.approx(1)  # its bias is all that it can say
+    assert all(bool(weight.isfinite().all()) for weight in student.parameters())
+
+
 def test_an_identical_student_stays_what_it_is() -> None:
     torch.manual_seed(0)
     teacher, _, _ = pruned_pair("instance")

@@ -103,7 +103,7 @@ def analyze(
     seed: int = 0,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> AnalyzeResult:
-    """Compare models with their teacher, band by band, as Zhang et al. 2022, figure 1, do.
+    """Compare models with their teacher, band by band, after Zhang et al. 2022.
 
     Args:
         models, data, teacher, direction, arch, seed: see `wkdc.subjects.open_subjects`.

@@ -158,6 +158,7 @@ def distill(
     outputs = [Path(student if output is None else output)]
     outputs += [pair.student.path for pair in found.pairs[1:]]
     check_outputs(outputs, found)
+    ranks.check_pictures(min(len(pair.layout.train) for pair in found.pairs))
     if not length_given:
         epochs, minutes = recipe.epochs, recipe.minutes
     if epochs is not None:

@@ -22,7 +22,13 @@ from wkdc.distribution import (
     measure_distance,
 )
 from wkdc.errors import OptionError, OutputError
-from wkdc.images import images_to_pixels, load_square, pixels_to_square, save_pixels
+from wkdc.images import (
+    images_to_pixels,
+    load_square,
+    pixels_to_images,
+    pixels_to_square,
+    save_pixels,
+)
 from wkdc.layouts import Direction, Layout, part_loader
 from wkdc.metrics import high_band_error, psnr_db
 from wkdc.models import ImageModel
@@ -368,7 +374,7 @@ def _estimate(values: Sequence[float], seed: int) -> Estimate:
 
 def _rounded(images: Tensor) -> Tensor:
     """As they would be in a file: 8 bits."""
-    return images_to_pixels(images).float() / 127.5 - 1.0
+    return pixels_to_images(images_to_pixels(images))
 
 
 def _write(path: Path, image: Tensor) -> None:

@@ -180,7 +180,7 @@ def _solve(
     if scarcity < 0.5:  # else the freest fit misses little of what it was made of, and means little
         ridge = min(ridge, HELD_BACK * missed(new))
     if ridge > LEAST_RIDGE:
-        new = equations.solve(old, ridge * mean_square)
+        new = equations.solve(old, max(ridge * mean_square, 1e-12))
     set_kernel(layer, new)
     offset = centre_out - centre_in @ new
     crossed, energy = equations.against(new)

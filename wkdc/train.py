@@ -131,6 +131,7 @@ def train(
     check_losses(recipe, layout, alike=True, teacher=False, cycle=unpaired)
     if not length_given:
         epochs = recipe.epochs
+    ranks.check_pictures(len(layout.train))
     if epochs is not None:
         steps = steps_in(epochs, len(layout.train), recipe, ranks)
     request = Request(

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from wkdc.errors import DeviceError
+from wkdc.errors import DeviceError, OptionError
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,17 @@ class Ranks:
     index: int
     count: int
     device: torch.device
+
+    def check_pictures(self, pictures: int) -> None:
+        """Make sure that every process has a picture to train on.
+
+        Raises:
+            OptionError: there are more processes than `pictures`.
+        """
+        if self.count > pictures:
+            raise OptionError(
+                f"{self.count} processes would share {pictures} pictures; start at most {pictures}"
+            )
 
     @classmethod
     def join(cls, device: torch.device) -> Self:

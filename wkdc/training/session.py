@@ -19,7 +19,7 @@ from wkdc.checkpoint import (
     relative_to,
     save_generator,
 )
-from wkdc.errors import DivergedError, OptionError
+from wkdc.errors import DivergedError
 from wkdc.metrics import Fidelity
 from wkdc.training.compute import Compute
 from wkdc.training.interrupt import Stopped
@@ -75,9 +75,6 @@ class Session:
         closing: a frozen generator of the other direction, which closes the cycle of a single one.
         run: an open run folder, to be written into.
         ranks: the processes that train together; the first one writes.
-
-    Raises:
-        OptionError: there are more processes than pictures.
     """
 
     def __init__(
@@ -90,11 +87,6 @@ class Session:
         closing: Generator | None = None,
     ) -> None:
         self._started = time.monotonic()  # teachers draw what is measured on already here
-        fewest = min(len(pair.layout.train) for pair in pairs)
-        if ranks.count > fewest:
-            raise OptionError(
-                f"{ranks.count} processes would share {fewest} pictures; start at most {fewest}"
-            )
         recipe = request.recipe
         torch.manual_seed(request.seed)
         self._request, self._recipe, self._run, self._closing = request, recipe, run, closing
