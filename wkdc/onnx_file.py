@@ -45,8 +45,9 @@ def write_onnx(
     import onnx
 
     batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
-    height: Any = multiple * rows if strict else torch.export.Dim("height")
-    width: Any = multiple * columns if strict else torch.export.Dim("width")
+    # What is said here need not be found out by tracing the network a second time.
+    height: Any = multiple * rows if strict else torch.export.Dim("height", min=smallest)
+    width: Any = multiple * columns if strict else torch.export.Dim("width", min=smallest)
     side = max(2 * multiple, smallest)
     example = torch.zeros(2, in_channels, side, side + multiple)
     with _silence():
