@@ -225,17 +225,35 @@ def teacher_path(student: Generator, *, hint: str = "name the teacher") -> Path:
     """
     if student.card is None or student.card["teacher"] is None:
         raise CheckpointError(f"{student.path} does not say who its teacher is; {hint}")
-    named, digest = Path(student.card["teacher"]["path"]), student.card["teacher"]["sha256"]
-    candidates = [student.path.parent / named, student.path.parent / named.name]
-    for path in candidates:
-        if path.is_file():
-            if sha256_of(path) != digest:
-                raise CheckpointError(
-                    f"{path} has changed since {student.path} was pruned from it; put the "
-                    f"original back, or {hint}"
-                )
-            return path
+    path, same = find_teacher(student.path, student.card["teacher"])
+    if same:
+        return path
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} has changed since {student.path} was pruned from it; put the original back, "
+            f"or {hint}"
+        )
+    named = student.card["teacher"]["path"]
     raise CheckpointError(f"the teacher of {student.path}, {named}, is not there; {hint}")
+
+
+def find_teacher(student: Path, named: Card) -> tuple[Path, bool]:
+    """Where the teacher lies that a card names, and whether that is still the same file.
+
+    It is looked for beside the student and in the folders above: a run's checkpoints lie deeper
+    than the student that the run writes.
+
+    Args:
+        named: `path` and `sha256`, from the card.
+    """
+    folder, wanted = student.parent, Path(named["path"])
+    above = [one / wanted for one in list(folder.parents)[:3]]
+    places = [folder / wanted, folder / wanted.name, *above]
+    there = [path for path in places if path.is_file()]
+    for path in there:
+        if sha256_of(path) == named["sha256"]:
+            return path, True
+    return (there or places)[0], False
 
 
 def relative_to(path: Path, folder: Path) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wkdc.checkpoint import Card, load_network
+from wkdc.checkpoint import Card, find_teacher, load_network
 from wkdc.complexity import Complexity, measure_complexity
 from wkdc.files import sha256_of
 from wkdc.onnx_file import OnnxInterface, count_onnx_params, read_interface
@@ -121,9 +121,6 @@ def _teacher(card: dict[str, Any] | None, path: Path) -> TeacherFile | None:
     named = (card or {}).get("teacher")
     if named is None:
         return None
-    places = [path.parent / named["path"], path.parent / Path(named["path"]).name]
-    for place in places:
-        if place.is_file():
-            same = sha256_of(place) == named["sha256"]
-            return TeacherFile(place, named["sha256"], "there" if same else "changed")
-    return TeacherFile(places[0], named["sha256"], "missing")
+    place, same = find_teacher(path, named)
+    presence: Presence = "there" if same else "changed" if place.is_file() else "missing"
+    return TeacherFile(place, named["sha256"], presence)
