@@ -14,8 +14,8 @@ from PIL import Image
 
 import wkdc
 from wkdc.distribution import find_extractor, measure_distance
-from wkdc.evaluate import _estimate
 from wkdc.images import load_square
+from wkdc.likeness import estimate
 from wkdc.metrics import mean_fidelity
 from wkdc.photos import photo_paths
 
@@ -161,10 +161,10 @@ def test_paired_data_brings_the_truth(teacher: Path, tmp_path: Path) -> None:
 
 
 def test_the_interval_holds_the_mean() -> None:
-    exact = _estimate([3.0] * 5, seed=0)
+    exact = estimate([3.0] * 5, seed=0)
     assert (exact.mean, exact.low, exact.high) == (3.0, 3.0, 3.0)
-    few = _estimate([1.0, 2.0, 6.0], seed=0)
-    many = _estimate([1.0, 2.0, 6.0] * 50, seed=0)
+    few = estimate([1.0, 2.0, 6.0], seed=0)
+    many = estimate([1.0, 2.0, 6.0] * 50, seed=0)
     assert few.low < few.mean == many.mean == 3.0 < few.high
     assert many.high - many.low < few.high - few.low
 

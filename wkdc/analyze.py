@@ -1,6 +1,6 @@
 """Where a student falls short of its teacher: by wavelet band, and by frequency."""
 
-import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wkdc.errors import MissingExtraError, OptionError
+from wkdc.charts import check_matplotlib, draw_errors, draw_spectra, save_figure
+from wkdc.errors import OptionError
 from wkdc.files import check_writable, write_atomically
 from wkdc.images import load_square, pixels_to_square
 from wkdc.layouts import Direction, part_loader
 from wkdc.metrics import BandEnergies
+from wkdc.models import ImageModel
+from wkdc.results import Made
 from wkdc.spectrum import radial_power
 from wkdc.subjects import Subjects, open_subjects
 
@@ -33,6 +36,7 @@ class Analysis:
 
     Attributes:
         name: the model's file, or `input` for the unchanged input.
+        sha256: of the file; None for the input.
         error: of each Haar band, `lh1` (finest) to `hh4` and `ll4`, the root of the error's energy
             over the teacher's: 0 is a copy.
         energy: of each band, the model's energy over the teacher's: below 1 detail is missing,
@@ -41,6 +45,7 @@ class Analysis:
     """
 
     name: str
+    sha256: str | None
     error: dict[str, float]
     energy: dict[str, float]
     power: tuple[float, ...]
@@ -55,6 +60,19 @@ class Analysis:
         )
         return (band, 1 - kept) if kept < 1 else None
 
+    @property
+    def sentence(self) -> str:
+        """The largest lack in words."""
+        lack = self.largest_lack
+        if lack is None or lack[1] < 0.005:
+            return f"{self.name} lacks no detail of its teacher's, band by band"
+        band, share = lack
+        fineness = FINENESS[int(band[2:]) - 1]
+        return (
+            f"{self.name} lacks {share:.0%} of the energy of its teacher's {fineness} "
+            f"{DETAIL[band[:2]]} detail ({band})"
+        )
+
 
 @dataclass(frozen=True)
 class AnalyzeResult:
@@ -65,28 +83,21 @@ class AnalyzeResult:
         teacher: its file; `teacher_power` and `real_power` the spectra of its pictures, and of
             true pictures of the target domain, where the data has them.
         images: how many pictures; `size` their height and width.
+        sentences: the largest lack of each model in words, the input's left out.
         figure: the file that was drawn.
+        made: what measured it; `seconds` how long that took.
     """
 
+    made: Made
     models: tuple[Analysis, ...]
     teacher: Path
     teacher_power: tuple[float, ...]
     real_power: tuple[float, ...] | None
     images: int
     size: int
+    sentences: tuple[str, ...]
     figure: Path | None
-
-    def sentence(self, model: Analysis) -> str:
-        """The largest lack of a model in words."""
-        lack = model.largest_lack
-        if lack is None or lack[1] < 0.005:
-            return f"{model.name} lacks no detail of its teacher's, band by band"
-        band, share = lack
-        fineness = FINENESS[int(band[2:]) - 1]
-        return (
-            f"{model.name} lacks {share:.0%} of the energy of its teacher's {fineness} "
-            f"{DETAIL[band[:2]]} detail ({band})"
-        )
+    seconds: float
 
 
 def analyze(
@@ -117,6 +128,7 @@ def analyze(
         MissingExtraError: a figure without matplotlib.
         CheckpointError, DeviceError, DatasetError, ImageError, OutputError: see there.
     """
+    started = time.monotonic()
     tell = on_progress or (lambda stage, share: None)
     if limit is not None and limit < 1:
         raise OptionError(f"limit is {limit}; give 1 picture or more")
@@ -137,62 +149,75 @@ def analyze(
         raise OptionError("there is nothing to compare with: no card names a teacher; --teacher")
     if size % 2**LEVELS:
         raise OptionError(f"size {size} is no multiple of {2**LEVELS}, which {LEVELS} levels halve")
-    result = _analyze(subjects, size, limit, target, tell)
+    images = subjects.layout.validation[:limit]
+    bands, power = _measure(subjects, subjects.teacher, images, size, tell)
+    analyses = tuple(
+        Analysis(name, digest, bands[name].errors(), bands[name].shares(), power[name])
+        for name, digest in _named(subjects)
+        if bands[name].pictures
+    )
     if target is not None:
-        write_atomically(target, lambda file: _draw_figure(result, file, target.suffix))
-    return result
+        errors = {one.name: one.error for one in analyses}
+        spectra = {one.name: one.power for one in analyses}
+        charts = (
+            lambda axes: draw_errors(axes, errors),
+            lambda axes: draw_spectra(axes, spectra, power["teacher"], power.get("real")),
+        )
+        write_atomically(target, lambda file: save_figure(file, target.suffix, charts))
+    return AnalyzeResult(
+        made=Made.by("analyze", device),
+        models=analyses,
+        teacher=subjects.teacher.path,
+        teacher_power=power["teacher"],
+        real_power=power.get("real"),
+        images=len(images),
+        size=size,
+        sentences=tuple(one.sentence for one in analyses if one.sha256 is not None),
+        figure=target,
+        seconds=time.monotonic() - started,
+    )
 
 
-def _analyze(
+def _named(subjects: Subjects) -> list[tuple[str, str | None]]:
+    """What is looked at, with the digests of files: the input, then the models."""
+    return [("input", None), *((str(one.path), one.sha256) for one in subjects.models)]
+
+
+def _measure(
     subjects: Subjects,
+    guide: ImageModel,
+    images: Sequence[Path],
     size: int,
-    limit: int | None,
-    figure: Path | None,
     tell: Callable[[str, float], None],
-) -> AnalyzeResult:
-    guide = subjects.teacher
-    if guide is None:
-        raise RuntimeError("there is no teacher")
+) -> tuple[dict[str, BandEnergies], dict[str, tuple[float, ...]]]:
+    """Draw `images`: of each model the bands beside the teacher's, and the mean spectrum.
+
+    Spectra are of `teacher`, too, and of `real` where the data has true pictures.
+    """
     load = part_loader(subjects.layout, guide.in_channels, guide.out_channels)
-    given = subjects.layout.validation[:limit]
-    names = ["input", *(str(one.path) for one in subjects.models)]
+    names = [name for name, _ in _named(subjects)]
     bands = {name: BandEnergies(LEVELS) for name in names}
     power: dict[str, Tensor] = {}
 
-    def add(name: str, picture: Tensor) -> None:
-        power[name] = power.get(name, torch.zeros(size // 2)) + radial_power(picture) / len(given)
+    def add(name: str, picture: Tensor, of: int) -> None:
+        power[name] = power.get(name, torch.zeros(size // 2)) + radial_power(picture) / of
 
-    for number, path in enumerate(given, 1):
+    for number, path in enumerate(images, 1):
         parts = [pixels_to_square(part, size) for part in load(path)]
         wanted = guide.draw(parts[0])
-        add("teacher", wanted)
+        add("teacher", wanted, len(images))
         if parts[1:]:
-            add("real", parts[1])
+            add("real", parts[1], len(images))
         shown = [parts[0], *(one.draw(parts[0]) for one in subjects.models)]
         for name, picture in zip(names, shown, strict=True):
-            add(name, picture)
+            add(name, picture, len(images))
             if picture.shape == wanted.shape:
                 bands[name].add(picture, wanted)
-        tell("drawing", number / len(given))
+        tell("drawing", number / len(images))
     true = subjects.layout.real_validation
     for path in true:
-        real = load_square(path, size, channels=guide.out_channels)
-        share = power.get("real", torch.zeros(size // 2))
-        power["real"] = share + radial_power(real) / len(true)
-    plain = {name: tuple(values.tolist()) for name, values in power.items()}
-    return AnalyzeResult(
-        tuple(
-            Analysis(name, found.errors(), found.shares(), plain[name])
-            for name, found in bands.items()
-            if found.pictures
-        ),
-        guide.path,
-        plain["teacher"],
-        plain.get("real"),
-        len(given),
-        size,
-        figure,
-    )
+        add("real", load_square(path, size, channels=guide.out_channels), len(true))
+    return bands, {name: tuple(values.tolist()) for name, values in power.items()}
 
 
 def _check_figure(path: Path) -> None:
@@ -203,64 +228,5 @@ def _check_figure(path: Path) -> None:
     """
     if path.suffix.lower() not in FIGURES:
         raise OptionError(f"figure {path} does not end in {', '.join(FIGURES)}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingExtraError(
-            "a figure needs matplotlib: pip install 'wkdc[figures]'; or leave --figure out"
-        ) from None
+    check_matplotlib("a figure", "figures", "; or leave --figure out")
     check_writable(path)
-
-
-def _draw_figure(result: AnalyzeResult, file: Path, suffix: str) -> None:
-    """Errors by level on the left, spectra beside the teacher's on the right; reads in grey."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    styles = ("-", "--", "-.", ":")
-    marks = "osD^vP*X"
-    places = [*range(LEVELS, 0, -1)]
-    for number, model in enumerate(result.models):
-        style = {
-            "linestyle": styles[number % len(styles)],
-            "marker": marks[number % len(marks)],
-            "color": str(min(0.65, 0.2 * number)),
-            "label": model.name,
-        }
-        levels = [
-            math.sqrt(sum(model.error[f"{band}{level}"] ** 2 for band in DETAIL) / len(DETAIL))
-            for level in places
-        ]
-        left.plot(range(LEVELS + 1), [model.error[f"ll{LEVELS}"], *levels], **style)
-        ratio = [
-            made / wanted if wanted else math.nan
-            for made, wanted in zip(model.power[1:], result.teacher_power[1:], strict=True)
-        ]
-        cycles = [k / result.size for k in range(1, result.size // 2)]
-        right.plot(cycles, ratio, **style | {"marker": ""})
-    if result.real_power is not None:
-        true = [
-            a / b if b else math.nan
-            for a, b in zip(result.real_power[1:], result.teacher_power[1:], strict=True)
-        ]
-        right.plot(cycles, true, color="0.75", linewidth=4, zorder=0, label="true pictures")
-    right.axhline(1, color="black", linewidth=0.8)
-    left.set(
-        title="error, of the teacher's energy (0 is a copy)",
-        xlabel="coarse to fine: the low band, then details of levels 4 to 1",
-        ylim=(0, None),
-    )
-    left.set_xticks(range(LEVELS + 1), [f"LL{LEVELS}", *(f"level {n}" for n in places)])
-    right.set(
-        title="power, of the teacher's (1 is as much detail)",
-        xlabel="cycles per pixel",
-        xlim=(0, 0.5),
-        yscale="log",
-    )
-    for ticks in (right.yaxis.set_major_formatter, right.yaxis.set_minor_formatter):
-        ticks("{x:.2g}")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    figure.savefig(file, format=suffix.lower().removeprefix("."), dpi=150)

@@ -1,7 +1,5 @@
 """How near models draw to their teacher, to true pictures, and to the target domain."""
 
-import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from wkdc.devices import check_device
 from wkdc.distribution import (
@@ -30,8 +27,9 @@ from wkdc.images import (
     save_pixels,
 )
 from wkdc.layouts import Direction, Layout, part_loader
-from wkdc.metrics import high_band_error, psnr_db
+from wkdc.likeness import Likeness, Likenesses
 from wkdc.models import ImageModel
+from wkdc.results import Made
 from wkdc.subjects import open_subjects
 
 SIZE = 256
@@ -40,37 +38,10 @@ SIZE = 256
 SUBSET_SIZE = 1000
 """Pictures in a subset for KID where there are more, as torch-fidelity has it."""
 
-RESAMPLES = 1000
-"""Bootstrap samples that an interval comes from."""
-
 LEAST = 8
 """Fewer pictures are no set: each one's third neighbour would be next to any other."""
 
 RESIZE = "shorter side resized (bicubic, antialiased), middle square, 8 bits"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over pictures, and the 95 % interval that resampling the pictures gives."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """How near pictures are to others, one by one.
-
-    Attributes:
-        psnr_db: peak signal-to-noise ratio.
-        ssim: structural similarity (Wang et al. 2004), 1 for equal pictures.
-        high_band_error: see `wkdc.metrics.high_band_error`.
-    """
-
-    psnr_db: Estimate
-    ssim: Estimate
-    high_band_error: Estimate
 
 
 @dataclass(frozen=True)
@@ -79,11 +50,13 @@ class Score:
 
     Attributes:
         name: the model's file; `input` for the unchanged input, which any model should beat.
+        sha256: of the file; None for the input.
         to_teacher, to_truth: picture by picture; None where there is no teacher, or no true ones.
         from_teacher, from_domain: as a set of pictures; None without features.
     """
 
     name: str
+    sha256: str | None
     to_teacher: Likeness | None
     to_truth: Likeness | None
     from_teacher: Distance | None
@@ -125,9 +98,10 @@ class EvaluateResult:
 
     Attributes:
         warnings: what a reader of the figures should know.
-        seconds: of all of it.
+        made: what measured it; `seconds` how long that took.
     """
 
+    made: Made
     scores: tuple[Score, ...]
     protocol: Protocol
     warnings: tuple[str, ...]
@@ -207,11 +181,12 @@ def evaluate(
         )
     subset = None if extractor is None else _subset_size(len(given), len(domain))
     names = ["input", *(["teacher"] if guide else []), *(str(one.path) for one in subjects.models)]
+    digests = [None, *(one.sha256 for one in drawers)]
     with ExitStack() as stack:
         root = _folder(keep, stack)
         truths = root / "domain" if paired or (domain and extractor is not None) else None
         folders = [root / f"{place}-{Path(name).stem}" for place, name in enumerate(names)]
-        figures = _draw(
+        likenesses = _draw(
             drawers,
             given,
             layout,
@@ -244,8 +219,10 @@ def evaluate(
                 tell=lambda share: tell(f"features of {extractor.name}", 0.4 + 0.6 * share),
             )
     scores = [
-        Score(name, _likeness(to_teacher, seed), _likeness(to_truth, seed), *found)
-        for name, (to_teacher, to_truth), found in zip(names, figures, distances, strict=True)
+        Score(name, digest, to_teacher.sum_up(seed), to_truth.sum_up(seed), *found)
+        for name, digest, (to_teacher, to_truth), found in zip(
+            names, digests, likenesses, distances, strict=True
+        )
     ]
     protocol = Protocol(
         data=str(data),
@@ -262,7 +239,10 @@ def evaluate(
         kid_subset_size=subset,
         seed=seed,
     )
-    return EvaluateResult(tuple(scores), protocol, _warnings(protocol), time.monotonic() - started)
+    made = Made.by("evaluate", device)
+    return EvaluateResult(
+        made, tuple(scores), protocol, _warnings(protocol), time.monotonic() - started
+    )
 
 
 def _subset_size(given: int, domain: int) -> int:
@@ -305,10 +285,6 @@ def _measure_sets(
     return found
 
 
-Figures = list[tuple[float, float, float]]
-"""PSNR, SSIM and high-band error of each picture."""
-
-
 def _draw(
     drawers: Sequence[ImageModel],
     given: Sequence[Path],
@@ -320,8 +296,8 @@ def _draw(
     has_teacher: bool,
     write: bool,
     tell: Callable[[float], None],
-) -> list[tuple[Figures, Figures]]:
-    """Draw every picture with every model; by name, the figures against teacher and truth.
+) -> list[tuple[Likenesses, Likenesses]]:
+    """Draw every picture with every model; how near each is to teacher and truth.
 
     Args:
         folders: where the pictures of the input and of each drawer go, if they are to be written.
@@ -329,7 +305,7 @@ def _draw(
     """
     first = drawers[0]
     load = part_loader(layout, first.in_channels, first.out_channels)
-    figures: list[tuple[Figures, Figures]] = [([], []) for _ in folders]
+    likenesses = [(Likenesses(), Likenesses()) for _ in folders]
     for number, path in enumerate(given, 1):
         parts = [pixels_to_square(part, size) for part in load(path)]
         drawn = [_rounded(drawer.draw(parts[0])) for drawer in drawers]
@@ -337,39 +313,16 @@ def _draw(
         truth = parts[1] if layout.kind == "paired" else None
         for place, picture in enumerate(shown):
             if has_teacher and place != 1:
-                _compare(figures[place][0], picture, drawn[0])
+                likenesses[place][0].add(picture, drawn[0])
             if truth is not None:
-                _compare(figures[place][1], picture, truth)
+                likenesses[place][1].add(picture, truth)
         if write:
             for folder, picture in zip(folders, shown, strict=True):
                 _write(folder / f"{number:06d}.png", picture)
             if truth is not None and truths is not None:
                 _write(truths / f"{number:06d}.png", truth)
         tell(number / len(given))
-    return figures
-
-
-def _compare(figures: Figures, picture: Tensor, target: Tensor) -> None:
-    """Append what two pictures have in common; nothing where their channels differ."""
-    if picture.shape == target.shape:
-        ssim = structural_similarity_index_measure(picture, target, data_range=2.0)
-        if isinstance(ssim, tuple):
-            raise TypeError("SSIM came with what was not asked for")
-        figures.append((psnr_db(picture, target), float(ssim), high_band_error(picture, target)))
-
-
-def _likeness(figures: Figures, seed: int) -> Likeness | None:
-    if not figures:
-        return None
-    return Likeness(*(_estimate(values, seed) for values in zip(*figures, strict=True)))
-
-
-def _estimate(values: Sequence[float], seed: int) -> Estimate:
-    """The mean, and the percentile bootstrap's interval (Efron 1979)."""
-    draw = random.Random(seed)
-    means = sorted(statistics.fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    low, high = means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
-    return Estimate(statistics.fmean(values), low, high)
+    return likenesses
 
 
 def _rounded(images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from wkdc.checkpoint import load_generator
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError
+from wkdc.files import sha256_of
 from wkdc.images import pad_to_multiple
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
@@ -21,7 +22,7 @@ class ImageModel:
     """A model that is ready to draw.
 
     Attributes:
-        path: its file.
+        path: its file, of the digest `sha256`.
         run: float32 N×C×H×W in [-1, 1] on the CPU -> the same, at sizes that it draws at.
         in_channels, out_channels: of its pictures.
         multiple, smallest: height and width must be multiples of the one, at least the other.
@@ -29,6 +30,7 @@ class ImageModel:
     """
 
     path: Path
+    sha256: str
     run: Callable[[Tensor], Tensor]
     in_channels: int
     out_channels: int
@@ -80,6 +82,7 @@ def open_model(
 
     return ImageModel(
         path,
+        generator.sha256,
         run,
         generator.in_channels,
         generator.out_channels,
@@ -116,4 +119,4 @@ def _open_onnx(path: Path, device: str, threads: int | None) -> ImageModel:
         )
     multiple = int(network.metadata.get("multiple", 32))
     smallest = int(network.metadata.get("smallest", multiple))
-    return ImageModel(path, network, in_channels, out_channels, multiple, smallest)
+    return ImageModel(path, sha256_of(path), network, in_channels, out_channels, multiple, smallest)

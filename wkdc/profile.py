@@ -14,9 +14,11 @@ from wkdc.checkpoint import Generator, load_generator
 from wkdc.complexity import measure_activation_bytes, measure_complexity
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.files import sha256_of
 from wkdc.latency import WARM_UP, Latency, time_in_turn
 from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
 from wkdc.recognition import Architecture
+from wkdc.results import Made
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class ModelProfile:
     """
 
     path: Path
+    sha256: str
     params: int
     macs: int | None
     macs_output_resolution: int | None
@@ -51,8 +54,10 @@ class ProfileResult:
         threads: that each runtime used.
         speedup: the first model's figure over the last one's, for params, macs and each runtime
             that both ran in; empty for a single model.
+        made: what measured it.
     """
 
+    made: Made
     size: tuple[int, int]
     batch: int
     threads: int
@@ -161,7 +166,9 @@ def profile(
             )
             for subject in subjects
         )
-    return ProfileResult(size, batch, used, str(place), measured, _speedup(measured))
+    return ProfileResult(
+        Made.by("profile", device), size, batch, used, str(place), measured, _speedup(measured)
+    )
 
 
 def _subject(path: Path, arch: str | None) -> _Subject:
@@ -246,13 +253,16 @@ def _profile_of(
     if subject.architecture is None:
         params = subject.params or count_onnx_params(subject.path)
         bytes_ = subject.path.stat().st_size
-        return ModelProfile(subject.path, params, None, None, bytes_, memory, known)
+        return ModelProfile(
+            subject.path, sha256_of(subject.path), params, None, None, bytes_, memory, known
+        )
     network = (
         subject.architecture.build() if subject.generator is None else subject.generator.network
     )
     cost = measure_complexity(network, int(subject.architecture.options["in_channels"]), size)
     return ModelProfile(
         subject.path,
+        sha256_of(subject.path),
         cost.params,
         batch * cost.macs,
         batch * cost.macs_output_resolution,

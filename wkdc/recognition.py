@@ -93,22 +93,30 @@ class Architecture:
         """Whether it fails at other sizes than multiples, instead of rounding them up."""
         return self.family == "unet" or (self.family == "custom" and self.multiple > 1)
 
+    def widths(self) -> list[tuple[str, list[int]]]:
+        """The channels of every stage, layer by layer; none of a custom network."""
+        o = self.options
+        match self.family:
+            case "patchgan":
+                return [("discriminator", o["widths"])]
+            case "unet":
+                return [("down", o["down"]), ("up", o["up"])]
+            case "resnet":
+                return [
+                    ("encoder", o["encoder"]),
+                    ("stream", [o["stream"]]),
+                    ("inner", o["inner"]),
+                    ("decoder", o["decoder"]),
+                ]
+            case _:
+                return []
+
     def stages(self) -> list[tuple[str, str]]:
         """The width of every stage, named, for people to read."""
-        o = self.options
-        if self.family == "patchgan":
-            return [("discriminator", _joined(o["widths"]))]
         if self.family == "custom":
-            kernels = {n: s for n, s in o["shapes"].items() if len(s) == 4}
+            kernels = {n: s for n, s in self.options["shapes"].items() if len(s) == 4}
             return [(n.removesuffix(".weight"), f"{s[0]} x {s[1]}") for n, s in kernels.items()]
-        if self.family == "unet":
-            return [("down", _joined(o["down"])), ("up", _joined(o["up"]))]
-        return [
-            ("encoder", _joined(o["encoder"])),
-            ("stream", str(o["stream"])),
-            ("inner", _joined(o["inner"])),
-            ("decoder", _joined(o["decoder"])),
-        ]
+        return [(name, _joined(widths)) for name, widths in self.widths()]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """wkdc analyze."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -42,10 +41,8 @@ def analyze(
             seed=seed,
             on_progress=lambda stage, share: meter.show(share, stage),
         )
-    students = [model for model in found.models if model.name != "input"]
-    sentences = [found.sentence(model) for model in students]
     if json:
-        render.print_json({**dataclasses.asdict(found), "sentences": sentences})
+        render.print_json(found)
         return
     bands = list(found.models[0].error)
     rows = [
@@ -58,7 +55,7 @@ def analyze(
         ("coarse to fine", *(model.name for model in found.models)),
         rows,
     )
-    for sentence in sentences:
+    for sentence in found.sentences:
         render.out.print(sentence, markup=False)
     if found.figure is not None:
         render.out.print(f"drawn: {found.figure}", markup=False)

@@ -1,6 +1,5 @@
 """wkdc compare."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +44,7 @@ def compare(
             on_progress=lambda stage, share: meter.show(share, stage),
         )
     if json:
-        render.print_json(dataclasses.asdict(found))
+        render.print_json(found)
         return
     names = list(found.rows[0].psnr_db)
     rows = [

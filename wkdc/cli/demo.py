@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wkdc import units
 from wkdc.cli import options, render
 from wkdc.cli.distill import show_step
-from wkdc.cli.profile import profile_as_json, show_profile
+from wkdc.cli.profile import show_profile
 
 if TYPE_CHECKING:
     from wkdc.demo import DemoResult
@@ -66,7 +67,7 @@ def _show(result: "DemoResult", seconds: float) -> None:
         ],
     )
     render.out.print(
-        f"{render.duration(seconds)} in all; look at [bold]{result.comparison}[/bold]: "
+        f"{units.duration(seconds)} in all; look at [bold]{result.comparison}[/bold]: "
         "input | teacher | student at start | student"
     )
     render.say_next(f"wkdc translate {result.exported.output} YOUR_PHOTOS -o vintage")
@@ -86,5 +87,5 @@ def _as_json(result: "DemoResult", seconds: float) -> dict[str, object]:
             "images": after.images,
         },
         "onnx_max_abs_error": result.exported.max_abs_error,
-        "profile": profile_as_json(result.profiled),
+        "profile": result.profiled,
     }

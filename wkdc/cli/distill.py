@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from wkdc import units
 from wkdc.cli import options, render
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def show_step(meter: render.Meter, report: "StepReport") -> None:
     meter.show(
         report.progress,
         f"step {report.step}  {losses}  {report.images_per_second:.1f} images/s  "
-        f"{render.duration(report.eta_seconds)} left",
+        f"{units.duration(report.eta_seconds)} left",
     )
 
 
@@ -322,7 +323,7 @@ def _show(result: "DistillResult", arch: str) -> None:
             )
     stopped = "stopped after" if result.interrupted else "trained"
     render.out.print(
-        f"{stopped} {result.steps} steps in {render.duration(result.seconds)}, "
+        f"{stopped} {result.steps} steps in {units.duration(result.seconds)}, "
         f"{result.images_per_second:.1f} images/s; run folder {result.run}"
     )
     if result.interrupted:

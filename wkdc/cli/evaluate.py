@@ -1,6 +1,5 @@
 """wkdc evaluate."""
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wkdc.distribution import Distance
-    from wkdc.evaluate import Estimate, EvaluateResult, Likeness
+    from wkdc.evaluate import EvaluateResult
+    from wkdc.likeness import Estimate, Likeness
 
 
 def evaluate(
@@ -62,7 +62,7 @@ def evaluate(
             on_progress=lambda stage, share: meter.show(share, stage),
         )
     if json:
-        render.print_json(dataclasses.asdict(result))
+        render.print_json(result)
     else:
         _show(result)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from wkdc import units
 from wkdc.cli import options, render
 
 
@@ -47,7 +48,7 @@ def export(
         )
         return
     render.table(
-        f"{model} -> {result.output} ({render.megabytes(result.size_bytes)}, opset {result.opset})",
+        f"{model} -> {result.output} ({units.megabytes(result.size_bytes)}, opset {result.opset})",
         ("ONNX Runtime against PyTorch", "largest error", "mean error"),
         [
             (f"{c.height}x{c.width}", f"{c.max_abs_error:.1e}", f"{c.mean_abs_error:.1e}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wkdc import units
 from wkdc.cli import options, render
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def _show(found: "InfoResult") -> None:
         if "norm" in settings:
             affine = "affine" if settings["affine"] else "without parameters"
             rows.append(("norm", f"{settings['norm']}, {affine}"))
-    rows.append(("parameters", render.millions(found.params)))
+    rows.append(("parameters", units.millions(found.params)))
     if found.size is not None:
         height, width = found.size
-        rows.append((f"MACs at {height}x{width}", render.billions(found.macs)))
-        rows.append(("MACs, as papers count", render.billions(found.macs_output_resolution)))
-    rows += [("file", render.megabytes(found.size_bytes)), ("SHA-256", found.sha256)]
+        rows.append((f"MACs at {height}x{width}", units.billions(found.macs)))
+        rows.append(("MACs, as papers count", units.billions(found.macs_output_resolution)))
+    rows += [("file", units.megabytes(found.size_bytes)), ("SHA-256", found.sha256)]
     if found.interface is not None:
         rows.append(("ONNX opset", str(found.interface.opset)))
         rows.append(("input", "; ".join(found.interface.inputs)))

@@ -1,11 +1,11 @@
 """wkdc profile."""
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wkdc import units
 from wkdc.cli import options, render
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def profile(
             on_round=lambda done, total: meter.show(done / total, f"round {done} of {total}"),
         )
     if json:
-        render.print_json(profile_as_json(result))
+        render.print_json(result)
     else:
         show_profile(result)
 
@@ -60,11 +60,11 @@ def show_profile(result: "ProfileResult") -> None:
         return (name, *cells, f"{speedup[ratio]:.2f}x" if ratio in speedup else "")
 
     rows = [
-        row("parameters", [render.millions(m.params) for m in models], "params"),
-        row("MACs", [render.billions(m.macs) for m in models], "macs"),
-        row("MACs, as papers count", [render.billions(m.macs_output_resolution) for m in models]),
-        row("file", [render.megabytes(m.size_bytes) for m in models]),
-        row("peak memory", [render.megabytes(m.peak_memory_bytes) for m in models]),
+        row("parameters", [units.millions(m.params) for m in models], "params"),
+        row("MACs", [units.billions(m.macs) for m in models], "macs"),
+        row("MACs, as papers count", [units.billions(m.macs_output_resolution) for m in models]),
+        row("file", [units.megabytes(m.size_bytes) for m in models]),
+        row("peak memory", [units.megabytes(m.peak_memory_bytes) for m in models]),
     ]
     for runtime in sorted({name for model in models for name in model.latency_ms}):
         found = [model.latency_ms.get(runtime) for model in models]
@@ -76,28 +76,3 @@ def show_profile(result: "ProfileResult") -> None:
         ("", *(str(model.path) for model in models), "ratio"),
         rows,
     )
-
-
-def profile_as_json(result: "ProfileResult") -> dict[str, object]:
-    """A profile as the contract of `--json` has it."""
-    return {
-        "size": list(result.size),
-        "batch": result.batch,
-        "threads": result.threads,
-        "device": result.device,
-        "models": [
-            {
-                "path": str(model.path),
-                "params": model.params,
-                "macs": model.macs,
-                "macs_output_resolution": model.macs_output_resolution,
-                "size_bytes": model.size_bytes,
-                "peak_memory_bytes": model.peak_memory_bytes,
-                "latency_ms": {
-                    name: dataclasses.asdict(found) for name, found in model.latency_ms.items()
-                },
-            }
-            for model in result.models
-        ],
-        "speedup": result.speedup,
-    }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from wkdc import units
 from wkdc.cli import options, render
 
 if TYPE_CHECKING:
@@ -186,20 +187,20 @@ def _show(teacher: Path, result: "PruneResult", data: str | None, arch: str) -> 
     rows = [
         (
             "parameters",
-            render.millions(before.params),
-            render.millions(after.params),
+            units.millions(before.params),
+            units.millions(after.params),
             f"{result.params_ratio:.2f}x",
         ),
         (
             f"MACs at {height}x{width}",
-            render.billions(before.macs),
-            render.billions(after.macs),
+            units.billions(before.macs),
+            units.billions(after.macs),
             f"{result.macs_ratio:.2f}x",
         ),
     ]
     if result.student_bytes is not None:
         sizes = result.teacher_bytes, result.student_bytes
-        old, new = (render.megabytes(size) for size in sizes)
+        old, new = (units.megabytes(size) for size in sizes)
         rows.append(("file", old, new, f"{sizes[0] / sizes[1]:.2f}x"))
     if result.clock is not None:
         clock = result.clock

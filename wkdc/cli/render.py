@@ -1,7 +1,6 @@
 """What the commands print: tables and next steps on stdout, progress and notes on stderr."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -43,10 +42,12 @@ def say_next(command: str) -> None:
     out.print(f"next: [bold]{command}[/bold]")
 
 
-def print_json(value: dict[str, Any]) -> None:
-    """One JSON object on stdout; numbers that JSON does not have become null."""
+def print_json(result: Any) -> None:
+    """A result, a dataclass or a dict, as one JSON object on stdout; see `wkdc.results`."""
+    from wkdc.results import to_plain
+
     if not RANK:
-        typer.echo(json.dumps(_finite(value), default=str))
+        typer.echo(json.dumps(to_plain(result)))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -67,28 +68,6 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
     for name, value in rows:
         view.add_row(name, Text(value))
     out.print(view)
-
-
-def millions(count: int | None) -> str:
-    """`11.39 M`."""
-    return "-" if count is None else f"{count / 1e6:.2f} M"
-
-
-def billions(count: int | None) -> str:
-    """`49.55 G`."""
-    return "-" if count is None else f"{count / 1e9:.2f} G"
-
-
-def megabytes(count: int | None) -> str:
-    """`45.6 MB`."""
-    return "-" if count is None else f"{count / 1e6:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """`1:05:00`, `4:05`."""
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
 class Meter:
@@ -119,15 +98,3 @@ def meter() -> Iterator[Meter]:
     columns = (BarColumn(24), TextColumn("{task.percentage:3.0f} %  {task.fields[text]}"))
     with Progress(*columns, console=err, transient=True) as progress:
         yield Meter(progress)
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _finite(entry) for key, entry in value.items()}
-        case list() | tuple():
-            return [_finite(entry) for entry in value]
-        case float() if not math.isfinite(value):
-            return None
-        case _:
-            return value

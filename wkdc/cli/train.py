@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from wkdc import units
 from wkdc.cli import options, render
 from wkdc.cli.distill import LENGTH, LOSSES, PICTURES, check_alone, show_step
 
@@ -204,7 +205,7 @@ def _show(result: "TrainResult") -> None:
     stopped = "stopped after" if result.interrupted else "trained"
     render.out.print(
         f"{result.output}{both}: {stopped} {result.steps} steps in "
-        f"{render.duration(result.seconds)}, {result.images_per_second:.1f} images/s; look at "
+        f"{units.duration(result.seconds)}, {result.images_per_second:.1f} images/s; look at "
         f"{result.run / 'samples'}"
     )
     if result.interrupted:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.training.record import read_options
 from wkdc.training.request import Command, Request
-from wkdc.training.run import read_options
 from wkdc.training.session import Session
 
 

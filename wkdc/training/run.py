@@ -15,6 +15,7 @@ from wkdc.errors import CheckpointError, OptionError, OutputError
 from wkdc.files import write_atomically
 from wkdc.images import grid, save_pixels
 from wkdc.training.ranks import Ranks
+from wkdc.training.record import read_log, saved_steps, step_of
 
 KEEP = 2
 """How many checkpoints, and how many states, a run folder holds, the latest ones."""
@@ -81,8 +82,12 @@ class RunFolder:
 
     def rewind(self, step: int) -> list[dict[str, float]]:
         """Take away what was logged and saved after `step`; the losses of the steps that stay."""
-        for path in [*self._steps(".pth"), *self._steps(".state"), *self._bests()]:
-            if _step_of(path) > step:
+        for path in [
+            *saved_steps(self.path, ".pth"),
+            *saved_steps(self.path, ".state"),
+            *self._bests(),
+        ]:
+            if step_of(path) > step:
                 path.unlink()
         _keep_until(self._validation, step or -1)  # a run's beginning is logged as step 0
         known = ("step", "seconds")
@@ -118,7 +123,7 @@ class RunFolder:
 
     def _bests(self) -> list[Path]:
         found = (self.path / "checkpoints").glob("best-*.pth")
-        return sorted(found, key=lambda path: (_step_of(path), path.name))
+        return sorted(found, key=lambda path: (step_of(path), path.name))
 
     def keep_start(self, student: Path, side: str = "") -> None:
         """Copy the student as it was before the run.
@@ -150,7 +155,7 @@ class RunFolder:
         Args:
             on_notice: called with one sentence for each that is broken.
         """
-        for path in reversed(self._steps(".state")):
+        for path in reversed(saved_steps(self.path, ".state")):
             try:
                 return load_sealed(path)
             except CheckpointError:
@@ -159,13 +164,13 @@ class RunFolder:
 
     def forget_states(self) -> None:
         """Remove all states: the run came to its end."""
-        for path in self._steps(".state"):
+        for path in saved_steps(self.path, ".state"):
             path.unlink()
 
     @property
     def latest(self) -> Path:
         """The checkpoint that was saved last, or the student as it was before the run."""
-        saved = self._steps(".pth")
+        saved = saved_steps(self.path, ".pth")
         return saved[-1] if saved else self.start_of()
 
     def close(self) -> None:
@@ -178,36 +183,12 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _steps(self, suffix: str) -> list[Path]:
-        """The files `step-*` of a kind, the latest last."""
-        found = (self.path / "checkpoints").glob(f"step-*{suffix}")
-        return sorted(found, key=lambda path: (_step_of(path), path.name))
-
     def _keep_latest(self, suffix: str) -> None:
-        paths = self._steps(suffix)
-        kept = sorted({_step_of(path) for path in paths})[-KEEP:]
+        paths = saved_steps(self.path, suffix)
+        kept = sorted({step_of(path) for path in paths})[-KEEP:]
         for path in paths:
-            if _step_of(path) not in kept:
+            if step_of(path) not in kept:
                 path.unlink(missing_ok=True)
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """What `RunFolder.write_options` wrote into the folder.
-
-    Raises:
-        OptionError: it is no run folder.
-        CheckpointError: the file is broken.
-    """
-    file = path / "options.json"
-    if not file.is_file() or not (path / "checkpoints").is_dir():
-        raise OptionError(
-            f"{path} is no run folder; give one that a command made, such as runs/distill-001"
-        )
-    try:
-        options = json.loads(file.read_text())
-    except ValueError:
-        raise CheckpointError(f"{file} is broken") from None
-    return dict(options)
 
 
 def _named(step: int, side: str) -> str:
@@ -217,12 +198,6 @@ def _named(step: int, side: str) -> str:
 def _side_of(path: Path) -> str:
     """The direction in `best-000123-reverse.pth`."""
     return path.stem.partition("-")[2].partition("-")[2]
-
-
-def _step_of(path: Path) -> int:
-    """The number in `step-000123.pth`; -1 for a name that is none of ours."""
-    number = path.stem.partition("-")[2].partition("-")[0]
-    return int(number) if number.isdecimal() else -1
 
 
 def _append(path: Path, values: Mapping[str, Any]) -> None:
@@ -235,15 +210,7 @@ def _append(path: Path, values: Mapping[str, Any]) -> None:
 
 def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:
     """Cut a log after `step`; the lines that stay."""
-    kept: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            values = json.loads(line)
-        except ValueError:  # cut off in the middle
-            break
-        if values["step"] > step:
-            break
-        kept.append(values)
+    kept = [values for values in read_log(path) if values["step"] <= step]
     text = "".join(json.dumps(values) + "\n" for values in kept)
     write_atomically(path, lambda file: file.write_text(text))
     return kept

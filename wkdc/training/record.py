@@ -1,0 +1,92 @@
+"""What a run folder tells, also while its run goes on: read only, without its lock."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wkdc.errors import CheckpointError, OptionError
+
+
+@dataclass(frozen=True)
+class Record:
+    """A training run as its folder has it.
+
+    Attributes:
+        options: what the run was asked to do, and with what; `finished` whether it came to its end.
+        losses, validation: one entry for each line that was logged, with its `step`.
+        start: the student as it was before the run; None for one that is trained from scratch.
+        latest: the checkpoint that was saved last, or `start`.
+    """
+
+    path: Path
+    options: dict[str, Any]
+    finished: bool
+    losses: tuple[dict[str, float], ...]
+    validation: tuple[dict[str, float | None], ...]
+    start: Path | None
+    latest: Path | None
+
+
+def read_record(path: Path) -> Record:
+    """Read the folder of a run.
+
+    Raises:
+        OptionError: it is no run folder.
+        CheckpointError: its options cannot be read.
+    """
+    options = read_options(path)
+    start = path / "checkpoints" / "start.pth"
+    saved = saved_steps(path, ".pth")
+    known = start if start.is_file() else None
+    return Record(
+        path,
+        options,
+        bool(options.get("finished")),
+        tuple(read_log(path / "metrics.jsonl")),
+        tuple(read_log(path / "validation.jsonl")),
+        known,
+        saved[-1] if saved else known,
+    )
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """What the run in the folder `path` was asked to do, its `options.json`.
+
+    Raises:
+        OptionError: it is no run folder.
+        CheckpointError: the file is broken.
+    """
+    file = path / "options.json"
+    if not file.is_file() or not (path / "checkpoints").is_dir():
+        raise OptionError(
+            f"{path} is no run folder; give one that a command made, such as runs/distill-001"
+        )
+    try:
+        options = json.loads(file.read_text())
+    except ValueError:
+        raise CheckpointError(f"{file} is broken") from None
+    return dict(options)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, up to one that was cut off in the middle."""
+    lines: list[dict[str, Any]] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def saved_steps(path: Path, suffix: str) -> list[Path]:
+    """The files `step-*` of a kind in the run folder `path`, the latest last."""
+    found = (path / "checkpoints").glob(f"step-*{suffix}")
+    return sorted(found, key=lambda file: (step_of(file), file.name))
+
+
+def step_of(path: Path) -> int:
+    """The number in `step-000123.pth`; -1 for a name that is none of ours."""
+    number = path.stem.partition("-")[2].partition("-")[0]
+    return int(number) if number.isdecimal() else -1

@@ -1,0 +1,23 @@
+"""How counts, sizes and times are written for people."""
+
+
+def millions(count: int | None) -> str:
+    """`11.39 M`."""
+    return "-" if count is None else f"{count / 1e6:.2f} M"
+
+
+def billions(count: int | None) -> str:
+    """`49.55 G`."""
+    return "-" if count is None else f"{count / 1e9:.2f} G"
+
+
+def megabytes(count: int | None) -> str:
+    """`45.6 MB`."""
+    return "-" if count is None else f"{count / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """`1:05:00`, `4:05`."""
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
