@@ -83,7 +83,7 @@ def test_a_copy_of_the_teacher_lacks_nothing(teacher: Path, photos: Path) -> Non
     assert set(model.energy.values()) == {1.0}
     assert model.power == found.teacher_power
     assert model.largest_lack is None
-    assert "lacks no detail" in found.sentence(model)
+    assert "lacks no detail" in model.sentence
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,22 @@ def test_without_a_teacher_there_is_nothing_to_compare_with(
     called = call_wkdc("analyze", teacher, "--data", photos, "--size", 64)
     assert called.code == 2
     assert "no card names a teacher" in called.errors[0]
+
+
+def test_a_run_stands_for_its_student_before_and_after(
+    call_wkdc: Call, student: Path, photos: Path
+) -> None:
+    run = wkdc.distill(photos, student=student, steps=2, runs=student.parent / "runs").run
+    called = call_wkdc("analyze", run, "--data", photos, "--size", 64, "--limit", 2, "--json")
+    assert called.code == 0, called.stderr
+    said = json.loads(called.stdout)
+    names = [model["name"] for model in said["models"]]
+    assert names == ["input", str(run / "checkpoints" / "start.pth"), str(student)]
+    assert said["made"]["command"] == "analyze"
+    (run / "checkpoints" / "start.pth").unlink()
+    (saved,) = (run / "checkpoints").glob("step-*.pth")
+    saved.unlink()
+    student.unlink()
+    called = call_wkdc("analyze", run, "--data", photos)
+    assert called.code == 2
+    assert "holds no student yet" in called.errors[0]

@@ -15,7 +15,7 @@ HOUSE = Path(wkdc.__file__).parent
 # From the ground up. Modules on one floor do not know each other; a package's own modules may.
 FLOORS = (
     {"errors"},
-    {"files", "devices", "networks", "wavelet", "lowering", "custom"},
+    {"files", "devices", "networks", "wavelet", "lowering", "custom", "units", "results", "charts"},
     {
         "losses",
         "metrics",
@@ -30,11 +30,13 @@ FLOORS = (
         "subpixel",
     },
     {"checkpoint", "channels", "datasets", "layouts", "onnx_file", "targets"},
-    {"models", "calibration", "importance", "observation", "cost", "latency"},
+    {"models", "likeness", "calibration", "importance", "observation", "cost", "latency"},
     {"sensitivity", "reconstruct", "widths"},
     {"wishes", "plan"},
-    {"survey", "stopwatch", "subjects"},
+    {"survey", "stopwatch"},
     {"planner", "training"},
+    {"lineage", "page"},
+    {"subjects"},
     {
         "prune",
         "distill",
@@ -47,7 +49,7 @@ FLOORS = (
         "evaluate",
         "info",
     },
-    {"demo"},
+    {"demo", "report"},
     {"cli"},
     {"__main__"},
 )

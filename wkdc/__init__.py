@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wkdc.info import InfoResult, info
     from wkdc.profile import ModelProfile, ProfileResult, profile
     from wkdc.prune import PruneResult, prune
+    from wkdc.report import ReportResult, report
     from wkdc.train import TrainResult, resume_training, train
     from wkdc.translate import TranslateResult, translate
 
@@ -45,6 +46,8 @@ _HOMES = {
     "profile": "profile",
     "PruneResult": "prune",
     "prune": "prune",
+    "ReportResult": "report",
+    "report": "report",
     "TrainResult": "train",
     "resume_training": "train",
     "train": "train",
@@ -64,6 +67,7 @@ __all__ = [
     "ProfileResult",
     "PruneResult",
     "Recipe",
+    "ReportResult",
     "TrainResult",
     "TranslateResult",
     "__version__",
@@ -76,6 +80,7 @@ __all__ = [
     "load_generator",
     "profile",
     "prune",
+    "report",
     "resume",
     "resume_training",
     "train",

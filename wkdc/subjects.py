@@ -7,7 +7,9 @@ from pathlib import Path
 from wkdc.checkpoint import load_generator, teacher_path
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.layouts import Direction, Layout, read_layout
+from wkdc.lineage import student_of
 from wkdc.models import ImageModel, open_model
+from wkdc.training.record import read_record
 
 SMALLEST = 64
 """Smaller pictures are compared by nobody."""
@@ -48,6 +50,8 @@ def open_subjects(
     """Open models, the teacher on their cards unless another is named, and test pictures.
 
     Args:
+        models: .pth and .onnx files; the folder of a run stands for its student before training
+            and the one it made.
         data: a folder in one of the layouts of `wkdc.layouts`; its test pictures are used, else
             those that training sets aside by `seed`; of a plain folder, all.
         size: height and width that they shall draw at.
@@ -61,7 +65,7 @@ def open_subjects(
     """
     if not models:
         raise OptionError("no models were given; give .pth or .onnx files")
-    paths = [Path(model) for model in models]
+    paths = [path for model in models for path in _files_of(Path(model), arch)]
     guide = _teacher_of(paths, arch) if teacher is None else Path(teacher)
     if guide is not None:
         paths = [path for path in paths if path.resolve() != guide.resolve()]
@@ -78,6 +82,16 @@ def open_subjects(
     if guide is None:
         return Subjects(None, tuple(opened), layout)
     return Subjects(opened[0], tuple(opened[1:]), layout)
+
+
+def _files_of(model: Path, arch: str | None) -> list[Path]:
+    """The file itself; of a run's folder, the student before training and the one it made."""
+    if not model.is_dir():
+        return [model]
+    record = read_record(model)
+    student, _ = student_of(record, arch)
+    before = [] if record.start is None or record.start == student.path else [record.start]
+    return [*before, student.path]
 
 
 def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:

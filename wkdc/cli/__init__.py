@@ -18,6 +18,7 @@ from wkdc.cli.info import info
 from wkdc.cli.profile import profile
 from wkdc.cli.prune import prune
 from wkdc.cli.render import say_error
+from wkdc.cli.report import report
 from wkdc.cli.train import train
 from wkdc.cli.translate import translate
 from wkdc.errors import OptionError, WkdcError
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 for command in (
     *(prune, distill, export, profile),  # which chain
-    *(evaluate, analyze, compare, info, translate, train, demo),
+    *(evaluate, analyze, compare, report, info, translate, train, demo),
 ):
     app.command()(command)
 
@@ -43,7 +44,7 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from wkdc import units
 from wkdc.cli import render
 from wkdc.errors import OptionError
 
@@ -69,7 +70,7 @@ Student = Annotated[Path, typer.Option("--student", help="The student, a file of
 
 Models = Annotated[
     list[Path] | None,
-    typer.Argument(help=".pth and .onnx files.", show_default="student.pth"),
+    typer.Argument(help=".pth and .onnx files, and folders of runs.", show_default="student.pth"),
 ]
 Pictures = Annotated[
     str | None, typer.Option("--data", help="A data set's name, or a folder of pictures.")
@@ -191,5 +192,5 @@ def find_data(data: str, mirror: str | None) -> Path:
 def _show_download(meter: render.Meter, done: "DownloadProgress") -> None:
     total = done.total_bytes
     share = done.done_bytes / total if total else 0.0
-    of = f" of {render.megabytes(total)}" if total else ""
-    meter.show(share, f"{done.name}: {render.megabytes(done.done_bytes)}{of}")
+    of = f" of {units.megabytes(total)}" if total else ""
+    meter.show(share, f"{done.name}: {units.megabytes(done.done_bytes)}{of}")

@@ -1,0 +1,81 @@
+"""wkdc report."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from wkdc import units
+from wkdc.cli import options, render
+
+
+def report(
+    model: Annotated[Path, typer.Argument(help="A student's .pth, or the folder of a run.")] = Path(
+        "student.pth"
+    ),
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="A data set's name, or a folder of pictures.",
+            show_default="what the student was taught on",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
+        "report.html"
+    ),
+    result: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="What profile, evaluate or analyze printed with --json, shown instead of "
+            "measuring again; may be given for each."
+        ),
+    ] = None,
+    teacher: options.Teacher = None,
+    count: Annotated[int, typer.Option(help="How many pictures it shows.")] = 4,
+    size: options.ComparedSize = 256,
+    limit: options.Limit = None,
+    direction: Annotated[
+        Literal["AtoB", "BtoA"] | None,
+        typer.Option(
+            help="Which domain, or half of a paired picture, is the input.",
+            show_default="as it was taught",
+        ),
+    ] = None,
+    data_url: options.DataUrl = None,
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    arch: options.Arch = None,
+    json: options.Json = False,
+) -> None:
+    """Write one page on a student: pictures, what was lost, size, speed, and how it was made."""
+    import wkdc
+    from wkdc.devices import default_device
+
+    folder = None if data is None else options.find_data(data, data_url)
+    with render.meter() as meter:
+        found = wkdc.report(
+            model,
+            folder,
+            output=output,
+            results=result or [],
+            teacher=teacher,
+            count=count,
+            size=size,
+            limit=limit,
+            direction=direction,
+            arch=arch,
+            device=device or default_device(),
+            seed=seed,
+            on_progress=lambda stage, share: meter.show(share, stage),
+        )
+    if json:
+        render.print_json(found)
+        return
+    for warning in found.warnings:
+        render.say(f"note: {warning}")
+    render.out.print(
+        f"{found.output}: {found.student} beside {found.teacher}, "
+        f"{units.megabytes(found.size_bytes)}, for any browser",
+        markup=False,
+    )

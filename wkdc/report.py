@@ -1,0 +1,347 @@
+"""One page on a student beside its teacher: how much smaller and faster, and what was lost."""
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wkdc.analyze import analyze
+from wkdc.charts import check_matplotlib
+from wkdc.checkpoint import Generator, load_generator, teacher_path
+from wkdc.compare import most_different
+from wkdc.errors import MissingExtraError, OptionError
+from wkdc.evaluate import evaluate
+from wkdc.export import compare as compare_exported
+from wkdc.files import check_writable, sha256_of, write_atomically
+from wkdc.images import pixels_to_square
+from wkdc.layouts import Direction, part_loader
+from wkdc.lineage import last_options, pictures_of, record_of, student_of
+from wkdc.metrics import psnr_db
+from wkdc.onnx_file import OnnxNetwork
+from wkdc.page import Exported, Facts, File, Picture, render_page
+from wkdc.profile import profile
+from wkdc.results import Made, read_result, to_plain
+from wkdc.subjects import open_subjects
+from wkdc.training.record import Record, read_record
+from wkdc.units import megabytes
+
+SIZE = 256
+"""Height and width that pictures are compared at."""
+
+ZOOM = 4
+"""How much smaller than the picture the detail is."""
+
+LARGE_BYTES = 5_000_000
+"""Larger pages are slow to send and to open, which is said."""
+
+MEASURING = ("profile", "evaluate", "analyze")
+
+Tell = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """A page that was written.
+
+    Attributes:
+        measured: what was measured for it, and not read from a file.
+        warnings: what a reader of the figures should know; they are on the page, too.
+    """
+
+    output: Path
+    size_bytes: int
+    student: Path
+    teacher: Path
+    run: Path | None
+    measured: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What the page is about.
+
+    Attributes:
+        data: the folder that the student was taught or calibrated on, None where none is known.
+        start: the student before it was taught.
+    """
+
+    student: Generator
+    teacher: Generator
+    record: Record | None
+    start: Path | None
+    data: Path | None
+    direction: Direction
+    warnings: tuple[str, ...]
+
+
+def report(
+    model: str | Path = "student.pth",
+    data: str | Path | None = None,
+    *,
+    output: str | Path = "report.html",
+    results: Sequence[str | Path] = (),
+    teacher: str | Path | None = None,
+    count: int = 4,
+    size: int = SIZE,
+    limit: int | None = None,
+    direction: Direction | None = None,
+    arch: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    on_progress: Tell | None = None,
+) -> ReportResult:
+    """Measure a student beside its teacher, and write one HTML file that shows it.
+
+    The page holds pictures, scores, bands, size, time, the curves of the run that taught the
+    student, how well its .onnx agrees, and how all of it was made.
+
+    Args:
+        model: a student's .pth, or the folder of a run, whose latest student is taken.
+        data: a folder of pictures, see `wkdc.evaluate`; by default what the student was taught on.
+        output: the .html to write; replaced if it exists.
+        results: JSON files of `wkdc profile`, `evaluate` and `analyze`, which are shown instead of
+            measuring again.
+        teacher: by default the one on the student's card.
+        count: pictures to show, evenly spread over the test pictures.
+        size: height and width that pictures are compared and timed at.
+        limit: measure on the first so many pictures.
+        direction: by default the one that the student was taught in.
+        on_progress: called with what is being done, and the share of it that is done.
+
+    Raises:
+        OptionError: no pictures, a result of other files, or an output that is no .html.
+        CheckpointError: no student, or its teacher is not there.
+        MissingExtraError: the packages of the extra `report` are not installed.
+        DeviceError, DatasetError, ImageError, OutputError: see `wkdc.subjects.open_subjects`.
+    """
+    tell = on_progress or (lambda stage, share: None)
+    path = Path(output)
+    _check(path, count)
+    subject = _find(Path(model), teacher, arch)
+    folder = Path(data) if data is not None else subject.data
+    if folder is None:
+        raise OptionError(
+            f"no pictures to draw: {subject.student.path} does not say what it was taught on; give "
+            "--data FOLDER"
+        )
+    given = _given_results(results, subject)
+    way = direction or subject.direction
+    student, guide = subject.student.path, subject.teacher.path
+    ours = [student] if subject.start is None else [subject.start, student]
+
+    def profiled() -> Any:
+        return profile(
+            [guide, student],
+            size=(size, size),
+            device=device,
+            arch=arch,
+            on_round=lambda done, total: tell("timing", done / total),
+        )
+
+    def drawn(measure: Callable[..., Any], stage: str) -> Callable[[], Any]:
+        return lambda: measure(
+            ours,
+            folder,
+            teacher=guide,
+            size=size,
+            limit=limit,
+            direction=way,
+            arch=arch,
+            device=device,
+            seed=seed,
+            on_progress=lambda _, share: tell(stage, share),
+        )
+
+    measures = {
+        "profile": profiled,
+        "evaluate": drawn(evaluate, "drawing for scores"),
+        "analyze": drawn(analyze, "drawing for bands"),
+    }
+    found = {
+        name: given[name] if name in given else to_plain(measure())
+        for name, measure in measures.items()
+    }
+    exported, notes = _exported(subject.student)
+    warnings = (
+        *subject.warnings,
+        *subject.student.notes,
+        *found["evaluate"]["warnings"],
+        *_few(found["evaluate"]),
+        *notes,
+    )
+    facts = Facts(
+        teacher=_file(subject.teacher),
+        student=_file(subject.student),
+        widths=_widths(subject),
+        history=(subject.student.card or {}).get("history", []),
+        profile=found["profile"],
+        evaluation=found["evaluate"],
+        analysis=found["analyze"],
+        labels=_labels(subject),
+        pictures=_pictures(subject, folder, count, size, way, arch, device, seed, tell),
+        record=subject.record,
+        exported=exported,
+        warnings=warnings,
+        made=Made.by("report", device),
+    )
+    text = render_page(facts)
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+    size_bytes = path.stat().st_size
+    if size_bytes > LARGE_BYTES:
+        said = f"the page has {megabytes(size_bytes)}; a smaller --count makes it smaller"
+        warnings = (*warnings, said)
+    return ReportResult(
+        output=path,
+        size_bytes=size_bytes,
+        student=student,
+        teacher=guide,
+        run=None if subject.record is None else subject.record.path,
+        measured=tuple(name for name in measures if name not in given),
+        warnings=warnings,
+    )
+
+
+def _check(output: Path, count: int) -> None:
+    """Find out, before minutes of work, whether the page can be made."""
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"output {output} does not end in .html")
+    if count < 1:
+        raise OptionError(f"count is {count}; give 1 picture or more")
+    if importlib.util.find_spec("jinja2") is None:
+        raise MissingExtraError("a report needs Jinja2: pip install 'wkdc[report]'")
+    check_matplotlib("a report", "report")
+    check_writable(output)
+
+
+def _find(model: Path, teacher: str | Path | None, arch: str | None) -> _Subject:
+    """The student, its teacher, and the run that taught it."""
+    record: Record | None
+    if model.is_dir():
+        record = read_record(model)
+        student, said = student_of(record, arch)
+    else:
+        student, said = load_generator(model, arch=arch), None
+        record = record_of(student)
+    guide = load_generator(
+        teacher_path(student, hint="name it with --teacher") if teacher is None else teacher,
+        arch=arch,
+    )
+    start = None if record is None else record.start
+    if start is not None and sha256_of(start) == student.sha256:
+        start = None
+    return _Subject(
+        student,
+        guide,
+        record,
+        start,
+        pictures_of(student, record),
+        last_options(student).get("direction", "AtoB"),
+        () if said is None else (said,),
+    )
+
+
+def _given_results(results: Sequence[str | Path], subject: _Subject) -> dict[str, dict[str, Any]]:
+    """Results from files, by command, each of which has to be of this student.
+
+    Raises:
+        OptionError: two of one command, or one of other files.
+    """
+    labels, found = _labels(subject), dict[str, dict[str, Any]]()
+    for path in results:
+        result = read_result(path, MEASURING)
+        command = result["made"]["command"]
+        if command in found:
+            raise OptionError(f"{path} is a second result of wkdc {command}; give one")
+        rows = result["scores" if command == "evaluate" else "models"]
+        known = [labels.get(row["sha256"]) for row in rows]
+        if "student" not in known:
+            raise OptionError(
+                f"{path} is of other files than {subject.student.path}: {_named(rows)}; measure "
+                "again, or leave it out"
+            )
+        if command == "profile" and known[0] == "student":
+            raise OptionError(f"{path} has no teacher before its student; profile both")
+        found[command] = result
+    return found
+
+
+def _named(rows: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(str(row.get("path") or row.get("name")) for row in rows)
+
+
+def _labels(subject: _Subject) -> dict[str, str]:
+    """What files are called on the page, by their digests."""
+    labels = {subject.teacher.sha256: "teacher", subject.student.sha256: "student"}
+    exported = subject.student.path.with_suffix(".onnx")
+    if exported.is_file():
+        labels[sha256_of(exported)] = "student"
+    if subject.start is not None:
+        labels[sha256_of(subject.start)] = "before training"
+    return labels
+
+
+def _exported(student: Generator) -> tuple[Exported | None, list[str]]:
+    """The .onnx beside the student, drawn with and compared again."""
+    path = student.path.with_suffix(".onnx")
+    if not path.is_file():
+        return None, []
+    network = OnnxNetwork(path)
+    if network.metadata.get("source_sha256") != student.sha256:
+        return None, [f"{path} was made from another file than {student.path}; export it again"]
+    checks = compare_exported(student, network)
+    differences = tuple((f"{one.height}×{one.width}", one.max_abs_error) for one in checks)
+    return Exported(File(path.name, sha256_of(path), path.stat().st_size), differences), []
+
+
+def _few(evaluation: Mapping[str, Any]) -> list[str]:
+    pictures = evaluation["protocol"]["inputs"]
+    return [f"all scores are of {pictures} pictures only"] if pictures < 10 else []
+
+
+def _file(generator: Generator) -> File:
+    return File(generator.path.name, generator.sha256, generator.path.stat().st_size)
+
+
+def _widths(subject: _Subject) -> tuple[tuple[str, Sequence[int], Sequence[int]], ...]:
+    before, after = (one.architecture.widths() for one in (subject.teacher, subject.student))
+    return tuple(
+        (name, wide, narrow) for (name, wide), (_, narrow) in zip(before, after, strict=False)
+    )
+
+
+def _pictures(
+    subject: _Subject,
+    data: Path,
+    count: int,
+    size: int,
+    direction: Direction,
+    arch: str | None,
+    device: str,
+    seed: int,
+    tell: Tell,
+) -> list[Picture]:
+    """Test pictures, evenly spread, drawn by both."""
+    opened = open_subjects(
+        [subject.student.path],
+        data,
+        teacher=subject.teacher.path,
+        size=size,
+        direction=direction,
+        seed=seed,
+        arch=arch,
+        device=device,
+    )
+    guide, student = opened.drawers
+    load = part_loader(opened.layout, guide.in_channels, guide.out_channels)
+    given = opened.layout.validation
+    chosen = given[:: max(1, len(given) // count)][:count]
+    pictures = []
+    for number, file in enumerate(chosen, 1):
+        shown = pixels_to_square(load(file)[0], size)
+        wanted, made = guide.draw(shown), student.draw(shown)
+        box = most_different([wanted, made], max(16, size // ZOOM))
+        pictures.append(Picture(file.name, shown, wanted, made, psnr_db(made, wanted), box))
+        tell("drawing what is shown", number / len(chosen))
+    return pictures
