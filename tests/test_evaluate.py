@@ -3,19 +3,23 @@ every time."""
 
 import json
 import shutil
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch_fidelity
+import torchvision
 from conftest import PHOTOS, Called
 from PIL import Image
+from torch_fidelity.sample_similarity_lpips import SampleSimilarityLPIPS
 
 import wkdc
 from wkdc.distribution import find_extractor, measure_distance
 from wkdc.images import load_square
-from wkdc.likeness import estimate
+from wkdc.likeness import LPIPS_FILES, Estimate, estimate
 from wkdc.metrics import mean_fidelity
 from wkdc.photos import photo_paths
 
@@ -209,3 +213,71 @@ def test_a_model_without_a_teacher_needs_something_to_be_compared_with(
     called = call_wkdc("evaluate", teacher, "--data", photos, "--size", 64)
     assert called.code == 2
     assert "nothing to compare with" in called.errors[0]
+
+
+@pytest.fixture
+def lpips_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """PyTorch's hub folder with weights of LPIPS's shapes, at random, as after a download."""
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        vgg = torchvision.models.vgg16()
+    # What LPIPS does not read, three matrices of 0.5 GB, is one number that stands for all.
+    weights = {
+        name: torch.zeros(1).expand(of.shape)
+        if "classifier" in name
+        else 0.05 * torch.randn(of.shape)
+        for name, of in vgg.state_dict().items()
+    }
+    torch.save(weights, folder / LPIPS_FILES[1])
+    channels = (64, 128, 256, 512, 512)
+    last = {f"lin{n}.model.1.weight": torch.rand(1, c, 1, 1) for n, c in enumerate(channels)}
+    torch.save(last, folder / LPIPS_FILES[0])
+    return folder
+
+
+def test_lpips_is_torch_fidelitys(
+    call_wkdc: Call, lpips_weights: Path, student: Path, photos: Path
+) -> None:
+    arguments = (student, "--data", photos, "--size", 64, "--limit", 2, "--lpips")
+    called = call_wkdc("evaluate", *arguments, "--keep", "kept", "--json")
+    assert called.code == 0, called.stderr
+    said = json.loads(called.stdout)
+    assert set(said["protocol"]["lpips_sha256"]) == set(LPIPS_FILES)
+    distance = SampleSimilarityLPIPS("lpips-vgg16", None, "uint8")
+    folders = sorted(path for path in Path("kept").iterdir())
+    pictures = [
+        [
+            torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1).unsqueeze(0)
+            for path in sorted(folder.glob("*.png"))
+        ]
+        for folder in folders[:3]
+    ]
+    for place, score in ((0, said["scores"][0]), (2, said["scores"][2])):
+        pairs = zip(pictures[place], pictures[1], strict=True)
+        wanted = statistics.fmean(float(distance(one, other)) for one, other in pairs)
+        # float32, and the same pictures of 8 bits.
+        assert score["to_teacher"]["lpips"]["mean"] == pytest.approx(wanted, rel=1e-5)
+        assert wanted > 0
+    assert "LPIPS" in call_wkdc("evaluate", *arguments).stdout
+    copy = student.with_name("copy.pth")
+    copy.write_bytes((student.parent / "teacher.pth").read_bytes())
+    found = wkdc.evaluate(
+        [copy], photos, teacher=student.parent / "teacher.pth", size=64, limit=2, lpips=True
+    )
+    assert found.scores[-1].to_teacher is not None
+    assert found.scores[-1].to_teacher.lpips == Estimate(0, 0, 0)
+
+
+def test_weights_of_lpips_that_cannot_be_had_are_named(
+    call_wkdc: Call, lpips_weights: Path, student: Path, photos: Path
+) -> None:
+    (lpips_weights / LPIPS_FILES[0]).write_text("no weights")
+    called = call_wkdc("evaluate", student, "--data", photos, "--lpips")
+    assert called.code == 1
+    assert len(called.errors) == 1
+    assert str(lpips_weights) in called.errors[0]
+    assert LPIPS_FILES[1] in called.errors[0]

@@ -27,7 +27,7 @@ from wkdc.images import (
     save_pixels,
 )
 from wkdc.layouts import Direction, Layout, part_loader
-from wkdc.likeness import Likeness, Likenesses
+from wkdc.likeness import Likeness, Likenesses, Perceptual, find_lpips
 from wkdc.models import ImageModel
 from wkdc.results import Made
 from wkdc.subjects import open_subjects
@@ -74,6 +74,7 @@ class Protocol:
         size: height and width of what is compared; `resize` how pictures come to it.
         teacher: its file.
         extractor, extractor_sha256: of the features, where there are any.
+        lpips_sha256: of the files of weights that LPIPS is of, where it was asked for.
         kid_subsets, kid_subset_size: see `wkdc.distribution`.
     """
 
@@ -87,6 +88,7 @@ class Protocol:
     teacher: str | None
     extractor: str | None
     extractor_sha256: str | None
+    lpips_sha256: dict[str, str] | None
     kid_subsets: int | None
     kid_subset_size: int | None
     seed: int
@@ -115,6 +117,7 @@ def evaluate(
     teacher: str | Path | None = None,
     features: Features | None = None,
     weights: str | Path | None = None,
+    lpips: bool = False,
     size: int = SIZE,
     limit: int | None = None,
     direction: Direction = "AtoB",
@@ -136,6 +139,7 @@ def evaluate(
             with true pictures alone.
         features: what KID, FID, precision and recall are computed from; None leaves them out.
         weights: see `wkdc.distribution.find_extractor`.
+        lpips: adds LPIPS, see `wkdc.likeness.find_lpips`.
         size: height and width that pictures are compared at.
         limit: use the first so many pictures.
         direction: `BtoA` for generators that draw domain A from domain B.
@@ -161,6 +165,7 @@ def evaluate(
         extractor = find_extractor(features, None if weights is None else Path(weights))
     elif weights is not None:
         raise OptionError(f"weights {weights} would not be used; give --features inception")
+    perceptual = find_lpips(check_device(device)) if lpips else None
     subjects = open_subjects(
         models,
         data,
@@ -195,6 +200,7 @@ def evaluate(
             size,
             has_teacher=guide is not None,
             write=extractor is not None or keep is not None,
+            perceptual=perceptual,
             tell=lambda share: tell("drawing", (0.4 if extractor else 1.0) * share),
         )
         if truths is not None:
@@ -235,6 +241,7 @@ def evaluate(
         teacher=None if guide is None else str(guide.path),
         extractor=None if extractor is None else extractor.name,
         extractor_sha256=None if extractor is None else extractor.sha256,
+        lpips_sha256=None if perceptual is None else perceptual.sha256,
         kid_subsets=None if extractor is None else SUBSETS,
         kid_subset_size=subset,
         seed=seed,
@@ -295,6 +302,7 @@ def _draw(
     *,
     has_teacher: bool,
     write: bool,
+    perceptual: Perceptual | None,
     tell: Callable[[float], None],
 ) -> list[tuple[Likenesses, Likenesses]]:
     """Draw every picture with every model; how near each is to teacher and truth.
@@ -305,7 +313,7 @@ def _draw(
     """
     first = drawers[0]
     load = part_loader(layout, first.in_channels, first.out_channels)
-    likenesses = [(Likenesses(), Likenesses()) for _ in folders]
+    likenesses = [(Likenesses(perceptual), Likenesses(perceptual)) for _ in folders]
     for number, path in enumerate(given, 1):
         parts = [pixels_to_square(part, size) for part in load(path)]
         drawn = [_rounded(drawer.draw(parts[0])) for drawer in drawers]

@@ -30,6 +30,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Inception's weights, for a machine without a network."),
     ] = None,
+    lpips: Annotated[bool, typer.Option("--lpips", help="Adds LPIPS, of VGG16.")] = False,
     size: options.ComparedSize = 256,
     limit: options.Limit = None,
     direction: options.Direction = "AtoB",
@@ -52,6 +53,7 @@ def evaluate(
             teacher=teacher,
             features=features,
             weights=weights,
+            lpips=lpips,
             size=size,
             limit=limit,
             direction=direction,
@@ -100,15 +102,18 @@ def _show(result: "EvaluateResult") -> None:
 
 
 def _likeness_rows(side: str, found: list["Likeness | None"]) -> list[tuple[str, ...]]:
-    def row(name: str, digits: int, of: "Callable[[Likeness], Estimate]") -> tuple[str, ...]:
-        cells = ["-" if one is None else _interval(of(one), digits) for one in found]
-        return (f"{side}: {name}", *cells)
+    def row(name: str, digits: int, of: "Callable[[Likeness], Estimate | None]") -> tuple[str, ...]:
+        values = [None if one is None else of(one) for one in found]
+        return (f"{side}: {name}", *(_interval(one, digits) if one else "-" for one in values))
 
-    return [
+    rows = [
         row("PSNR, dB", 1, lambda one: one.psnr_db),
         row("SSIM", 3, lambda one: one.ssim),
         row("high-band error", 3, lambda one: one.high_band_error),
     ]
+    if any(one and one.lpips for one in found):
+        rows.append(row("LPIPS", 3, lambda one: one.lpips))
+    return rows
 
 
 def _interval(value: "Estimate", digits: int) -> str:

@@ -248,7 +248,10 @@ def _likeness_rows(facts: Facts) -> Iterator[_Row]:
                 ("psnr_db", "PSNR (dB)", 1),
                 ("ssim", "SSIM", 3),
                 ("high_band_error", "high-band error", 3),
+                ("lpips", "LPIPS", 3),
             ):
+                if not any(one and one[figure] for one in found):
+                    continue
                 cells = [_cell(one[figure], digits) if one else ("", "") for one in found]
                 yield f"{name} {side}", cells
 
