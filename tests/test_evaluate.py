@@ -226,11 +226,10 @@ def lpips_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with torch.device("meta"):
         vgg = torchvision.models.vgg16()
     # What LPIPS does not read, three matrices of 0.5 GB, is one number that stands for all.
+    shapes = {name: of.shape for name, of in vgg.state_dict().items()}
     weights = {
-        name: torch.zeros(1).expand(of.shape)
-        if "classifier" in name
-        else 0.05 * torch.randn(of.shape)
-        for name, of in vgg.state_dict().items()
+        name: torch.zeros(1).expand(shape) if "classifier" in name else torch.randn(shape) / 20
+        for name, shape in shapes.items()
     }
     torch.save(weights, folder / LPIPS_FILES[1])
     channels = (64, 128, 256, 512, 512)

@@ -4,7 +4,8 @@ How long anything took decides no test: times are only held against each other's
 """
 
 import json
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ import wkdc
 from wkdc.checkpoint import load_generator
 from wkdc.complexity import measure_complexity
 from wkdc.errors import CheckpointError, DeviceError, OptionError, WkdcError
+from wkdc.latency import Latency, ratio_interval
 from wkdc.networks.resnet import ResnetGenerator
+from wkdc.profile import _warnings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -114,6 +117,31 @@ def test_the_counts_are_those_of_the_library(
     assert model.macs == 2 * cost.macs
     assert model.macs_output_resolution == 2 * cost.macs_output_resolution
     assert model.size_bytes == model.path.stat().st_size
+
+
+def test_an_interval_holds_the_ratio_of_medians(measured: wkdc.ProfileResult) -> None:
+    assert set(measured.interval) == {"onnx-cpu"}  # what both ran in
+    low, high = measured.interval["onnx-cpu"]
+    assert low <= measured.speedup["onnx-cpu"] <= high
+
+
+def latency(times: Sequence[float]) -> Latency:
+    return Latency(statistics.median(times), max(times), min(times), len(times), tuple(times))
+
+
+def test_an_interval_by_hand() -> None:
+    steady, twice = [10.0, 11.0, 12.0, 13.0, 14.0], [5.0, 5.5, 6.0, 6.5, 7.0]
+    # Each round's second call takes half of its first, so any choice of rounds says 2.
+    assert ratio_interval(latency(steady), latency(twice)) == (2.0, 2.0)
+    # The same times in another order: rounds disagree, from 10 / 7 to 14 / 5.
+    low, high = ratio_interval(latency(steady), latency(twice[::-1]))
+    assert 10 / 7 <= low < 2 < high <= 14 / 5
+    assert ratio_interval(latency([3.0]), latency([2.0])) == (1.5, 1.5)
+
+
+def test_a_busy_machine_is_said() -> None:
+    (said,) = _warnings({"onnx-cpu": (4.0, 5.2), "torch-cpu": (3.0, 3.1)}, 15)
+    assert said.startswith("onnx-cpu: the speedup lies between 4.0 and 5.2")
 
 
 def test_each_model_runs_where_it_can(measured: wkdc.ProfileResult) -> None:

@@ -1,5 +1,6 @@
 """How long networks take in ONNX Runtime, measured in turn so that a ratio of them is fair."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,9 @@ from wkdc.onnx_file import OnnxNetwork, write_onnx
 WARM_UP = 3
 """Untimed rounds before the timed ones."""
 
+RESAMPLES = 1000
+"""Bootstrap samples that an interval comes from."""
+
 Key = TypeVar("Key")
 
 
@@ -25,12 +29,16 @@ class Latency:
     """Milliseconds of one call: the median, the 90th percentile and the fastest of `rounds`.
 
     The fastest says what the machine can do: other programs only ever slow a call down.
+
+    Attributes:
+        times: of each round, in their order.
     """
 
     median: float
     p90: float
     fastest: float
     rounds: int
+    times: tuple[float, ...]
 
 
 def time_in_turn(
@@ -54,9 +62,25 @@ def time_in_turn(
             statistics.quantiles(values, n=10)[-1] if len(values) > 1 else values[0],
             min(values),
             len(values),
+            tuple(values),
         )
         for key, values in times.items()
     }
+
+
+def ratio_interval(before: Latency, after: Latency) -> tuple[float, float]:
+    """The 95 % interval of the ratio of medians, from resampling rounds (Efron 1979).
+
+    A round counts with both of its calls, as a busy moment hits both.
+    """
+    draw, rounds = random.Random(0), range(before.rounds)
+    found = []
+    for _ in range(RESAMPLES):
+        chosen = draw.choices(rounds, k=len(rounds))
+        one, other = (statistics.median(of.times[n] for n in chosen) for of in (before, after))
+        found.append(one / other)
+    found.sort()
+    return found[round(0.025 * RESAMPLES)], found[round(0.975 * RESAMPLES) - 1]
 
 
 @contextmanager

@@ -15,10 +15,13 @@ from wkdc.complexity import measure_activation_bytes, measure_complexity
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import sha256_of
-from wkdc.latency import WARM_UP, Latency, time_in_turn
+from wkdc.latency import WARM_UP, Latency, ratio_interval, time_in_turn
 from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
 from wkdc.recognition import Architecture
 from wkdc.results import Made
+
+NOISY = 1.15
+"""A ratio whose interval is wider is said to be no figure to rely on."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class ProfileResult:
         threads: that each runtime used.
         speedup: the first model's figure over the last one's, for params, macs and each runtime
             that both ran in; empty for a single model.
+        interval: of each runtime's speedup, 95 %, from resampling rounds.
+        warnings: what a reader of the times should know.
         made: what measured it.
     """
 
@@ -64,6 +69,8 @@ class ProfileResult:
     device: str
     models: tuple[ModelProfile, ...]
     speedup: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -166,8 +173,17 @@ def profile(
             )
             for subject in subjects
         )
+    intervals = _intervals(measured)
     return ProfileResult(
-        Made.by("profile", device), size, batch, used, str(place), measured, _speedup(measured)
+        made=Made.by("profile", device),
+        size=size,
+        batch=batch,
+        threads=used,
+        device=str(place),
+        models=measured,
+        speedup=_speedup(measured),
+        interval=intervals,
+        warnings=_warnings(intervals, rounds),
     )
 
 
@@ -284,6 +300,22 @@ def _speedup(models: Sequence[ModelProfile]) -> dict[str, float]:
         if runtime in last.latency_ms:
             ratios[runtime] = latency.median / last.latency_ms[runtime].median
     return ratios
+
+
+def _intervals(models: Sequence[ModelProfile]) -> dict[str, tuple[float, float]]:
+    if len(models) < 2:
+        return {}
+    first, last = models[0].latency_ms, models[-1].latency_ms
+    return {name: ratio_interval(first[name], last[name]) for name in first if name in last}
+
+
+def _warnings(intervals: dict[str, tuple[float, float]], rounds: int) -> tuple[str, ...]:
+    return tuple(
+        f"{runtime}: the speedup lies between {low:.1f} and {high:.1f}, no nearer, as something "
+        f"else was running or {rounds} rounds are few; close other programs, or raise --rounds"
+        for runtime, (low, high) in intervals.items()
+        if high > NOISY * low
+    )
 
 
 def _peak_memory(generator: Generator, images: Tensor, device: torch.device) -> int:

@@ -167,6 +167,7 @@ def report(
     warnings = (
         *subject.warnings,
         *subject.student.notes,
+        *found["profile"]["warnings"],
         *found["evaluate"]["warnings"],
         *_few(found["evaluate"]),
         *notes,

@@ -57,7 +57,11 @@ def show_profile(result: "ProfileResult") -> None:
     models, speedup = result.models, result.speedup
 
     def row(name: str, cells: list[str], ratio: str = "") -> tuple[str, ...]:
-        return (name, *cells, f"{speedup[ratio]:.2f}x" if ratio in speedup else "")
+        said = f"{speedup[ratio]:.2f}x" if ratio in speedup else ""
+        if ratio in result.interval:
+            low, high = result.interval[ratio]
+            said += f" \\[{low:.2f}, {high:.2f}]"
+        return (name, *cells, said)
 
     rows = [
         row("parameters", [units.millions(m.params) for m in models], "params"),
@@ -76,3 +80,5 @@ def show_profile(result: "ProfileResult") -> None:
         ("", *(str(model.path) for model in models), "ratio"),
         rows,
     )
+    for warning in result.warnings:
+        render.say(f"note: {warning}")
