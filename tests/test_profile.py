@@ -24,6 +24,7 @@ from wkdc.errors import CheckpointError, DeviceError, OptionError, WkdcError
 from wkdc.latency import Latency, ratio_interval
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.profile import _warnings
+from wkdc.runtimes import runtimes_on
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,7 +121,7 @@ def test_the_counts_are_those_of_the_library(
 
 
 def test_an_interval_holds_the_ratio_of_medians(measured: wkdc.ProfileResult) -> None:
-    assert set(measured.interval) == {"onnx-cpu"}  # what both ran in
+    assert "torch-cpu" not in measured.interval  # which both did not run in
     low, high = measured.interval["onnx-cpu"]
     assert low <= measured.speedup["onnx-cpu"] <= high
 
@@ -146,7 +147,9 @@ def test_a_busy_machine_is_said() -> None:
 
 def test_each_model_runs_where_it_can(measured: wkdc.ProfileResult) -> None:
     runtimes = [set(model.latency_ms) for model in measured.models]
-    assert runtimes == [{"torch-cpu", "onnx-cpu"}, {"onnx-cpu"}]
+    places = {f"{runtime}-cpu" for runtime in runtimes_on(torch.device("cpu"))}
+    assert places >= {"torch-cpu", "onnx-cpu", "openvino-cpu"}
+    assert runtimes == [places, places - {"torch-cpu"}]
     for model in measured.models:
         for latency in model.latency_ms.values():
             assert latency.rounds == 3
@@ -164,8 +167,7 @@ def test_speedup_is_the_first_model_over_the_last(measured: wkdc.ProfileResult) 
     assert measured.speedup == {
         "params": first.params / last.params,
         "macs": first.macs / last.macs,
-        "onnx-cpu": first.latency_ms["onnx-cpu"].median / last.latency_ms["onnx-cpu"].median,
-    }
+    } | {name: first.latency_ms[name].median / of.median for name, of in last.latency_ms.items()}
     assert measured.speedup["params"] == pytest.approx(2, rel=0.02)  # as it was pruned
 
 
@@ -215,8 +217,33 @@ def test_a_file_of_somebody_else_has_no_macs(exported_once: Path, tmp_path: Path
     assert model.params == 3 * 3 * 3 * 3
     assert (model.macs, model.macs_output_resolution) == (None, None)
     assert model.size_bytes == foreign.stat().st_size
-    assert set(model.latency_ms) == {"onnx-cpu"}
-    assert set(result.speedup) == {"params", "onnx-cpu"}
+    assert {"onnx-cpu", "openvino-cpu"} <= set(model.latency_ms)
+    assert set(result.speedup) == {"params", *model.latency_ms}
+
+
+def test_what_openvino_cannot_read_is_left_out_and_said(tmp_path: Path) -> None:
+    foreign = write_convolution(tmp_path / "foreign.onnx", type_=TensorProto.FLOAT)
+    model = onnx.load(foreign)
+    # ONNX Runtime has this operator of its own, and OpenVINO does not.
+    node = helper.make_node("Inverse", ["y0"], ["y1"], domain="com.microsoft")
+    model.graph.node.append(node)
+    model.graph.output[0].name = "y1"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, foreign)
+    result = wkdc.profile([foreign], size=(32, 32), rounds=1)
+    assert set(result.models[0].latency_ms) == {"onnx-cpu"}
+    assert any("cannot be read by OpenVINO" in warning for warning in result.warnings)
+
+
+def test_runtimes_agree_on_a_picture(measured: wkdc.ProfileResult) -> None:
+    teacher, student = measured.models
+    assert set(teacher.agreement_db) == set(teacher.latency_ms) - {"torch-cpu"}
+    assert set(student.agreement_db) == set(student.latency_ms) - {"onnx-cpu"}
+    for model in (teacher, student):
+        for runtime, near in model.agreement_db.items():
+            # Float32 in another order: a relative error of 1e-5 at most is 100 dB; bfloat16 keeps
+            # 8 bits of each number, and layers add their errors up.
+            assert near > (20 if "bf16" in runtime else 90), runtime
 
 
 # --- What cannot be measured -------------------------------------------------------------------
@@ -342,10 +369,10 @@ def test_the_command_takes_the_student_and_its_teacher(call_wkdc: Call, student:
         assert model["macs"] == 2 * cost.macs
         assert model["macs_output_resolution"] == 2 * cost.macs_output_resolution
         assert model["size_bytes"] == path.stat().st_size
-        assert set(model["latency_ms"]) == {"torch-cpu", "onnx-cpu"}
+        assert {"torch-cpu", "onnx-cpu", "openvino-cpu"} <= set(model["latency_ms"])
         for latency in model["latency_ms"].values():
             assert {"median", "p90"} <= set(latency)
-    assert set(report["speedup"]) == {"params", "macs", "torch-cpu", "onnx-cpu"}
+    assert set(report["speedup"]) == {"params", "macs", *teacher["latency_ms"]}
     for runtime in ("torch-cpu", "onnx-cpu"):
         medians = [model["latency_ms"][runtime]["median"] for model in (teacher, pruned)]
         assert report["speedup"][runtime] == pytest.approx(medians[0] / medians[1])

@@ -14,6 +14,7 @@ from PIL import Image
 
 import wkdc
 from wkdc.errors import CheckpointError, ImageError, OptionError, OutputError
+from wkdc.runtimes import runtimes_on
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -139,6 +140,26 @@ def test_pth_and_onnx_draw_the_same(onnx_student: Path, photos: Path, tmp_path: 
             # and what remains is rounding noise made large.
             continue
         assert furthest(drawn, pixels_of(tmp_path / "onnx" / path.name)) <= ONE_STEP
+
+
+def test_openvino_draws_the_same(
+    call_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
+) -> None:
+    for runtime in ("onnx", "openvino"):
+        called = call_wkdc("translate", onnx_student, photos, "-o", runtime, "--runtime", runtime)
+        assert called.code == 0, called.stderr
+    for path in sorted(photos.iterdir()):
+        drawn = [pixels_of(tmp_path / folder / path.name) for folder in ("onnx", "openvino")]
+        assert furthest(*drawn) <= ONE_STEP
+    called = call_wkdc("translate", onnx_student, photos, "-o", "b", "--runtime", "openvino-bf16")
+    if "openvino-bf16" in runtimes_on(torch.device("cpu")):
+        assert called.code == 0, called.stderr
+    else:
+        assert "does not compute in bfloat16" in called.errors[0]
+    student = onnx_student.with_suffix(".pth")
+    called = call_wkdc("translate", student, photos, "-o", "c", "--runtime", "openvino")
+    assert called.code == 2
+    assert f"wkdc export {student}" in called.errors[0]
 
 
 def test_a_grey_network_draws_grey(tmp_path: Path) -> None:

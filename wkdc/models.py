@@ -9,12 +9,13 @@ from torch import Tensor
 
 from wkdc.checkpoint import load_generator
 from wkdc.devices import check_device
-from wkdc.errors import CheckpointError
+from wkdc.errors import CheckpointError, DeviceError, OptionError
 from wkdc.files import sha256_of
 from wkdc.images import pad_to_multiple
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
 from wkdc.onnx_file import OnnxNetwork
+from wkdc.runtimes import OpenVinoNetwork, Runtime
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,33 @@ def open_model(
     *,
     device: str = "cpu",
     threads: int | None = None,
+    runtime: Runtime | None = None,
     norm: Norm | None = None,
     block_padding: Padding | None = None,
     upsampling: Upsampling | None = None,
     arch: str | None = None,
 ) -> ImageModel:
-    """Open a generator for drawing, a .pth with PyTorch, a .onnx with ONNX Runtime.
+    """Open a generator for drawing, a .pth with PyTorch, a .onnx with ONNX Runtime or OpenVINO.
 
     Args:
-        threads: for ONNX Runtime.
+        threads: for what runs a .onnx.
+        runtime: what runs a .onnx; None takes ONNX Runtime.
         norm, block_padding, upsampling, arch: for a .pth that cannot tell, see `load_generator`.
 
     Raises:
         CheckpointError: the file cannot be used.
-        DeviceError: the device is not there.
+        DeviceError: the device is not there, or the runtime does not use it.
+        OptionError: the runtime does not run such a file.
+        MissingExtraError: the runtime is not installed.
     """
     path = Path(path)
     place = check_device(device)
     if path.suffix.lower() == ".onnx":
-        return _open_onnx(path, device, threads)
+        return _open_onnx(path, device, threads, runtime or "onnx")
+    if runtime not in (None, "torch"):
+        raise OptionError(
+            f"{path} runs in PyTorch, not in {runtime}; make a .onnx of it: wkdc export {path}"
+        )
     generator = load_generator(
         path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
     )
@@ -108,7 +117,11 @@ def check_channels(path: Path, in_channels: int, out_channels: int) -> None:
         )
 
 
-def _open_onnx(path: Path, device: str, threads: int | None) -> ImageModel:
+def _open_onnx(path: Path, device: str, threads: int | None, runtime: Runtime) -> ImageModel:
+    if runtime == "torch":
+        raise OptionError(f"{path} does not run in PyTorch; give onnx or openvino")
+    if runtime != "onnx" and device != "cpu":
+        raise DeviceError(f"runtime {runtime} draws on the processor; give --device cpu")
     network = OnnxNetwork(path, threads=threads, device=device)
     _, channels, height, width = network.shape
     in_channels, out_channels = channels or 0, network.out_channels or 0
@@ -119,4 +132,7 @@ def _open_onnx(path: Path, device: str, threads: int | None) -> ImageModel:
         )
     multiple = int(network.metadata.get("multiple", 32))
     smallest = int(network.metadata.get("smallest", multiple))
-    return ImageModel(path, sha256_of(path), network, in_channels, out_channels, multiple, smallest)
+    run: Callable[[Tensor], Tensor] = network
+    if runtime != "onnx":
+        run = OpenVinoNetwork(path, threads=threads, bfloat16=runtime == "openvino-bf16")
+    return ImageModel(path, sha256_of(path), run, in_channels, out_channels, multiple, smallest)

@@ -1,6 +1,6 @@
 """How large and how fast models are, side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,14 @@ from wkdc.complexity import measure_activation_bytes, measure_complexity
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import sha256_of
+from wkdc.images import load_pixels, pixels_to_images, resize_short_side
 from wkdc.latency import WARM_UP, Latency, ratio_interval, time_in_turn
+from wkdc.metrics import psnr_db
 from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
+from wkdc.photos import photo_paths
 from wkdc.recognition import Architecture
 from wkdc.results import Made
+from wkdc.runtimes import OpenVinoNetwork, Runtime, runtimes_on
 
 NOISY = 1.15
 """A ratio whose interval is wider is said to be no figure to rely on."""
@@ -35,7 +39,10 @@ class ModelProfile:
         size_bytes: of the file.
         peak_memory_bytes: of one call beyond weights and input: on CUDA what PyTorch allocates,
             elsewhere the feature maps that are alive at once; None for a .onnx.
-        latency_ms: by runtime: `torch-cpu`, `onnx-cpu`, `torch-cuda`, `onnx-cuda`.
+        latency_ms: by runtime: `torch-cpu`, `onnx-cpu`, `torch-cuda`, `onnx-cuda`, and where
+            OpenVINO is installed `openvino-cpu` and, if the processor has it, `openvino-bf16-cpu`.
+        agreement_db: PSNR of a runtime's picture of a photo to that of the first runtime that the
+            model ran in, which computes in float32.
     """
 
     path: Path
@@ -46,6 +53,7 @@ class ModelProfile:
     size_bytes: int
     peak_memory_bytes: int | None
     latency_ms: dict[str, Latency]
+    agreement_db: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -102,13 +110,14 @@ def profile(
 ) -> ProfileResult:
     """Measure `models`, all in turn within each round, so that a ratio of them is fair.
 
-    A .pth runs in PyTorch and, exported to a temporary file, in ONNX Runtime; a .onnx only there.
+    A .pth runs in PyTorch and, exported to a temporary file, in ONNX Runtime and OpenVINO; a .onnx
+    only there.
     The runtimes take turns as a whole: their idle threads would disturb each other.
 
     Args:
         models: .pth and .onnx files; the first is what `speedup` compares with.
         size: height and width, which every model must be able to draw at.
-        threads: for both runtimes; None takes PyTorch's default.
+        threads: for all runtimes; None takes PyTorch's default.
         rounds: timed rounds.
         arch: what makes the .pth files that hold custom networks; see `load_generator`.
         on_round: called with the rounds done and their number.
@@ -133,7 +142,7 @@ def profile(
     with TemporaryDirectory() as folder, _torch_threads(threads) as used:
         files = {s.path: _onnx_file(s, Path(folder, f"{n}.onnx")) for n, s in enumerate(subjects)}
         images = {
-            subject.path: torch.rand(batch, _channels(subject), *size) * 2 - 1
+            subject.path: _photo(_channels(subject), size).expand(batch, -1, -1, -1).contiguous()
             for subject in subjects
         }
         memory = {
@@ -141,7 +150,8 @@ def profile(
             for s in subjects
             if s.generator is not None
         }
-        total = 2 * (WARM_UP + rounds)
+        runtimes = runtimes_on(place)
+        total = len(runtimes) * (WARM_UP + rounds)
         done = 0
 
         def ticked() -> None:
@@ -150,26 +160,34 @@ def profile(
             if on_round is not None:
                 on_round(done, total)
 
-        torch_calls = {
-            s.path: _torch_call(s.generator, images[s.path], place)
-            for s in subjects
-            if s.generator is not None
-        }
-        torch_times = time_in_turn(torch_calls, rounds, ticked)
-        onnx_calls = {
-            s.path: _onnx_call(files[s.path], images[s.path], used, place) for s in subjects
-        }
-        onnx_times = time_in_turn(onnx_calls, rounds, ticked)
+        timed: dict[Path, dict[str, Latency]] = {s.path: {} for s in subjects}
+        drawn: dict[Path, dict[str, Tensor]] = {s.path: {} for s in subjects}
+        unread: dict[str, None] = {}
+        for runtime in runtimes:
+            calls: dict[Path, Callable[[], Tensor]] = {}
+            for s in subjects:
+                if s.generator is None and runtime == "torch":
+                    continue
+                try:
+                    call = _call(runtime, s.generator, files[s.path], images[s.path], used, place)
+                except CheckpointError as error:
+                    if runtime in ("torch", "onnx"):
+                        raise
+                    unread[f"{error}; {runtime} is left out"] = None
+                else:
+                    calls[s.path] = call
+            name = f"{runtime}-{place.type}"
+            for path, latency in time_in_turn(calls, rounds, ticked).items():
+                timed[path][name] = latency
+                drawn[path][name] = calls[path]()
         measured = tuple(
             _profile_of(
                 subject,
                 size,
                 batch,
                 memory.get(subject.path),
-                {
-                    f"torch-{place.type}": torch_times.get(subject.path),
-                    f"onnx-{place.type}": onnx_times.get(subject.path),
-                },
+                timed[subject.path],
+                _agreement(drawn[subject.path]),
             )
             for subject in subjects
         )
@@ -183,7 +201,7 @@ def profile(
         models=measured,
         speedup=_speedup(measured),
         interval=intervals,
-        warnings=_warnings(intervals, rounds),
+        warnings=(*unread, *_warnings(intervals, rounds)),
     )
 
 
@@ -239,23 +257,44 @@ def _channels(subject: _Subject) -> int:
     return channels
 
 
-def _torch_call(generator: Generator, images: Tensor, device: torch.device) -> Callable[[], object]:
+def _call(
+    runtime: Runtime,
+    generator: Generator | None,
+    file: Path,
+    images: Tensor,
+    threads: int,
+    device: torch.device,
+) -> Callable[[], Tensor]:
+    """What draws `images` once, and returns the pictures on the CPU."""
+    match runtime:
+        case "torch":
+            if generator is None:
+                raise RuntimeError("a .onnx does not run in PyTorch")
+            return _torch_call(generator, images, device)
+        case "onnx":
+            network: Callable[[Tensor], Tensor]
+            network = OnnxNetwork(file, threads=threads, device=device.type)
+        case "openvino" | "openvino-bf16":
+            bfloat16 = runtime == "openvino-bf16"
+            network = OpenVinoNetwork(file, threads=threads, bfloat16=bfloat16)
+    return lambda: network(images)
+
+
+def _torch_call(generator: Generator, images: Tensor, device: torch.device) -> Callable[[], Tensor]:
     network, batch = generator.network.to(device), images.to(device)
 
-    def call() -> None:
+    def call() -> Tensor:
         with torch.inference_mode():
-            network(batch)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+            drawn: Tensor = network(batch)
+        return drawn.cpu()
 
     return call
 
 
-def _onnx_call(
-    file: Path, images: Tensor, threads: int, device: torch.device
-) -> Callable[[], object]:
-    network = OnnxNetwork(file, threads=threads, device=device.type)
-    return lambda: network(images)
+def _agreement(drawn: Mapping[str, Tensor]) -> dict[str, float]:
+    """PSNR of every runtime's pictures to those of the first one."""
+    first, *others = drawn
+    return {name: psnr_db(drawn[name], drawn[first]) for name in others}
 
 
 def _profile_of(
@@ -263,14 +302,22 @@ def _profile_of(
     size: tuple[int, int],
     batch: int,
     memory: int | None,
-    latency: dict[str, Latency | None],
+    latency: dict[str, Latency],
+    agreement: dict[str, float],
 ) -> ModelProfile:
-    known = {name: value for name, value in latency.items() if value is not None}
     if subject.architecture is None:
         params = subject.params or count_onnx_params(subject.path)
         bytes_ = subject.path.stat().st_size
         return ModelProfile(
-            subject.path, sha256_of(subject.path), params, None, None, bytes_, memory, known
+            subject.path,
+            sha256_of(subject.path),
+            params,
+            None,
+            None,
+            bytes_,
+            memory,
+            latency,
+            agreement,
         )
     network = (
         subject.architecture.build() if subject.generator is None else subject.generator.network
@@ -284,7 +331,8 @@ def _profile_of(
         batch * cost.macs_output_resolution,
         subject.path.stat().st_size,
         memory,
-        known,
+        latency,
+        agreement,
     )
 
 
@@ -316,6 +364,14 @@ def _warnings(intervals: dict[str, tuple[float, float]], rounds: int) -> tuple[s
         for runtime, (low, high) in intervals.items()
         if high > NOISY * low
     )
+
+
+def _photo(channels: int, size: tuple[int, int]) -> Tensor:
+    """A bundled photo, 1×`channels`×H×W in [-1, 1]: noise would agree with nothing."""
+    height, width = size
+    pixels = load_pixels(photo_paths()[0], channels=3 if channels == 3 else 1)
+    pixels = resize_short_side(pixels, max(height, width))[:, :height, :width]
+    return pixels_to_images(pixels).unsqueeze(0).expand(-1, channels, -1, -1)
 
 
 def _peak_memory(generator: Generator, images: Tensor, device: torch.device) -> int:

@@ -1,5 +1,6 @@
 """wkdc profile."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,9 @@ import typer
 
 from wkdc import units
 from wkdc.cli import options, render
+
+EXACT_DB = 70.0
+"""Pictures that are nearer to each other differ in no pixel of 8 bits that an eye could find."""
 
 if TYPE_CHECKING:
     from wkdc.profile import ProfileResult
@@ -74,6 +78,9 @@ def show_profile(result: "ProfileResult") -> None:
         found = [model.latency_ms.get(runtime) for model in models]
         cells = [f"{f.median:.1f} ms (p90 {f.p90:.1f})" if f else "-" for f in found]
         rows.append(row(runtime, cells, runtime))
+        near = [model.agreement_db.get(runtime, math.inf) for model in models]
+        if min(near) < EXACT_DB:  # float32 in another order is nearer
+            rows.append(row("  to float32", [f"{db:.1f} dB" for db in near]))
     height, width = result.size
     render.table(
         f"{height}x{width}, batch {result.batch}, {result.threads} threads, {result.device}",

@@ -1,7 +1,7 @@
 """wkdc translate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,10 @@ def translate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.")
     ] = False,
+    runtime: Annotated[
+        Literal["onnx", "openvino", "openvino-bf16"] | None,
+        typer.Option(help="What runs a .onnx.", show_default="onnx"),
+    ] = None,
     device: options.Device = None,
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
@@ -34,6 +38,7 @@ def translate(
     opened = open_model(
         model,
         device=device,
+        runtime=runtime,
         norm=norm,
         block_padding=padding,
         upsampling=upsampling,

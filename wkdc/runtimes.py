@@ -1,0 +1,69 @@
+"""What draws with a network on a processor: PyTorch, ONNX Runtime, and OpenVINO where it is."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wkdc.errors import CheckpointError, DeviceError, MissingExtraError
+
+Runtime = Literal["torch", "onnx", "openvino", "openvino-bf16"]
+
+
+def runtimes_on(place: torch.device) -> tuple[Runtime, ...]:
+    """What can be used on a device of this machine, the reference first."""
+    if place.type != "cpu" or importlib.util.find_spec("openvino") is None:
+        return ("torch", "onnx")
+    return ("torch", "onnx", "openvino", *(("openvino-bf16",) if _has_bfloat16() else ()))
+
+
+class OpenVinoNetwork:
+    """A .onnx file in OpenVINO, on the processor: called with N×C×H×W, it returns the picture.
+
+    Args:
+        threads: that one picture may use; None leaves it to OpenVINO.
+        bfloat16: whether it computes in bfloat16, which is faster and less exact.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+        CheckpointError: it cannot read the file.
+        DeviceError: the processor has no bfloat16.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, bfloat16: bool = False) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtraError(
+                "OpenVINO is not installed: pip install 'wkdc[openvino]'"
+            ) from None
+        if bfloat16 and not _has_bfloat16():
+            raise DeviceError(
+                "this processor does not compute in bfloat16; use the runtime openvino instead"
+            )
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._network = openvino.Core().compile_model(str(path), "CPU", settings)
+        except Exception as error:  # OpenVINO raises RuntimeError for everything
+            reason = str(error).strip().splitlines()[-1]
+            raise CheckpointError(f"{path} cannot be read by OpenVINO: {reason}") from None
+        self._request = self._network.create_infer_request()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Draw from float32 N×C×H×W in [-1, 1]."""
+        found = self._request.infer({0: images.numpy()})
+        return torch.from_numpy(np.array(found[0]))
+
+
+def _has_bfloat16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
