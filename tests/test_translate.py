@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -328,7 +329,7 @@ def test_a_folder_keeps_names_and_sizes(call_wkdc: Call, teacher: Path, photos: 
         with Image.open(path) as opened:
             assert (opened.size, opened.mode, opened.format) == (PHOTO_SIZE, "RGB", "PNG")
     report = json.loads(called.stdout)
-    assert set(report) == {"outputs", "skipped", "seconds"}
+    assert set(report) == {"outputs", "kept", "skipped", "seconds"}
     assert report["outputs"] == [f"a/new/folder/{name}" for name in names]
     assert report["skipped"] == []
 
@@ -469,3 +470,65 @@ def test_progress_ends_at_the_number_of_pictures(teacher: Path, photos: Path) ->
         teacher, [photos], photos.parent / "out", on_image=lambda *done: seen.append(done)
     )
     assert seen == [(n + 1, PHOTOS + 1) for n in range(PHOTOS + 1)]
+
+
+# --- Parts of a folder, and the rest of one ----------------------------------------------------
+
+
+def test_three_processes_draw_every_picture_once(
+    run_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
+) -> None:
+    for number in (1, 2):  # 8 pictures are no multiple of 3
+        shutil.copy(next(photos.iterdir()), photos / f"more-{number}.png")
+    with ThreadPoolExecutor() as pool:
+        parts = [
+            pool.submit(
+                run_wkdc,
+                *("translate", onnx_student, photos, "-o", "drawn"),
+                *("--shard", f"{part}/3", "--json"),
+            )
+            for part in (1, 2, 3)
+        ]
+    done = [part.result() for part in parts]
+    assert [called.code for called in done] == [0, 0, 0], [called.stderr for called in done]
+    outputs = [name for called in done for name in json.loads(called.stdout)["outputs"]]
+    assert len(outputs) == len(set(outputs)) == PHOTOS + 2
+    wanted = {path.name for path in photos.iterdir()}
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == wanted
+
+
+def test_a_folder_goes_on_where_it_stopped(
+    call_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
+) -> None:
+    first = sorted(photos.iterdir())[0]
+    assert call_wkdc("translate", onnx_student, first, "-o", "drawn").code == 0
+    before = (tmp_path / "drawn" / first.name).stat().st_mtime_ns
+    called = call_wkdc("translate", onnx_student, photos, "-o", "drawn")
+    assert called.code == 1
+    assert "--resume" in called.errors[0]
+    called = call_wkdc("translate", onnx_student, photos, "-o", "drawn", "--resume", "--json")
+    said = json.loads(called.stdout)
+    assert (len(said["outputs"]), said["kept"]) == (PHOTOS - 1, [f"drawn/{first.name}"])
+    assert (tmp_path / "drawn" / first.name).stat().st_mtime_ns == before
+    called = call_wkdc("translate", onnx_student, photos, "-o", "drawn", "--resume")
+    assert called.code == 0
+    assert called.stdout.startswith("0 pictures -> drawn")
+    assert f"{PHOTOS} were there" in called.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--shard", "3of4"), "give a part of all: 3/16"),
+        (("--shard", "0/4"), "give 1/4 to 4/4"),
+        (("--shard", "5/4"), "give 1/4 to 4/4"),
+        (("--resume", "--overwrite"), "give one of them"),
+    ],
+)
+def test_parts_that_are_none(
+    call_wkdc: Call, teacher: Path, photos: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    called = call_wkdc("translate", teacher, photos, "-o", "drawn", *arguments)
+    assert called.code == 2
+    assert said in called.errors[0]
+    assert not Path("drawn").exists()

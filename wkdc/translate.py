@@ -23,12 +23,14 @@ class TranslateResult:
 
     Attributes:
         outputs: the files written, in the order of the inputs.
+        kept: files that were there already, where that was asked for.
         skipped: one sentence for each picture that could not be read.
         seconds: of reading, drawing and writing.
         notes: what the model's file could not tell and was assumed.
     """
 
     outputs: tuple[Path, ...]
+    kept: tuple[Path, ...]
     skipped: tuple[str, ...]
     seconds: float
     notes: tuple[str, ...]
@@ -40,6 +42,8 @@ def translate(
     output: str | Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
+    shard: tuple[int, int] = (1, 1),
     device: str = "cpu",
     on_image: Callable[[int, int], None] | None = None,
 ) -> TranslateResult:
@@ -51,26 +55,37 @@ def translate(
         output: a folder; or, for a single picture, a file that ends like one. Files in a folder
             are PNG under the input's name.
         overwrite: whether files that exist may be replaced.
+        resume: whether pictures whose file exists are done: files are written whole or not at all.
+        shard: (3, 16) draws the third of sixteen parts, none of which has a picture of another.
         on_image: called with the pictures done, skipped ones too, and their number.
 
     Raises:
         OutputError: an output exists, before anything is drawn; or cannot be written.
         ImageError: no picture can be read.
+        OptionError: no such part, or both `overwrite` and `resume`.
         CheckpointError, DeviceError: see `open_model`.
     """
     started = time.monotonic()
+    part, parts = shard
+    if not 1 <= part <= parts:
+        raise OptionError(f"shard {part}/{parts} is none; give 1/{parts} to {parts}/{parts}")
+    if overwrite and resume:
+        raise OptionError("resume keeps what exists, and overwrite replaces it; give one of them")
     opened = model if isinstance(model, ImageModel) else open_model(model, device=device)
-    paths = _input_paths(inputs)
-    targets = _output_paths(paths, Path(output))
-    taken = [target for target in targets if target.exists()]
-    if taken and not overwrite:
+    found = _input_paths(inputs)
+    named = list(zip(found, _output_paths(found, Path(output)), strict=True))[part - 1 :: parts]
+    taken = [target for _, target in named if target.exists()]
+    if taken and not (overwrite or resume):
         raise OutputError(
             f"{taken[0]} exists{f' (and {len(taken) - 1} more)' if len(taken) > 1 else ''}; "
-            "give another --output, or --overwrite"
+            "give another --output, --resume to keep what exists, or --overwrite"
         )
+    if resume:
+        there = set(taken)
+        named = [(path, target) for path, target in named if target not in there]
     done: list[Path] = []
     skipped: list[str] = []
-    for number, (path, target) in enumerate(zip(paths, targets, strict=True), 1):
+    for number, (path, target) in enumerate(named, 1):
         try:
             pixels = load_pixels(path, channels=opened.in_channels)
         except ImageError as error:
@@ -81,10 +96,16 @@ def translate(
             save_pixels(target, images_to_pixels(drawn[0]))
             done.append(target)
         if on_image is not None:
-            on_image(number, len(paths))
-    if not done:
-        raise ImageError(f"none of {len(paths)} pictures could be read: {skipped[0]}")
-    return TranslateResult(tuple(done), tuple(skipped), time.monotonic() - started, opened.notes)
+            on_image(number, len(named))
+    if skipped and not done:
+        raise ImageError(f"none of {len(named)} pictures could be read: {skipped[0]}")
+    return TranslateResult(
+        tuple(done),
+        tuple(taken) if resume else (),
+        tuple(skipped),
+        time.monotonic() - started,
+        opened.notes,
+    )
 
 
 def _input_paths(inputs: Sequence[str | Path]) -> list[Path]:

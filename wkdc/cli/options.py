@@ -146,6 +146,18 @@ def parse_widths(text: str) -> Literal["uniform", "search"] | list[int]:
     return [int(part) for part in parts]
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """`3/16` -> (3, 16).
+
+    Raises:
+        OptionError: anything else.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if found is None:
+        raise OptionError(f"shard {text!r} is not understood; give a part of all: 3/16")
+    return int(found[1]), int(found[2])
+
+
 def parse_step(text: str) -> int | None:
     """`8`, `16` -> the number; `auto` -> None.
 

@@ -17,6 +17,12 @@ def translate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on: keep files that exist, draw the others.")
+    ] = False,
+    shard: Annotated[
+        str, typer.Option(help="3/16: the third of sixteen parts, for as many machines.")
+    ] = "1/1",
     runtime: Annotated[
         Literal["onnx", "openvino", "openvino-bf16"] | None,
         typer.Option(help="What runs a .onnx.", show_default="onnx"),
@@ -50,6 +56,8 @@ def translate(
             inputs,
             output,
             overwrite=overwrite,
+            resume=resume,
+            shard=options.parse_shard(shard),
             on_image=lambda done, total: meter.show(done / total, f"{done} of {total}"),
         )
     render.say_notes(result.notes)
@@ -58,14 +66,16 @@ def translate(
     if json:
         render.print_json(
             {
-                "outputs": [str(path) for path in result.outputs],
+                "outputs": result.outputs,
+                "kept": result.kept,
                 "skipped": list(result.skipped),
                 "seconds": round(result.seconds, 3),
             }
         )
         return
     count = len(result.outputs)
+    kept = f"; {len(result.kept)} were there" if result.kept else ""
     render.out.print(
-        f"{count} picture{'s' if count > 1 else ''} -> {output} "
-        f"in {result.seconds:.1f} s ({count / result.seconds:.1f} a second)"
+        f"{count} picture{'s' if count != 1 else ''} -> {output} "
+        f"in {result.seconds:.1f} s ({count / result.seconds:.1f} a second){kept}"
     )
