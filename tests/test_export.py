@@ -307,3 +307,44 @@ def test_a_tolerance_that_means_nothing(student: Path, tolerance: float) -> None
     with pytest.raises(OptionError, match=str(tolerance)):
         wkdc.export(student, tolerance=tolerance)
     assert not student.with_suffix(".onnx").exists()
+
+
+# --- Pictures as bytes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bytes_go_in_and_come_out(channels: int, tmp_path: Path) -> None:
+    weights = resnet_state_dict(5, blocks=2, ngf=4, in_channels=channels, out_channels=channels)
+    torch.save(weights, tmp_path / "teacher.pth")
+    result = wkdc.export(tmp_path / "teacher.pth", pixels=True)
+    assert result.max_abs_error <= 0.008
+    session = onnxruntime.InferenceSession(str(result.output))
+    (given,), (drawn,) = session.get_inputs(), session.get_outputs()
+    assert (given.type, drawn.type) == ("tensor(uint8)", "tensor(uint8)")
+    assert (given.shape[3], drawn.shape[3]) == (channels, channels)
+    pixels = load_pixels(photo_paths()[1], channels=channels)[:, :64, :96]
+    (out,) = session.run(None, {"image": pixels.permute(1, 2, 0).unsqueeze(0).numpy()})
+    wanted = resnet_forward(weights, pixels_to_images(pixels).unsqueeze(0), blocks=2)
+    steps = ((wanted[0].permute(1, 2, 0) + 1) * 127.5).numpy()
+    assert out.shape == (1, 64, 96, channels)
+    # Half a step of rounding, and float32's own 1e-4 of 255.
+    assert np.abs(out[0].astype(np.float64) - steps).max() <= 0.5 + 0.03
+
+
+def test_every_command_takes_bytes(call_wkdc: Call, student: Path, photos: Path) -> None:
+    called = call_wkdc("export", "student.pth", "--uint8-io", "-o", "bytes.onnx", "--json")
+    assert called.code == 0, called.stderr
+    assert json.loads(called.stdout)["tolerance"] == 0.008
+    for runtime in ("onnx", "openvino"):
+        arguments = ("bytes.onnx", photos, "-o", runtime, "--runtime", runtime)
+        assert call_wkdc("translate", *arguments).code == 0
+    assert call_wkdc("translate", "student.pth", photos, "-o", "torch").code == 0
+    for path in photos.iterdir():
+        wanted = load_pixels(Path("torch") / path.name).int()
+        for folder in ("onnx", "openvino"):
+            apart = (load_pixels(Path(folder) / path.name).int() - wanted).abs()
+            assert int(apart.max()) <= 1  # what rounds to two sides of a step
+    called = call_wkdc("profile", "bytes.onnx", "--size", 64, "--rounds", 1, "--json")
+    assert called.code == 0, called.stderr
+    called = call_wkdc("info", "bytes.onnx", "--json")
+    assert "uint8" in json.loads(called.stdout)["interface"]["inputs"][0]

@@ -29,7 +29,8 @@ FLOORS = (
         "spectrum",
         "subpixel",
     },
-    {"checkpoint", "channels", "datasets", "layouts", "onnx_file", "runtimes", "targets"},
+    {"checkpoint", "channels", "datasets", "layouts", "onnx_file", "targets"},
+    {"runtimes"},
     {
         "models",
         "likeness",

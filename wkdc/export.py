@@ -1,6 +1,6 @@
 """A generator -> a .onnx file that provably draws the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,16 @@ from wkdc.checkpoint import Generator, load_generator
 from wkdc.complexity import count_params
 from wkdc.errors import OptionError, ParityError
 from wkdc.files import write_atomically
-from wkdc.images import load_pixels, pixels_to_images, resize_short_side
+from wkdc.images import images_to_pixels, load_pixels, pixels_to_images, resize_short_side
 from wkdc.onnx_file import OPSET, OnnxNetwork, check_onnx, write_onnx
 from wkdc.photos import photo_paths
 from wkdc.recognition import drawable_side
 
 TOLERANCE = 1e-4
 """Largest allowed difference of one pixel, of [-1, 1]: an eightieth of an 8-bit step."""
+
+PIXEL_TOLERANCE = 0.008
+"""The same where pictures are bytes: a step of 2/255. What differs by less may be rounded apart."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def export(
     model: Generator | str | Path,
     *,
     output: str | Path | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
+    pixels: bool = False,
 ) -> ExportResult:
     """Write `model` as ONNX and compare it with PyTorch in ONNX Runtime, on photos.
 
@@ -70,12 +74,17 @@ def export(
 
     Args:
         output: by default the model's path with `.onnx`.
-        tolerance: largest allowed difference of one pixel, in units of [-1, 1].
+        tolerance: largest allowed difference of one pixel, in units of [-1, 1]; by default
+            `TOLERANCE`, or with `pixels` one step of 8 bits.
+        pixels: whether the file takes and gives uint8 N×H×W×C instead of float32 N×C×H×W; then the
+            network's picture is rounded too before the two are compared.
 
     Raises:
         ParityError: a picture differs by more; no file is left.
         OptionError, CheckpointError, OutputError: see `load_generator`, `write_atomically`.
     """
+    if tolerance is None:
+        tolerance = PIXEL_TOLERANCE if pixels else TOLERANCE
     if not tolerance > 0:
         raise OptionError(f"tolerance {tolerance} is not allowed; give a positive number")
     generator = model if isinstance(model, Generator) else load_generator(model)
@@ -93,6 +102,7 @@ def export(
             smallest=generator.architecture.smallest,
             strict=generator.architecture.strict,
             metadata=metadata(generator),
+            pixels=pixels,
         )
         check_onnx(temporary)
         checks.extend(compare(generator, OnnxNetwork(temporary)))
@@ -122,12 +132,17 @@ def metadata(generator: Generator) -> dict[str, Any]:
     }
 
 
-def compare(generator: Generator, network: Callable[[Tensor], Tensor]) -> list[Parity]:
-    """The difference between `network` and the generator on a photo of each size."""
+def compare(generator: Generator, network: OnnxNetwork) -> list[Parity]:
+    """The difference between `network` and the generator on a photo of each size.
+
+    The generator's picture is rounded to 8 bits where the file's are.
+    """
     found = []
     for images in _pictures(generator, _sizes(generator)):
         with torch.inference_mode():
             expected: Tensor = generator.network(images)
+        if network.pixels:
+            expected = pixels_to_images(images_to_pixels(expected))
         difference = (network(images) - expected).abs()
         height, width = images.shape[-2:]
         found.append(Parity(height, width, float(difference.max()), float(difference.mean())))

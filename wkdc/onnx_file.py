@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.errors import CheckpointError, DeviceError
+from wkdc.images import images_to_pixels, pixels_to_images
 from wkdc.lowering import lowered
 
 OPSET = 18
 """ONNX operator set of the files that wkdc writes."""
+
+PIXELS = "uint8 NHWC"
+"""What a file says whose pictures are bytes."""
 
 
 def write_onnx(
@@ -31,10 +35,12 @@ def write_onnx(
     smallest: int,
     strict: bool,
     metadata: Mapping[str, Any],
+    pixels: bool = False,
 ) -> None:
     """Write `network`, lowered, as one self-contained file with batch, height and width left open.
 
-    The input is called `image`, the output `picture`, both float32 N×C×H×W in [-1, 1].
+    The input is called `image`, the output `picture`, both float32 N×C×H×W in [-1, 1], or with
+    `pixels` both uint8 N×H×W×C, as cameras, files and screens have them.
 
     Args:
         multiple, smallest: height and width that `network` takes are multiples of the one, and at
@@ -50,14 +56,20 @@ def write_onnx(
     width: Any = multiple * columns if strict else torch.export.Dim("width", min=smallest)
     side = max(2 * multiple, smallest)
     example = torch.zeros(2, in_channels, side, side + multiple)
+    across = 2
+    body = lowered(network)
+    if pixels:
+        body, across = _OnPixels(body), 1
+        example = torch.zeros(2, side, side + multiple, in_channels, dtype=torch.uint8)
+        metadata = {**metadata, "layout": PIXELS}
     with _silence():
         program = torch.onnx.export(
-            lowered(network),
+            body,
             (example,),
             dynamo=True,
             input_names=["image"],
             output_names=["picture"],
-            dynamic_shapes=({0: batch, 2: height, 3: width},),
+            dynamic_shapes=({0: batch, across: height, across + 1: width},),
             opset_version=OPSET,
             verbose=False,
         )
@@ -67,6 +79,35 @@ def write_onnx(
     for name, value in metadata.items():
         model.metadata_props.add(key=f"wkdc.{name}", value=json.dumps(value))
     onnx.save_model(model, str(path))
+
+
+class _OnPixels(nn.Module):
+    """A network between pictures as files have them: uint8 N×H×W×C."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return _to_file(self.network(_from_file(pixels)))
+
+
+def _from_file(pixels: Tensor) -> Tensor:
+    """uint8 N×H×W×C -> N×C×H×W in [-1, 1]."""
+    return pixels_to_images(pixels.permute(0, 3, 1, 2))
+
+
+def _to_file(images: Tensor) -> Tensor:
+    return images_to_pixels(images).permute(0, 2, 3, 1)
+
+
+def through_pixels(draw: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
+    """What calls a file of uint8 N×H×W×C arrays with N×C×H×W in [-1, 1]."""
+
+    def call(images: Tensor) -> Tensor:
+        return _from_file(torch.from_numpy(np.array(draw(_to_file(images).contiguous().numpy()))))
+
+    return call
 
 
 def check_onnx(path: Path) -> None:
@@ -93,6 +134,11 @@ class OnnxNetwork:
     Raises:
         CheckpointError: the file cannot be read, or does not take one batch of pictures.
         DeviceError: ONNX Runtime cannot use the device.
+
+    Attributes:
+        shape: of the input as N×C×H×W, None where it is open; `out_channels` of the output.
+        metadata: what wkdc wrote into the file, by name.
+        pixels: whether the file itself takes and gives uint8 N×H×W×C.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, device: str = "cpu") -> None:
@@ -122,22 +168,30 @@ class OnnxNetwork:
                 f"{path} does not turn one batch of pictures (N×C×H×W) into another"
             )
         self._name = inputs[0].name
-        self.shape = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
-        drawn = outputs[0].shape[1]
-        self.out_channels = drawn if isinstance(drawn, int) else None
         stored = self._session.get_modelmeta().custom_metadata_map
         self.metadata: dict[str, Any] = _own_metadata(stored)
+        self.pixels = self.metadata.get("layout") == PIXELS
+        given, drawn = (
+            tuple(side if isinstance(side, int) else None for side in one[0].shape)
+            for one in (inputs, outputs)
+        )
+        self.shape = (given[0], given[3], given[1], given[2]) if self.pixels else given
+        self.out_channels = drawn[3 if self.pixels else 1]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Draw from float32 N×C×H×W in [-1, 1]."""
+        """Draw from float32 N×C×H×W in [-1, 1], also where the file takes and gives pixels."""
+        if self.pixels:
+            return through_pixels(self._run)(images)
+        return torch.from_numpy(np.asarray(self._run(images.numpy())))
+
+    def _run(self, images: Any) -> Any:
         try:
-            out = self._session.run(None, {self._name: images.numpy()})[0]
+            return self._session.run(None, {self._name: images})[0]
         except Exception as error:  # ONNX Runtime raises its own, unrelated classes
             reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{self._path} cannot draw {tuple(images.shape)} float32 pictures: {reason}"
+                f"{self._path} cannot draw {images.shape} {images.dtype} pictures: {reason}"
             ) from None
-        return torch.from_numpy(np.asarray(out))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wkdc.errors import CheckpointError, DeviceError, MissingExtraError
+from wkdc.onnx_file import through_pixels
 
 Runtime = Literal["torch", "onnx", "openvino", "openvino-bf16"]
 
@@ -56,11 +57,16 @@ class OpenVinoNetwork:
             reason = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"{path} cannot be read by OpenVINO: {reason}") from None
         self._request = self._network.create_infer_request()
+        self._pixels = self._network.input(0).element_type == openvino.Type.u8
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Draw from float32 N×C×H×W in [-1, 1]."""
-        found = self._request.infer({0: images.numpy()})
-        return torch.from_numpy(np.array(found[0]))
+        """Draw from float32 N×C×H×W in [-1, 1], also where the file takes and gives pixels."""
+        if self._pixels:
+            return through_pixels(self._run)(images)
+        return torch.from_numpy(np.array(self._run(images.numpy())))
+
+    def _run(self, images: Any) -> Any:
+        return self._request.infer({0: images})[0]
 
 
 def _has_bfloat16() -> bool:

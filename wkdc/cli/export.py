@@ -18,9 +18,17 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="The file.", show_default="the model's, as .onnx"),
     ] = None,
+    uint8_io: Annotated[
+        bool,
+        typer.Option("--uint8-io", help="Pictures go in and come out as uint8 N×H×W×C."),
+    ] = False,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference of a pixel, of [-1, 1].")
-    ] = 1e-4,
+        float | None,
+        typer.Option(
+            help="Largest difference of a pixel, of [-1, 1].",
+            show_default="0.0001, or one step of 8 bits",
+        ),
+    ] = None,
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
@@ -33,7 +41,7 @@ def export(
     generator = wkdc.load_generator(
         model, norm=norm, block_padding=padding, upsampling=upsampling, arch=arch
     )
-    result = wkdc.export(generator, output=output, tolerance=tolerance)
+    result = wkdc.export(generator, output=output, tolerance=tolerance, pixels=uint8_io)
     render.say_notes(result.notes)
     if json:
         render.print_json(
