@@ -319,7 +319,8 @@ def _show(result: "DistillResult", arch: str) -> None:
             )
         if after.psnr_db < before.psnr_db:
             render.out.print(
-                f"PSNR is lower than before; the student that this run started from is {side.start}"
+                "PSNR is lower than before: a lower --learning-rate keeps more of a near start. "
+                f"This run started from {side.start}"
             )
     stopped = "stopped after" if result.interrupted else "trained"
     render.out.print(
