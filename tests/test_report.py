@@ -18,6 +18,7 @@ import wkdc
 from wkdc.errors import MissingExtraError, OptionError
 from wkdc.report import LARGE_BYTES, ReportResult
 from wkdc.results import read_result, to_plain
+from wkdc.subjects import evenly_spread
 from wkdc.training.record import read_record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -201,11 +202,20 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(reported: Chain) -> N
             assert (of.get(name) or "#").startswith(("#", "data:")), (tag, of)
 
 
+def test_pictures_are_spread_from_the_first_to_the_last() -> None:
+    paths = [Path(str(number)) for number in range(20)]
+    assert evenly_spread(paths, 4) == [paths[n] for n in (0, 6, 12, 19)]
+    assert evenly_spread(paths, 15)[-1] == paths[-1]
+    assert evenly_spread(paths, 20) == evenly_spread(paths, 30) == paths
+    assert evenly_spread(paths, 1) == paths[:1]
+
+
 def test_names_are_no_markup(
     reported: Chain, tmp_path: Path, open_page: Callable[..., Page], call_wkdc: Call
 ) -> None:
     folder = tmp_path / "<script>alert(1)<b>"
     shutil.copytree(reported.folder / "photos", folder)
+    (folder / "broken.png").write_text("no picture")
     shutil.copy(reported.folder / "teacher.pth", tmp_path)
     name = '"><img src=x onerror=alert(1)> $x$.pth'
     shutil.copy(reported.folder / "student.pth", tmp_path / name)
@@ -218,6 +228,8 @@ def test_names_are_no_markup(
     assert page.locator("script").count() == 1
     assert page.locator("img[src='x']").count() == 0
     assert "<script>alert(1)<b>" in page.locator("#protocol").inner_text()
+    assert "note: left out: " in called.stderr
+    assert "broken.png" in page.locator("#warnings").inner_text()
     assert "6 pictures only" in page.locator("#warnings").inner_text()
     assert page.locator("#training").count() == 1
     assert "wkdc export" in page.locator("#export").inner_text()
@@ -248,6 +260,15 @@ def test_results_of_other_commands_are_shown(
     assert f"{mean:.1f} dB" in page.locator(".tiles").inner_text()
     assert "KID" in page.locator("#lost").inner_text()
     assert "before training" not in page.locator("#lost").inner_text()
+    # Files that compare with something else than the teacher of the page.
+    profiled = json.loads((reported.folder / "profile.json").read_text())
+    profiled["models"] = profiled["models"][::-1]
+    evaluation["protocol"]["teacher_sha256"] = "0" * 64
+    for changed in (profiled, evaluation):
+        (tmp_path / "changed.json").write_text(json.dumps(changed))
+        called = call_wkdc("report", run, "--result", "changed.json")
+        assert called.code == 2
+        assert "does not compare with the teacher" in called.errors[0]
     called = call_wkdc("report", run, *told, *told[:2])
     assert called.code == 2
     assert "is a second result of wkdc profile" in called.errors[0]
@@ -281,10 +302,18 @@ def test_a_run_that_goes_on_is_reported_by_its_checkpoint(reported: Chain, tmp_p
         (("student.pth", "--count", 0), 2, "1 picture or more"),
         (("teacher.pth", "--data", "photos"), 1, "does not say who its teacher is"),
         (("photos",), 2, "no run folder"),
-        (("student.onnx", "--data", "photos"), 1, "student.onnx"),
+        (("student.onnx", "--data", "photos"), 2, "give the .pth that it was exported from"),
         (("student.pth", "--data", "photos", "--result", "gone.json"), 2, "cannot read gone.json"),
         (("student.pth", "--data", "photos", "--result", "info.json"), 2, "is no result"),
-        (("student.pth", "--data", "photos", "--result", "other.json"), 2, "is of other files"),
+        (
+            ("student.pth", "--data", "photos", "--result", "other.json"),
+            2,
+            "has to be of student.pth",
+        ),
+        (("student.pth", "--data", "photos", "--result", "older.json"), 2, "another version"),
+        (("student.pth", "--data", "photos", "--size", 100), 2, "a multiple of 16, 64 or more"),
+        (("student.pth", "--data", "photos", "--limit", 1), 2, "give 2 pictures or more"),
+        (("student.pth", "--data", "photos", "--teacher", "student.pth"), 2, "its own teacher"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )
@@ -299,7 +328,10 @@ def test_wrong_use_says_what_to_do(
     folder = student.parent
     (folder / "info.json").write_text('{"path": "student.pth"}')
     made = {"command": "analyze"}
-    other = {"made": made, "models": [{"name": "a.pth", "sha256": "0" * 64}]}
+    other = {"made": made, "models": [{"name": "a.pth", "sha256": "0" * 64}], "images": 2}
+    other |= dict.fromkeys(("teacher_sha256", "teacher_power", "real_power", "sentences"))
+    older = {"made": {"command": "evaluate"}, "scores": []}
+    (folder / "older.json").write_text(json.dumps(older))
     (folder / "other.json").write_text(json.dumps(other))
     called = call_wkdc("report", *arguments)
     assert called.code == code, called.stderr

@@ -80,8 +80,9 @@ class AnalyzeResult:
 
     Attributes:
         models: the input first.
-        teacher: its file; `teacher_power` and `real_power` the spectra of its pictures, and of
-            true pictures of the target domain, where the data has them.
+        teacher: its file, of the digest `teacher_sha256`; `teacher_power` and `real_power` the
+            spectra of its pictures, and of true pictures of the target domain, where the data has
+            them.
         images: how many pictures; `size` their height and width.
         sentences: the largest lack of each model in words, the input's left out.
         figure: the file that was drawn.
@@ -91,6 +92,7 @@ class AnalyzeResult:
     made: Made
     models: tuple[Analysis, ...]
     teacher: Path
+    teacher_sha256: str
     teacher_power: tuple[float, ...]
     real_power: tuple[float, ...] | None
     images: int
@@ -168,6 +170,7 @@ def analyze(
         made=Made.by("analyze", device),
         models=analyses,
         teacher=subjects.teacher.path,
+        teacher_sha256=subjects.teacher.sha256,
         teacher_power=power["teacher"],
         real_power=power.get("real"),
         images=len(images),

@@ -22,6 +22,8 @@ COLOURS = ("#808080", "#c8690a", "#2b7bd3", "#2f9a5d", "#a24fc0")
 
 LINES = ("--", "-.", "-", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKS = "s^oDv"
+ROLES = {"input": 0, "before training": 1, "student": 2}
+"""What has the same colour in every chart."""
 
 PANEL = (4.6, 3.2)
 """Inches of an inline chart: at a phone's width its text is still 9 points high."""
@@ -95,7 +97,9 @@ def draw_errors(axes: "Axes", errors: Mapping[str, Mapping[str, float | None]]) 
             math.sqrt(sum(_number(of[f"{band}{n}"]) ** 2 for band in DETAILS) / len(DETAILS))
             for n in places
         ]
-        axes.plot([_number(of[f"ll{levels}"]), *means], **_line(number), label=name)
+        axes.plot(
+            [_number(of[f"ll{levels}"]), *means], **_line(ROLES.get(name, number)), label=name
+        )
     axes.set_xticks(range(levels + 1), ["coarse", *(f"level {n}" for n in places)])
     axes.set(title="error in each wavelet level (0 is a copy)", ylim=(0, None))
     axes.grid(alpha=0.3)
@@ -120,7 +124,8 @@ def draw_spectra(
     if real is not None:
         axes.plot(cycles, ratio(real), color="0.6", alpha=0.6, linewidth=4, label="true pictures")
     for number, (name, power) in enumerate(spectra.items()):
-        axes.plot(cycles, ratio(power), **_line(number) | {"marker": ""}, label=name)
+        style = _line(ROLES.get(name, number)) | {"marker": ""}
+        axes.plot(cycles, ratio(power), **style, label=name)
     axes.axhline(1, color=axes.spines["bottom"].get_edgecolor(), linewidth=0.8)
     axes.set(
         title="power, of the teacher's (1 is as much detail)",

@@ -13,7 +13,7 @@ from wkdc.files import check_writable
 from wkdc.images import SUFFIXES, grid, pixels_to_square, save_pixels
 from wkdc.layouts import Direction, part_loader
 from wkdc.metrics import psnr_db
-from wkdc.subjects import open_subjects
+from wkdc.subjects import evenly_spread, open_subjects
 
 SIZE = 256
 """Height and width of a picture on the sheet."""
@@ -106,8 +106,7 @@ def compare(
         raise OptionError(f"{drawers[0].path} is alone; give a second model, or --teacher")
     names = ["teacher" if one is subjects.teacher else str(one.path) for one in drawers]
     load = part_loader(subjects.layout, drawers[0].in_channels, drawers[0].out_channels)
-    given = subjects.layout.validation
-    chosen = given[:: max(1, len(given) // count)][:count]
+    chosen = evenly_spread(subjects.layout.validation, count)
     cells: list[list[Tensor]] = []
     rows: list[Row] = []
     for number, file in enumerate(chosen, 1):

@@ -38,6 +38,9 @@ SIZE = 256
 SUBSET_SIZE = 1000
 """Pictures in a subset for KID where there are more, as torch-fidelity has it."""
 
+NAMED = 5
+"""Pictures that could not be used are named up to this number."""
+
 LEAST = 8
 """Fewer pictures are no set: each one's third neighbour would be next to any other."""
 
@@ -72,7 +75,7 @@ class Protocol:
             of the target domain they were compared with; `held_out` whether the inputs were set
             aside from training pictures by `seed`, because the folder has no test set.
         size: height and width of what is compared; `resize` how pictures come to it.
-        teacher: its file.
+        teacher: its file, of the digest `teacher_sha256`.
         extractor, extractor_sha256: of the features, where there are any.
         lpips_sha256: of the files of weights that LPIPS is of, where it was asked for.
         kid_subsets, kid_subset_size: see `wkdc.distribution`.
@@ -86,6 +89,7 @@ class Protocol:
     size: int
     resize: str
     teacher: str | None
+    teacher_sha256: str | None
     extractor: str | None
     extractor_sha256: str | None
     lpips_sha256: dict[str, str] | None
@@ -239,6 +243,7 @@ def evaluate(
         size=size,
         resize=RESIZE,
         teacher=None if guide is None else str(guide.path),
+        teacher_sha256=None if guide is None else guide.sha256,
         extractor=None if extractor is None else extractor.name,
         extractor_sha256=None if extractor is None else extractor.sha256,
         lpips_sha256=None if perceptual is None else perceptual.sha256,
@@ -248,7 +253,11 @@ def evaluate(
     )
     made = Made.by("evaluate", device)
     return EvaluateResult(
-        made, tuple(scores), protocol, _warnings(protocol), time.monotonic() - started
+        made,
+        tuple(scores),
+        protocol,
+        _warnings(protocol, subjects.left_out),
+        time.monotonic() - started,
     )
 
 
@@ -356,8 +365,10 @@ def _folder(keep: str | Path | None, stack: ExitStack) -> Path:
     return folder
 
 
-def _warnings(protocol: Protocol) -> tuple[str, ...]:
-    said = []
+def _warnings(protocol: Protocol, left_out: Sequence[str]) -> tuple[str, ...]:
+    said = [f"left out: {sentence}" for sentence in left_out[:NAMED]]
+    if len(left_out) > NAMED:
+        said.append(f"{len(left_out) - NAMED} more pictures were left out")
     if protocol.extractor is not None:
         fewest = min(protocol.inputs, protocol.domain or protocol.inputs)
         if fewest < MEANINGFUL_FID:

@@ -27,10 +27,12 @@ def student_of(record: Record, arch: str | None) -> tuple[Generator, str | None]
         CheckpointError: it cannot be read.
     """
     output = Path(record.options.get("request", {}).get("output") or "")
-    if record.finished and output.is_file():
-        student = load_generator(output, arch=arch)
-        if taught_by(student, record):
-            return student, None
+    beside = record.path.resolve().parents[1] / output.name  # a folder may have been copied
+    for path in (record.path.parent.parent / output.name, beside, output):
+        if record.finished and path.is_file():
+            student = load_generator(path, arch=arch)
+            if taught_by(student, record):
+                return student, None
     if record.latest is None:
         raise OptionError(f"{record.path} holds no student yet; wait for its first checkpoint")
     reason = (

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wkdc.analyze import analyze
+from wkdc.analyze import LEVELS, analyze
 from wkdc.charts import check_matplotlib
 from wkdc.checkpoint import Generator, load_generator, teacher_path
 from wkdc.compare import most_different
+from wkdc.complexity import count_params
 from wkdc.errors import MissingExtraError, OptionError
 from wkdc.evaluate import evaluate
 from wkdc.export import compare as compare_exported
@@ -19,10 +20,10 @@ from wkdc.layouts import Direction, part_loader
 from wkdc.lineage import last_options, pictures_of, record_of, student_of
 from wkdc.metrics import psnr_db
 from wkdc.onnx_file import OnnxNetwork
-from wkdc.page import Exported, Facts, File, Picture, render_page
+from wkdc.page import Exported, Facts, File, Picture, render_page, summarise
 from wkdc.profile import profile
 from wkdc.results import Made, read_result, to_plain
-from wkdc.subjects import open_subjects
+from wkdc.subjects import SMALLEST, evenly_spread, open_subjects
 from wkdc.training.record import Record, read_record
 from wkdc.units import megabytes
 
@@ -37,6 +38,13 @@ LARGE_BYTES = 5_000_000
 
 MEASURING = ("profile", "evaluate", "analyze")
 
+SAID = {
+    "profile": {"models", "size", "batch", "threads", "device", "interval", "warnings"},
+    "evaluate": {"scores", "protocol", "warnings"},
+    "analyze": {"models", "teacher_sha256", "teacher_power", "real_power", "images", "sentences"},
+}
+"""What a result of each command has to hold."""
+
 Tell = Callable[[str, float], None]
 
 
@@ -46,6 +54,7 @@ class ReportResult:
 
     Attributes:
         measured: what was measured for it, and not read from a file.
+        summary: the answer in a few lines, as it stands on the page's top.
         warnings: what a reader of the figures should know; they are on the page, too.
     """
 
@@ -55,6 +64,7 @@ class ReportResult:
     teacher: Path
     run: Path | None
     measured: tuple[str, ...]
+    summary: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -118,7 +128,7 @@ def report(
     """
     tell = on_progress or (lambda stage, share: None)
     path = Path(output)
-    _check(path, count)
+    _check(path, count, size, limit)
     subject = _find(Path(model), teacher, arch)
     folder = Path(data) if data is not None else subject.data
     if folder is None:
@@ -164,8 +174,11 @@ def report(
         for name, measure in measures.items()
     }
     exported, notes = _exported(subject.student)
+    taught = subject.direction
+    other = f"the student was taught {taught}, and draws {way} here" if way != taught else ""
     warnings = (
         *subject.warnings,
+        *filter(None, [other]),
         *subject.student.notes,
         *found["profile"]["warnings"],
         *found["evaluate"]["warnings"],
@@ -181,7 +194,7 @@ def report(
         evaluation=found["evaluate"],
         analysis=found["analyze"],
         labels=_labels(subject),
-        pictures=_pictures(subject, folder, count, size, way, arch, device, seed, tell),
+        pictures=_pictures(subject, folder, count, size, limit, way, arch, device, seed, tell),
         record=subject.record,
         exported=exported,
         warnings=warnings,
@@ -200,16 +213,23 @@ def report(
         teacher=guide,
         run=None if subject.record is None else subject.record.path,
         measured=tuple(name for name in measures if name not in given),
+        summary=tuple(f"{value} {name} ({note})" for value, name, note in summarise(facts)),
         warnings=warnings,
     )
 
 
-def _check(output: Path, count: int) -> None:
+def _check(output: Path, count: int, size: int, limit: int | None) -> None:
     """Find out, before minutes of work, whether the page can be made."""
     if output.suffix.lower() not in (".html", ".htm"):
-        raise OptionError(f"output {output} does not end in .html")
+        raise OptionError(f"output {output} does not end in .html; give such as report.html")
     if count < 1:
         raise OptionError(f"count is {count}; give 1 picture or more")
+    if size < SMALLEST or size % 2**LEVELS:
+        raise OptionError(
+            f"size {size} is not allowed; give a multiple of {2**LEVELS}, {SMALLEST} or more"
+        )
+    if limit is not None and limit < 2:
+        raise OptionError(f"limit is {limit}; give 2 pictures or more")
     if importlib.util.find_spec("jinja2") is None:
         raise MissingExtraError("a report needs Jinja2: pip install 'wkdc[report]'")
     check_matplotlib("a report", "report")
@@ -219,6 +239,10 @@ def _check(output: Path, count: int) -> None:
 def _find(model: Path, teacher: str | Path | None, arch: str | None) -> _Subject:
     """The student, its teacher, and the run that taught it."""
     record: Record | None
+    if model.suffix.lower() == ".onnx":
+        raise OptionError(
+            f"{model} does not say how it was made; give the .pth that it was exported from"
+        )
     if model.is_dir():
         record = read_record(model)
         student, said = student_of(record, arch)
@@ -229,6 +253,8 @@ def _find(model: Path, teacher: str | Path | None, arch: str | None) -> _Subject
         teacher_path(student, hint="name it with --teacher") if teacher is None else teacher,
         arch=arch,
     )
+    if guide.sha256 == student.sha256:
+        raise OptionError(f"{student.path} is its own teacher {guide.path}; give a student")
     start = None if record is None else record.start
     if start is not None and sha256_of(start) == student.sha256:
         start = None
@@ -255,21 +281,40 @@ def _given_results(results: Sequence[str | Path], subject: _Subject) -> dict[str
         command = result["made"]["command"]
         if command in found:
             raise OptionError(f"{path} is a second result of wkdc {command}; give one")
+        if not SAID[command] <= set(result):
+            raise OptionError(f"{path} was printed by another version of wkdc; measure again")
         rows = result["scores" if command == "evaluate" else "models"]
         known = [labels.get(row["sha256"]) for row in rows]
-        if "student" not in known:
+        if known.count("student") != 1:
             raise OptionError(
-                f"{path} is of other files than {subject.student.path}: {_named(rows)}; measure "
-                "again, or leave it out"
+                f"{path} has to be of {subject.student.path} or its .onnx, once; its digests are "
+                f"{', '.join(str(row['sha256'])[:12] for row in rows if row['sha256']) or 'none'}, "
+                f"the student's {subject.student.sha256[:12]}; measure again, or leave it out"
             )
-        if command == "profile" and known[0] == "student":
-            raise OptionError(f"{path} has no teacher before its student; profile both")
+        _check_teacher(Path(path), command, result, subject)
         found[command] = result
     return found
 
 
-def _named(rows: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(str(row.get("path") or row.get("name")) for row in rows)
+def _check_teacher(path: Path, command: str, result: Mapping[str, Any], subject: _Subject) -> None:
+    """Make sure that a result compares with the teacher of the page.
+
+    Raises:
+        OptionError: it does not.
+    """
+    if command == "profile":  # a teacher's .onnx has a digest of its own
+        first = result["models"][0]
+        same = first["params"] == count_params(subject.teacher.network)
+        same &= first["sha256"] != subject.student.sha256
+    elif command == "evaluate":
+        same = result["protocol"]["teacher_sha256"] == subject.teacher.sha256
+    else:
+        same = result["teacher_sha256"] == subject.teacher.sha256
+    if not same:
+        raise OptionError(
+            f"{path} does not compare with the teacher {subject.teacher.path}; measure again with "
+            "it" + (" as the first model" if command == "profile" else ", or leave it out")
+        )
 
 
 def _labels(subject: _Subject) -> dict[str, str]:
@@ -298,7 +343,8 @@ def _exported(student: Generator) -> tuple[Exported | None, list[str]]:
 
 def _few(evaluation: Mapping[str, Any]) -> list[str]:
     pictures = evaluation["protocol"]["inputs"]
-    return [f"all scores are of {pictures} pictures only"] if pictures < 10 else []
+    counted = "1 picture" if pictures == 1 else f"{pictures} pictures"
+    return [f"all scores are of {counted} only"] if pictures < 10 else []
 
 
 def _file(generator: Generator) -> File:
@@ -317,13 +363,14 @@ def _pictures(
     data: Path,
     count: int,
     size: int,
+    limit: int | None,
     direction: Direction,
     arch: str | None,
     device: str,
     seed: int,
     tell: Tell,
 ) -> list[Picture]:
-    """Test pictures, evenly spread, drawn by both."""
+    """Test pictures of those that are measured, evenly spread, drawn by both."""
     opened = open_subjects(
         [subject.student.path],
         data,
@@ -336,8 +383,7 @@ def _pictures(
     )
     guide, student = opened.drawers
     load = part_loader(opened.layout, guide.in_channels, guide.out_channels)
-    given = opened.layout.validation
-    chosen = given[:: max(1, len(given) // count)][:count]
+    chosen = evenly_spread(opened.layout.validation[:limit], count)
     pictures = []
     for number, file in enumerate(chosen, 1):
         shown = pixels_to_square(load(file)[0], size)

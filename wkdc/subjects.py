@@ -1,6 +1,6 @@
 """Models that are to be compared: opened, with their teacher and the pictures they draw from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ class Subjects:
     Attributes:
         teacher: None where no card names one.
         models: in the order given, without the teacher.
+        left_out: one sentence for each picture that could not be used.
         layout: its `validation` holds the pictures to draw from, `real_validation` true pictures
             of the target domain.
     """
@@ -29,6 +30,7 @@ class Subjects:
     teacher: ImageModel | None
     models: tuple[ImageModel, ...]
     layout: Layout
+    left_out: tuple[str, ...]
 
     @property
     def drawers(self) -> list[ImageModel]:
@@ -78,10 +80,18 @@ def open_subjects(
     smallest = max(SMALLEST, *(one.smallest for one in opened))
     if size < smallest:
         raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
-    layout = _pictures(Path(data), direction, seed)
+    left_out: list[str] = []
+    layout = _pictures(Path(data), direction, seed, left_out.append)
     if guide is None:
-        return Subjects(None, tuple(opened), layout)
-    return Subjects(opened[0], tuple(opened[1:]), layout)
+        return Subjects(None, tuple(opened), layout, tuple(left_out))
+    return Subjects(opened[0], tuple(opened[1:]), layout, tuple(left_out))
+
+
+def evenly_spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """At most `count` of `paths`, from the first to the last at equal steps."""
+    count = min(count, len(paths))
+    last = max(1, count - 1)
+    return [paths[number * (len(paths) - 1) // last] for number in range(count)]
 
 
 def _files_of(model: Path, arch: str | None) -> list[Path]:
@@ -114,10 +124,19 @@ def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
     return next(iter(named.values()), None)
 
 
-def _pictures(data: Path, direction: Direction, seed: int) -> Layout:
+def _pictures(
+    data: Path, direction: Direction, seed: int, on_notice: Callable[[str], None]
+) -> Layout:
     """The layout with its test pictures; a plain folder's are all of its pictures."""
     domains = all((data / f"train{letter}").is_dir() for letter in "AB")
-    layout = read_layout(data, direction=direction, seed=seed, smallest=SMALLEST, both=domains)
+    layout = read_layout(
+        data,
+        direction=direction,
+        seed=seed,
+        smallest=SMALLEST,
+        both=domains,
+        on_notice=on_notice,
+    )
     if layout.kind == "inputs" and layout.held_out and not (data / "trainA").is_dir():
         every = tuple(sorted({*layout.train, *layout.validation}))
         return Layout("inputs", every, (), every, False, direction)

@@ -107,10 +107,12 @@ def render_page(facts: Facts) -> str:
     return template.render(
         facts=facts,
         profiled=(teacher, student),
-        tiles=list(_tiles(facts, teacher, student)),
+        tiles=list(summarise(facts)),
         scores=_scores(facts),
         lacks=list(_lacks(facts)),
         charts={name: _svg(chart) for name, chart in _charts(facts, teacher, student)},
+        to_truth=any(score["to_truth"] for score in facts.evaluation["scores"]),
+        data=Path(facts.evaluation["protocol"]["data"]).name,
         style=_safe((folder / "style.css").read_text(encoding="utf-8")),
         script=_safe(script),
         script_digest=digest,
@@ -167,7 +169,8 @@ def _curves(record: Record) -> Iterator[tuple[str, _Chart]]:
         if len(points) > 1:
             told = f"{title}: {points[0][1]:.3g} at first, {points[-1][1]:.3g} at the end"
             yield key, _curve({title: points}, f"{title}, while training", told)
-    names = [name for name in (record.losses or ({},))[-1] if name not in ("step", "seconds")]
+    known = ("step", "seconds", "total")  # the total of weighted losses would dwarf them
+    names = [name for name in (record.losses or ({},))[-1] if name not in known]
     if len(record.losses) > 1:
         losses = {
             name: _thinned([(one["step"], one[name]) for one in record.losses if name in one])
@@ -187,10 +190,9 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts if part]
 
 
-def _tiles(
-    facts: Facts, teacher: Mapping[str, Any], student: Mapping[str, Any]
-) -> Iterator[tuple[str, str, str]]:
+def summarise(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """The answer in four figures: value, what it is, and of what."""
+    teacher, student = facts.profile["models"][0], _profiled(facts)
     sizes = f"{units.megabytes(teacher['size_bytes'])} to {units.megabytes(student['size_bytes'])}"
     yield (
         f"{teacher['params'] / student['params']:.1f}×",
@@ -211,11 +213,20 @@ def _tiles(
     mine, unchanged = scores["student"], scores.get("input")
     if mine is not None:
         beside = f"; the unchanged input: {_db(unchanged)}" if unchanged else ""
-        pictures = f"{facts.evaluation['protocol']['inputs']} pictures"
-        yield _db(mine), "PSNR to the teacher's pictures", f"mean of {pictures}{beside}"
+        pictures = facts.evaluation["protocol"]["inputs"]
+        counted = "1 picture" if pictures == 1 else f"mean of {pictures} pictures"
+        yield _db(mine), "PSNR to the teacher's pictures", f"{counted}{beside}"
         error = mine["high_band_error"]["mean"]
-        lack = dict(_lacks(facts)).get("student", "")
-        yield "–" if error is None else f"{error:.0%}", "error in fine detail", f"it {lack}"
+        others = [
+            f"{called}: {scores[name]['high_band_error']['mean']:.0%}"
+            for name, called in (("input", "the unchanged input"), ("before training",) * 2)
+            if scores.get(name) and scores[name]["high_band_error"]["mean"] is not None
+        ]
+        yield (
+            "–" if error is None else f"{error:.0%}",
+            "error in fine detail",
+            f"0 % is a copy; {'; '.join(others)}",
+        )
 
 
 def _lacks(facts: Facts) -> Iterator[tuple[str, str]]:
