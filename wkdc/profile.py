@@ -358,11 +358,17 @@ def _intervals(models: Sequence[ModelProfile]) -> dict[str, tuple[float, float]]
 
 
 def _warnings(intervals: dict[str, tuple[float, float]], rounds: int) -> tuple[str, ...]:
-    return tuple(
-        f"{runtime}: the speedup lies between {low:.1f} and {high:.1f}, no nearer, as something "
-        f"else was running or {rounds} rounds are few; close other programs, or raise --rounds"
+    wide = [
+        f"{low:.1f} and {high:.1f} ({runtime})"
         for runtime, (low, high) in intervals.items()
         if high > NOISY * low
+    ]
+    if not wide:
+        return ()
+    return (
+        f"something else was running, or {rounds} rounds are few: all that is known of the speedup "
+        f"is that it lies between {', between '.join(wide)}; close other programs, or time more "
+        "rounds",
     )
 
 
