@@ -3,7 +3,9 @@
 How long anything took decides no test: times are only held against each other's arithmetic.
 """
 
+import gc
 import json
+import signal
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from wkdc.errors import CheckpointError, DeviceError, OptionError, WkdcError
 from wkdc.latency import Latency, ratio_interval
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.profile import _warnings
-from wkdc.runtimes import runtimes_on
+from wkdc.runtimes import OpenVinoNetwork, runtimes_on
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -220,6 +222,19 @@ def test_a_file_of_somebody_else_has_no_macs(exported_once: Path, tmp_path: Path
     assert model.size_bytes == foreign.stat().st_size
     assert {"onnx-cpu", "openvino-cpu"} <= set(model.latency_ms)
     assert set(result.speedup) == {"params", *model.latency_ms}
+
+
+def test_signals_survive_openvino(exported_once: Path) -> None:
+    for bfloat16 in (False, "openvino-bf16" in runtimes_on(torch.device("cpu"))):
+        OpenVinoNetwork(exported_once, threads=1, bfloat16=bfloat16)
+    networks = [OpenVinoNetwork(exported_once, threads=1) for _ in range(2)]
+    del networks[0], networks[0]  # the first one made goes first
+    gc.collect()
+    caught: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
+    signal.raise_signal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+    assert caught == [signal.SIGTERM]
 
 
 def test_what_openvino_cannot_read_is_left_out_and_said(tmp_path: Path) -> None:

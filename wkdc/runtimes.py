@@ -13,6 +13,10 @@ from wkdc.onnx_file import through_pixels
 
 Runtime = Literal["torch", "onnx", "openvino", "openvino-bf16"]
 
+_KEPT: list[Any] = []
+"""OpenVINO's networks, which are never let go: each lends the main thread a stack for signals, and
+takes another's away unless the last one made goes first; a Ctrl-C would then crash the process."""
+
 
 def runtimes_on(place: torch.device) -> tuple[Runtime, ...]:
     """What can be used on a device of this machine, the reference first."""
@@ -56,6 +60,7 @@ class OpenVinoNetwork:
         except Exception as error:  # OpenVINO raises RuntimeError for everything
             reason = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"{path} cannot be read by OpenVINO: {reason}") from None
+        _KEPT.append(self._network)
         self._request = self._network.create_infer_request()
         self._pixels = self._network.input(0).element_type == openvino.Type.u8
 
