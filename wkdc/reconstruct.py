@@ -205,8 +205,9 @@ class _Normal:
     """Least squares by its normal equations, whose size is the square of the unknowns."""
 
     def __init__(self) -> None:
-        self._gram = torch.zeros(0)
+        self._gram = torch.zeros(0)  # its upper triangle
         self._cross = torch.zeros(0)
+        self._mirrored: Tensor | None = None
         self.square = torch.zeros(0)
 
     def add(self, given: Tensor, wanted: Tensor) -> None:
@@ -216,6 +217,7 @@ class _Normal:
             self._gram = torch.zeros(unknowns, unknowns).double()
             self._cross = torch.zeros(unknowns, outputs).double()
             self.square = torch.zeros(outputs).double()
+        self._mirrored = None
         add_gram(self._gram, given)
         self._cross += (given.T @ wanted.to(given.dtype)).double()
         self.square += wanted.double().square().sum(0)
@@ -227,7 +229,7 @@ class _Normal:
 
     def solve(self, old: Tensor, ridge: float) -> Tensor:
         """The best kernel, D×O, where leaving `old` costs `ridge` times the squared distance."""
-        gram = self._symmetric()
+        gram = self._symmetric().clone()
         gram.diagonal().add_(ridge)
         new: Tensor = torch.linalg.solve(gram, self._cross + ridge * old)
         return new
@@ -237,7 +239,9 @@ class _Normal:
         return (kernel * self._cross).sum(0), (kernel * (self._symmetric() @ kernel)).sum(0)
 
     def _symmetric(self) -> Tensor:
-        return self._gram.triu() + self._gram.triu(1).T
+        if self._mirrored is None:
+            self._mirrored = self._gram.triu() + self._gram.triu(1).T
+        return self._mirrored
 
 
 class _Few:
