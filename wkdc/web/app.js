@@ -13,6 +13,7 @@ let drawing = false;
 class Painter {
   constructor(backend) {
     this.backend = backend;
+    this.asked = 0;
     this.waiting = new Map();
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }) => this.settle(data.id, data);
@@ -30,11 +31,11 @@ class Painter {
     else reject(new Error(error));
   }
 
-  ask(action, request, transfer = []) {
+  ask(action, request) {
     return new Promise((resolve, reject) => {
-      const id = crypto.getRandomValues(new Uint32Array(1))[0];
+      const id = ++this.asked;
       this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, action, request }, transfer);
+      this.worker.postMessage({ id, action, request });
     });
   }
 
@@ -72,15 +73,15 @@ async function openPainter(backend, reason) {
   painter = opened;
   one("backend").value = backend;
   one("backend").disabled = false;
-  one("note").textContent = [reason && `${reason}: WebAssembly draws.`, threadsSaid()].join(" ");
+  one("note").textContent = `${reason ? `${reason}: WebAssembly draws. ` : ""}${threadsSaid()}`;
   say("Ready.");
 }
 
 function threadsSaid() {
   if (painter.backend !== "wasm") return "";
   return crossOriginIsolated
-    ? `It uses ${counted(painter.threads, "thread")}.`
-    : "It uses one thread: more need a server that isolates this page from other origins.";
+    ? `Threads in use: ${painter.threads}.`
+    : "One thread is in use: more need a server that isolates this page from other origins.";
 }
 
 // --- Pictures -----------------------------------------------------------------------------------
@@ -124,6 +125,8 @@ async function drawOnce(times) {
     return;
   }
   if (wanted) return;
+  one("slider").style.setProperty("--width", `${width}px`);
+  one("slider").style.setProperty("--aspect", width / height);
   show("original", image, `The photo ${name}`);
   show("drawn", new ImageData(found.pixels, width, height), `${name} as ${model.name} draws it`);
   tell(found.milliseconds, width, height);
@@ -274,7 +277,9 @@ function takeFirst({ files }) {
 }
 
 async function start() {
-  model = await (await fetch("model.json")).json();
+  const answer = await fetch("model.json");
+  if (!answer.ok) throw new Error(`the server answers ${answer.status} for model.json`);
+  model = await answer.json();
   document.title = `${model.name}: picture to picture`;
   one("title").textContent = model.name;
   one("name").textContent = model.name;
