@@ -189,6 +189,8 @@ def _read_archive(archive: Path) -> dict[str, bytes | None]:
                 if file is not None and member.isreg() and member.size == file.size_bytes:
                     content = package.extractfile(member)
                     found[file.source] = content.read() if content is not None else None
+                if None not in found.values():
+                    break
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise PackageError(
             f"{archive} is damaged, or is no .tgz ({error}); give {_WANTED}"
