@@ -13,6 +13,7 @@ import pytest
 import torch
 from originals import resnet_state_dict
 from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
 
 import wkdc
 from wkdc.cli import main
@@ -20,6 +21,9 @@ from wkdc.photos import photo_paths
 
 PHOTO_SIZE = (72, 64)  # width and height, as Pillow counts
 PHOTOS = 6
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,14 @@ def onnx_student(exported_once: Path, student: Path) -> Path:
 def photos(made_once: Path, tmp_path: Path) -> Path:
     """The folder `photos` in the test's folder: six real ones, 72 wide and 64 high, as PNG."""
     return Path(shutil.copytree(made_once / "photos", tmp_path / "photos"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, or what `playwright install chromium` fetches, with a drawn camera."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *CAMERA])
 
 
 @pytest.fixture

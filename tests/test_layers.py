@@ -58,7 +58,7 @@ FLOORS = (
         "evaluate",
         "info",
     },
-    {"demo", "report"},
+    {"demo", "report", "triton", "web"},
     {"cli"},
     {"__main__"},
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Called
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import wkdc
 from wkdc.errors import MissingExtraError, OptionError
@@ -26,7 +26,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Call = Callable[..., Called]
 
 SIZE, STEPS = 64, 3
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECTIONS = ("pictures", "lost", "speed", "training", "export", "chain", "protocol")
 
 
@@ -58,14 +57,6 @@ def reported(made_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain
         known = [folder / "profile.json"]
         made = wkdc.report(student, output=folder / "report.html", results=known, size=SIZE)
     return Chain(folder, made)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or the one that `playwright install chromium` fetches."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
 
 
 @pytest.fixture

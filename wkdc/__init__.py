@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from wkdc.report import ReportResult, report
     from wkdc.train import TrainResult, resume_training, train
     from wkdc.translate import TranslateResult, translate
+    from wkdc.triton import TritonResult, export_triton
+    from wkdc.web import WebResult, export_web
 
 _HOMES = {
     "AnalyzeResult": "analyze",
@@ -53,6 +55,10 @@ _HOMES = {
     "train": "train",
     "TranslateResult": "translate",
     "translate": "translate",
+    "TritonResult": "triton",
+    "export_triton": "triton",
+    "WebResult": "web",
+    "export_web": "web",
 }
 
 __all__ = [
@@ -70,12 +76,16 @@ __all__ = [
     "ReportResult",
     "TrainResult",
     "TranslateResult",
+    "TritonResult",
+    "WebResult",
     "__version__",
     "analyze",
     "compare",
     "distill",
     "evaluate",
     "export",
+    "export_triton",
+    "export_web",
     "info",
     "load_generator",
     "profile",

@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from platformdirs import user_cache_path
-
 from wkdc.errors import DatasetError, OptionError
 from wkdc.fetch import DownloadProgress, download
-from wkdc.files import writing
+from wkdc.files import cache_folder, writing
 from wkdc.unpack import unpack
 
 if sys.platform == "win32":
@@ -101,7 +99,7 @@ def find_dataset(
         name = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
         hint = f"; the bare name {name} is a known data set" if name in DATASET_NAMES else ""
         raise DatasetError(f"no such folder: {text}{hint}")
-    store = _cache(cache) / "datasets"
+    store = (cache or cache_folder()) / "datasets"
     if text.strip():
         folder = source.folder if source else text
         for place in (root, store):
@@ -158,13 +156,6 @@ def _unknown(text: str) -> DatasetError:
         f'no data set "{text}": {guess}Known names: {", ".join(DATASET_NAMES)}; or give the path '
         "of a folder"
     )
-
-
-def _cache(cache: Path | None) -> Path:
-    if cache is not None:
-        return cache
-    chosen = os.environ.get("WKDC_CACHE")
-    return Path(chosen) if chosen else user_cache_path("wkdc", appauthor=False)
 
 
 def _server(mirror: str | None) -> str:

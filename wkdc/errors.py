@@ -6,6 +6,7 @@
     ├── CheckpointError        a weight file that cannot be read, or is no generator wkdc knows
     ├── ImageError             a picture, or a folder of pictures, that cannot be used
     ├── DatasetError           a data set that cannot be found, fetched or trusted
+    ├── PackageError           a package of npm that cannot be found, fetched or trusted
     ├── DeviceError            a device that was asked for and is not there
     ├── MetricError            a measurement that cannot be made
     ├── MissingExtraError      a package that only an extra installs
@@ -39,6 +40,10 @@ class ImageError(WkdcError):
 
 class DatasetError(WkdcError):
     """A data set that cannot be found, fetched or trusted."""
+
+
+class PackageError(WkdcError):
+    """A package of npm that cannot be found, fetched or trusted."""
 
 
 class DeviceError(WkdcError):

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,37 @@ def check_writable(path: Path) -> None:
     with _file_beside(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a new folder beside `path`, and rename it to `path`: all of it, or nothing.
+
+    Folders above `path` are made. An empty folder that stands there already is filled at the end.
+
+    Raises:
+        OutputError: something stands at `path`, or it cannot be written.
+    """
+    made: Path | None = None
+    try:
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise OutputError(f"{path} exists; give another folder, or remove it first")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        made.chmod(0o777 & ~_umask())
+        write(made)
+        if path.exists():
+            for entry in made.iterdir():
+                entry.replace(path / entry.name)
+        else:
+            made.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; give a folder that is writable and "
+            "has room"
+        ) from error
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 @contextmanager
@@ -70,6 +102,14 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; {hint}set WKDC_CACHE to a folder "
             "elsewhere"
         ) from error
+
+
+def cache_folder() -> Path:
+    """Where wkdc keeps what it fetched: WKDC_CACHE, else in the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("WKDC_CACHE")
+    return Path(chosen) if chosen else user_cache_path("wkdc", appauthor=False)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,0 +1,297 @@
+const one = (id) => document.getElementById(id);
+const NAMES = { webgpu: "WebGPU", wasm: "WebAssembly" };
+const MEASURED = 10;
+
+let model; // what model.json says
+let painter; // the worker that draws, once it is open
+let photo; // { bitmap, name }: what is drawn
+let wanted = 0; // how many times it is to be drawn next
+let drawing = false;
+
+// --- The worker ---------------------------------------------------------------------------------
+
+class Painter {
+  constructor(backend) {
+    this.backend = backend;
+    this.asked = 0;
+    this.waiting = new Map();
+    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    this.worker.onmessage = ({ data }) => this.settle(data.id, data);
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      const error = event.message || "the worker cannot be loaded";
+      for (const id of [...this.waiting.keys()]) this.settle(id, { error });
+    };
+  }
+
+  settle(id, { result, error }) {
+    const { resolve, reject } = this.waiting.get(id);
+    this.waiting.delete(id);
+    if (error === undefined) resolve(result);
+    else reject(new Error(error));
+  }
+
+  ask(action, request) {
+    return new Promise((resolve, reject) => {
+      const id = ++this.asked;
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, action, request });
+    });
+  }
+
+  close() {
+    this.worker.terminate();
+    for (const id of [...this.waiting.keys()]) this.settle(id, { error: "stopped" });
+  }
+}
+
+async function missingWebGPU() {
+  if (!isSecureContext) return "WebGPU needs https or localhost";
+  if (!navigator.gpu) return "This browser has no WebGPU";
+  try {
+    return (await navigator.gpu.requestAdapter()) ? null : "This browser finds no GPU for WebGPU";
+  } catch (error) {
+    return `WebGPU does not work here (${error.message})`;
+  }
+}
+
+// Opens the model with `backend`, or where that fails with WebAssembly; `reason`: why no better one.
+async function openPainter(backend, reason) {
+  painter?.close();
+  painter = undefined;
+  one("backend").disabled = true;
+  const bytes = model.size_bytes + model.runtime.backends[backend].size_bytes;
+  say(`Loading the network and its runtime (${megabytes(bytes)})…`, true);
+  const opened = new Painter(backend);
+  try {
+    opened.threads = (await opened.ask("open", { backend, model })).threads;
+  } catch (error) {
+    opened.close();
+    if (backend === "wasm") throw error;
+    return openPainter("wasm", `WebGPU does not work here (${error.message})`);
+  }
+  painter = opened;
+  one("backend").value = backend;
+  one("backend").disabled = false;
+  one("note").textContent = `${reason ? `${reason}: WebAssembly draws. ` : ""}${threadsSaid()}`;
+  say("Ready.");
+}
+
+function threadsSaid() {
+  if (painter.backend !== "wasm") return "";
+  return crossOriginIsolated
+    ? `Threads in use: ${painter.threads}.`
+    : "One thread is in use: more need a server that isolates this page from other origins.";
+}
+
+// --- Pictures -----------------------------------------------------------------------------------
+
+async function take(source, name) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(source);
+  } catch {
+    return fail(`${name} cannot be read by this browser; give a JPEG, PNG or WebP picture.`);
+  }
+  photo?.bitmap.close();
+  photo = { bitmap, name };
+  return draw();
+}
+
+// Draws what is wanted last; what was wanted before it, and not begun, is left out.
+async function draw(times = 1) {
+  wanted = times;
+  if (drawing) return;
+  drawing = true;
+  while (wanted && photo && painter) {
+    const now = wanted;
+    wanted = 0;
+    await drawOnce(now);
+  }
+  drawing = false;
+}
+
+async function drawOnce(times) {
+  const { name } = photo;
+  const by = painter;
+  const image = readPhoto(photo.bitmap);
+  const { width, height } = image;
+  say(times > 1 ? `Drawing ${name} ${times} times…` : `Drawing ${name}…`, true);
+  let found;
+  try {
+    found = await by.ask("draw", { pixels: image.data, width, height, times });
+  } catch (error) {
+    if (painter === by) await recover(error, name, times);
+    return;
+  }
+  if (wanted) return;
+  one("slider").style.setProperty("--width", `${width}px`);
+  one("slider").style.setProperty("--aspect", width / height);
+  show("original", image, `The photo ${name}`);
+  show("drawn", new ImageData(found.pixels, width, height), `${name} as ${model.name} draws it`);
+  tell(found.milliseconds, width, height);
+  one("result").hidden = false;
+  say(`${name} is drawn. Drag the line, or move it with the arrow keys.`);
+}
+
+// The photo as it goes into the network: upright, on white, no side longer than was chosen.
+function readPhoto(bitmap) {
+  const scale = Math.min(1, Number(one("longest").value) / Math.max(bitmap.width, bitmap.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  pen.fillStyle = "#ffffff";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return pen.getImageData(0, 0, canvas.width, canvas.height);
+}
+
+function show(id, image, description) {
+  const canvas = one(id);
+  canvas.width = image.width;
+  canvas.height = image.height;
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  canvas.setAttribute("aria-label", description);
+}
+
+// A GPU may fail only when it draws: WebAssembly then tries. That one starts anew, as a runtime
+// that found no memory is of no use any more.
+async function recover(error, name, times) {
+  const reason = painter.backend === "wasm" ? null : `WebGPU could not draw (${error.message})`;
+  await openPainter("wasm", reason);
+  if (reason) wanted = wanted || times;
+  else fail(`${name} could not be drawn (${error.message}); choose a shorter longest side.`);
+}
+
+function tell(milliseconds, width, height) {
+  const sorted = milliseconds.toSorted((a, b) => a - b);
+  const median = sorted[sorted.length >> 1];
+  const threads = painter.backend === "wasm" ? `, ${counted(painter.threads, "thread")}` : "";
+  const measured = sorted.length > 1 ? `; median of ${sorted.length}` : "";
+  one("time").textContent = median < 995 ? `${median.toFixed(0)} ms` : `${(median / 1000).toFixed(1)} s`;
+  one("how").textContent = `for ${width}×${height} in ${NAMES[painter.backend]}${threads}${measured}`;
+}
+
+function save() {
+  one("drawn").toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `${photo.name.replace(/\.[^.]*$/, "")}-${model.name}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }, "image/png");
+}
+
+// --- The camera ---------------------------------------------------------------------------------
+
+async function openCamera() {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    return fail("There is no camera for this page: browsers give it over https or on localhost only.");
+  }
+  try {
+    one("video").srcObject = await navigator.mediaDevices.getUserMedia({
+      video: { facingMode: { ideal: "environment" }, width: { ideal: 1280 } },
+    });
+  } catch (error) {
+    return fail(`The camera cannot be used (${error.message}).`);
+  }
+  one("viewfinder").hidden = false;
+  await one("video").play();
+  one("shoot").focus();
+}
+
+async function shoot() {
+  const taken = take(one("video"), "camera.png");
+  one("choose").focus();
+  await taken;
+  closeCamera();
+}
+
+function closeCamera() {
+  for (const track of one("video").srcObject?.getTracks() ?? []) track.stop();
+  one("video").srcObject = null;
+  one("viewfinder").hidden = true;
+}
+
+// --- What is said -------------------------------------------------------------------------------
+
+function say(text, working = false) {
+  one("status").textContent = text;
+  one("status").classList.remove("failed");
+  one("busy").hidden = !working;
+}
+
+function fail(text) {
+  say(text);
+  one("status").classList.add("failed");
+}
+
+function counted(number, what) {
+  return number === 1 ? `1 ${what}` : `${number} ${what}s`;
+}
+
+function megabytes(bytes) {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+// --- The page -----------------------------------------------------------------------------------
+
+function listen() {
+  for (const id of ["choose", "camera"]) one(id).disabled = false;
+  one("choose").onclick = () => one("file").click();
+  one("file").onchange = () => {
+    const [file] = one("file").files;
+    if (file) take(file, file.name);
+    one("file").value = ""; // so that the same file can be chosen once more
+  };
+  one("camera").onclick = openCamera;
+  one("shoot").onclick = shoot;
+  one("close").onclick = closeCamera;
+  one("save").onclick = save;
+  one("measure").onclick = () => draw(MEASURED);
+  one("longest").onchange = () => draw();
+  one("backend").onchange = async () => {
+    await openPainter(one("backend").value);
+    await draw();
+  };
+  one("settings").onsubmit = (event) => event.preventDefault();
+  const marked = (on) => document.body.classList.toggle("over-page", on);
+  document.ondragover = (event) => {
+    event.preventDefault();
+    marked(true);
+  };
+  document.ondragleave = (event) => event.relatedTarget || marked(false);
+  document.ondrop = (event) => {
+    event.preventDefault();
+    marked(false);
+    takeFirst(event.dataTransfer);
+  };
+  document.onpaste = (event) => event.clipboardData.files.length && takeFirst(event.clipboardData);
+}
+
+function takeFirst({ files }) {
+  if (files.length) take(files[0], files[0].name);
+  else fail("That was no file; drop a picture's file.");
+}
+
+async function start() {
+  const answer = await fetch("model.json");
+  if (!answer.ok) throw new Error(`the server answers ${answer.status} for model.json`);
+  model = await answer.json();
+  document.title = `${model.name}: picture to picture`;
+  one("title").textContent = model.name;
+  one("name").textContent = model.name;
+  one("facts").textContent =
+    `${(model.params / 1e6).toFixed(2)} million parameters, ${megabytes(model.size_bytes)}. ` +
+    "Photos are drawn on this device and are sent nowhere.";
+  one("runtime").textContent = `ONNX Runtime Web ${model.runtime.version}`;
+  listen();
+  const reason = await missingWebGPU();
+  one("backend").options[0].disabled = reason !== null;
+  await openPainter(reason === null ? "webgpu" : "wasm", reason);
+  await draw();
+}
+
+start().catch((error) => fail(`The network cannot be loaded: ${error.message}`));
