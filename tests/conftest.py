@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from originals import resnet_state_dict
@@ -100,6 +101,54 @@ def browser() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *CAMERA])
+
+
+LABELS = 5
+"""Ids of `label_data`: with the edges, its generators read one channel more."""
+
+
+@pytest.fixture(scope="session")
+def labelled_once(made_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label maps of the photos, in pix2pixHD's folders; tests work on copies.
+
+    A label is a shade of the photo, an instance (16 bits) a connected part of one; the first four
+    photos are for training, the others for testing.
+    """
+    folder = tmp_path_factory.mktemp("labelled")
+    for number, path in enumerate(sorted((made_once / "photos").iterdir())):
+        phase = "train" if number < 4 else "test"
+        with Image.open(path) as photo:
+            coarse = np.asarray(photo.convert("L").resize((18, 16), Image.Resampling.BOX))
+            labels = coarse.astype(int) * LABELS // 256
+            parts = {
+                "label": Image.fromarray(labels.astype(np.uint8)),
+                "inst": Image.fromarray(connected(labels).astype(np.uint16)),
+                "img": photo.copy(),
+            }
+        for part, picture in parts.items():
+            (folder / f"{phase}_{part}").mkdir(exist_ok=True)
+            whole = picture.resize(PHOTO_SIZE, Image.Resampling.NEAREST)
+            whole.save(folder / f"{phase}_{part}" / path.name)
+    return folder
+
+
+def connected(labels: "np.typing.NDArray[np.int_]") -> "np.typing.NDArray[np.int_]":
+    """A number for every connected part of the same label, from 1000 on."""
+    found = np.arange(labels.size).reshape(labels.shape) + 1000
+    while True:
+        before = found.copy()
+        for axis in (0, 1):
+            for shift in (1, -1):
+                near, same = np.roll(found, shift, axis), np.roll(labels, shift, axis) == labels
+                found = np.where(same, np.maximum(found, near), found)
+        if (found == before).all():
+            return found
+
+
+@pytest.fixture
+def label_data(labelled_once: Path, tmp_path: Path) -> Path:
+    """The folder `labelled` in the test's folder, see `labelled_once`."""
+    return Path(shutil.copytree(labelled_once, tmp_path / "labelled"))
 
 
 @pytest.fixture

@@ -338,3 +338,141 @@ def patchgan_forward(
         hidden = _normalise(state_dict, f"model.{index + 1}", hidden, norm)
         hidden = functional.leaky_relu(hidden, 0.2)
     return _convolve(state_dict, f"model.{2 + 3 * layers}", hidden, padding=1)
+
+
+def global_generator_state_dict(
+    seed: int,
+    *,
+    downs: int = 4,
+    blocks: int = 9,
+    ngf: int = 2,
+    in_channels: int = 36,
+    out_channels: int = 3,
+    norm: str = "instance",
+) -> StateDict:
+    """Random weights of pix2pixHD's `GlobalGenerator`, by default for 35 labels and their edges.
+
+    Every convolution has a bias, whichever norm follows.
+    """
+    weights = _Weights(seed, norm=norm, affine=False, tracked=False, bias=True)
+    weights.convolution("model.1", in_channels, ngf, 7)
+    weights.norm("model.2", ngf)
+    for down in range(downs):
+        weights.convolution(f"model.{4 + 3 * down}", ngf * 2**down, ngf * 2 ** (down + 1), 3)
+        weights.norm(f"model.{5 + 3 * down}", ngf * 2 ** (down + 1))
+    stream, start = ngf * 2**downs, 4 + 3 * downs
+    for block in range(blocks):
+        name = f"model.{start + block}.conv_block"
+        weights.convolution(f"{name}.1", stream, stream, 3)
+        weights.norm(f"{name}.2", stream)
+        weights.convolution(f"{name}.5", stream, stream, 3, gain=0.4)
+        weights.norm(f"{name}.6", stream)
+    after = start + blocks
+    for up in range(downs):
+        wide = ngf * 2 ** (downs - up)
+        weights.transposed(f"model.{after + 3 * up}", wide, wide // 2, 3)
+        weights.norm(f"model.{after + 3 * up + 1}", wide // 2)
+    weights.convolution(f"model.{after + 3 * downs + 1}", ngf, out_channels, 7)
+    return weights.state_dict
+
+
+def global_generator_forward(
+    state_dict: StateDict,
+    images: Tensor,
+    *,
+    downs: int = 4,
+    blocks: int = 9,
+    norm: str = "instance",
+) -> Tensor:
+    """What a `GlobalGenerator` with these weights draws: N×C×H×W -> N×3×H×W in [-1, 1]."""
+
+    def activate(index: int, hidden: Tensor) -> Tensor:
+        return functional.relu(_normalise(state_dict, f"model.{index}", hidden, norm))
+
+    hidden = functional.pad(images, (3, 3, 3, 3), mode="reflect")
+    hidden = activate(2, _convolve(state_dict, "model.1", hidden))
+    for index in range(4, 4 + 3 * downs, 3):
+        hidden = _convolve(state_dict, f"model.{index}", hidden, stride=2, padding=1)
+        hidden = activate(index + 1, hidden)
+    start = 4 + 3 * downs
+    for block in range(blocks):
+        name = f"model.{start + block}.conv_block"
+        inside = functional.pad(hidden, (1, 1, 1, 1), mode="reflect")
+        inside = _convolve(state_dict, f"{name}.1", inside)
+        inside = functional.relu(_normalise(state_dict, f"{name}.2", inside, norm))
+        inside = functional.pad(inside, (1, 1, 1, 1), mode="reflect")
+        inside = _convolve(state_dict, f"{name}.5", inside)
+        hidden = hidden + _normalise(state_dict, f"{name}.6", inside, norm)
+    after = start + blocks
+    for index in range(after, after + 3 * downs, 3):
+        hidden = _transpose(state_dict, f"model.{index}", hidden, output_padding=1)
+        hidden = activate(index + 1, hidden)
+    hidden = functional.pad(hidden, (3, 3, 3, 3), mode="reflect")
+    return torch.tanh(_convolve(state_dict, f"model.{after + 3 * downs + 1}", hidden))
+
+
+def _scale_names(scale: int, layers: int, apart: bool) -> list[tuple[str, str]]:
+    """Names of each convolution of a scale and of the norm behind it, the first to the last."""
+    if apart:
+        return [(f"scale{scale}_layer{n}.0", f"scale{scale}_layer{n}.1") for n in range(layers + 2)]
+    indices = [0, *_patchgan_indices(layers), 2 + 3 * layers]
+    return [(f"layer{scale}.{index}", f"layer{scale}.{index + 1}") for index in indices]
+
+
+def multiscale_state_dict(
+    seed: int,
+    *,
+    scales: int = 2,
+    layers: int = 3,
+    ndf: int = 4,
+    in_channels: int = 6,
+    norm: str = "instance",
+    apart: bool = True,
+    widths: Sequence[Sequence[int]] | None = None,
+) -> StateDict:
+    """Random weights of pix2pixHD's `MultiscaleDiscriminator`, by default at stock widths.
+
+    `apart` is how it names its layers where intermediate features are asked for. `widths` are
+    those of a pruned one, scale by scale.
+    """
+    weights = _Weights(seed, norm=norm, affine=False, tracked=False, bias=True)
+    for scale in range(scales):
+        own = widths[scale] if widths else [min(ndf * 2**n, 512) for n in range(layers + 1)]
+        given = in_channels
+        names = _scale_names(scale, len(own) - 1, apart)
+        for place, (width, (name, norm_name)) in enumerate(zip([*own, 1], names, strict=True)):
+            weights.convolution(name, given, width, 4)
+            if 0 < place < len(own):
+                weights.norm(norm_name, width)
+            given = width
+    return weights.state_dict
+
+
+def multiscale_forward(
+    state_dict: StateDict,
+    images: Tensor,
+    *,
+    scales: int = 2,
+    layers: int = 3,
+    norm: str = "instance",
+    apart: bool = True,
+) -> list[list[Tensor]]:
+    """What every layer of a `MultiscaleDiscriminator` puts out, from the finest scale on.
+
+    The scale that is numbered last sees the picture itself, each one before it half as much.
+    """
+    found = []
+    for scale in reversed(range(scales)):
+        names = _scale_names(scale, layers, apart)
+        hidden, made = images, []
+        for place, (name, norm_name) in enumerate(names):
+            stride = 2 if place < layers else 1
+            hidden = _convolve(state_dict, name, hidden, stride=stride, padding=2)
+            if 0 < place <= layers:
+                hidden = _normalise(state_dict, norm_name, hidden, norm)
+            if place <= layers:
+                hidden = functional.leaky_relu(hidden, 0.2)
+            made.append(hidden)
+        found.append(made)
+        images = functional.avg_pool2d(images, 3, stride=2, padding=(1, 1), count_include_pad=False)
+    return found

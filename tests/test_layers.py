@@ -28,9 +28,10 @@ FLOORS = (
         "photos",
         "spectrum",
         "subpixel",
+        "labelmaps",
     },
-    {"checkpoint", "channels", "datasets", "layouts", "onnx_file", "targets"},
-    {"runtimes"},
+    {"checkpoint", "channels", "datasets", "layouts", "onnx_file", "targets", "examples"},
+    {"runtimes", "reader"},
     {
         "models",
         "likeness",

@@ -11,10 +11,11 @@ from torch import Tensor
 from wkdc.charts import check_matplotlib, draw_errors, draw_spectra, save_figure
 from wkdc.errors import OptionError
 from wkdc.files import check_writable, write_atomically
-from wkdc.images import load_square, pixels_to_square
-from wkdc.layouts import Direction, part_loader
+from wkdc.images import load_square
+from wkdc.layouts import Direction
 from wkdc.metrics import BandEnergies
 from wkdc.models import ImageModel
+from wkdc.reader import Reader
 from wkdc.results import Made
 from wkdc.spectrum import radial_power
 from wkdc.subjects import Subjects, open_subjects
@@ -197,7 +198,7 @@ def _measure(
 
     Spectra are of `teacher`, too, and of `real` where the data has true pictures.
     """
-    load = part_loader(subjects.layout, guide.in_channels, guide.out_channels)
+    reader = Reader(subjects.layout, guide.in_channels, guide.out_channels)
     names = [name for name, _ in _named(subjects)]
     bands = {name: BandEnergies(LEVELS) for name in names}
     power: dict[str, Tensor] = {}
@@ -206,7 +207,7 @@ def _measure(
         power[name] = power.get(name, torch.zeros(size // 2)) + radial_power(picture) / of
 
     for number, path in enumerate(images, 1):
-        parts = [pixels_to_square(part, size) for part in load(path)]
+        parts = reader.squares(path, size)
         wanted = guide.draw(parts[0])
         add("teacher", wanted, len(images))
         if parts[1:]:

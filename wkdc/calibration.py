@@ -8,9 +8,9 @@ from torch import Tensor
 
 from wkdc.checkpoint import Generator
 from wkdc.errors import CheckpointError
-from wkdc.images import pixels_to_square
-from wkdc.layouts import Direction, Layout, Loader, part_loader, read_layout
+from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.photos import photo_paths
+from wkdc.reader import Reader, check_reads
 from wkdc.recognition import drawable_side
 
 CALIBRATE = 24
@@ -21,6 +21,9 @@ SIZE = 192
 
 LEAST = 64
 """Pictures with a shorter side calibrate nothing: they would be blurs."""
+
+COLOURS = 3
+"""Channels of the picture that a discriminator sees beside a label map."""
 
 
 def calibration_images(
@@ -36,12 +39,20 @@ def calibration_images(
 
     A discriminator judges the pictures of the other domain, where there are any; a conditional one
     both halves of a pair. Without `data`, the bundled photos; none where `teacher` takes no such
-    pictures.
+    pictures, which is said.
 
     Raises:
         DatasetError, ImageError: see `read_layout`.
+        CheckpointError: a discriminator judges other channels than the pictures have.
     """
-    if count == 0 or (data is None and teacher.in_channels not in (1, 3)):
+    if count == 0:
+        return []
+    if data is None and teacher.in_channels not in (1, 3):
+        if on_notice is not None:
+            on_notice(
+                f"{teacher.path} reads {teacher.in_channels} channels and the bundled photos have "
+                "3, so nothing calibrates the student; give --data with its own inputs"
+            )
         return []
     if data is None:
         layout = Layout("inputs", tuple(photo_paths()), (), (), False, direction)
@@ -49,32 +60,26 @@ def calibration_images(
         layout = read_layout(
             data, direction=direction, seed=seed, smallest=LEAST, on_notice=on_notice
         )
-    judge = teacher.architecture.family == "patchgan"
-    files = layout.real if judge and layout.real else layout.train
-    load = (
-        _judged(layout, teacher)
-        if judge
-        else part_loader(layout, teacher.in_channels, teacher.out_channels)
-    )
+    files = layout.real if teacher.architecture.judges and layout.real else layout.train
+    reader, seen = _shown_to(teacher, layout)
     size, total = drawable_side(SIZE, teacher.architecture), len(files)
     chosen = [files[i * total // count] for i in range(count)] if count < total else files
-    return [
-        torch.cat(
-            [pixels_to_square(part, size) for part in (load(path) if judge else load(path)[:1])], 1
-        )
-        for path in chosen
-    ]
+    return [torch.cat(reader.squares(path, size)[seen], 1) for path in chosen]
 
 
-def _judged(layout: Layout, discriminator: Generator) -> Loader:
-    """What `discriminator` is shown, of a picture's file: the picture, or both halves of a pair."""
-    channels = discriminator.in_channels
+def _shown_to(teacher: Generator, layout: Layout) -> tuple[Reader, slice]:
+    """What reads the files of `layout`, and which parts of them `teacher` is shown."""
+    channels = teacher.in_channels
+    if not teacher.architecture.judges:
+        check_reads(layout, teacher.path, channels)
+        return Reader(layout, channels, teacher.out_channels), slice(1)
+    if layout.labels and channels > COLOURS:
+        return Reader(layout, channels - COLOURS, COLOURS), slice(None)
     if layout.kind == "paired" and channels in (2, 6):
-        return part_loader(layout, channels // 2, channels // 2)
-    if channels not in (1, 3):
+        return Reader(layout, channels // 2, channels // 2), slice(None)
+    if layout.labels or channels not in (1, 3):
         raise CheckpointError(
-            f"{discriminator.path} judges {channels} channels at once; calibrate it on a folder of "
+            f"{teacher.path} judges {channels} channels at once; calibrate it on a folder of "
             "pairs, or not at all (--calibrate 0)"
         )
-    load = part_loader(layout, channels, channels)
-    return lambda path: load(path)[-1:]
+    return Reader(layout, channels, channels), slice(-1, None)

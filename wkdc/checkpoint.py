@@ -83,25 +83,25 @@ def load_generator(
     loaded = load_network(
         path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
     )
-    if loaded.architecture.family == "patchgan":
+    if loaded.architecture.judges:
         raise CheckpointError(
-            f"{path}: these are the weights of a PatchGAN discriminator (latest_net_D.pth?), not "
+            f"{path}: these are the weights of a discriminator (latest_net_D.pth?), not "
             "of a generator; give the generator, usually latest_net_G.pth"
         )
     return loaded
 
 
 def load_discriminator(path: str | Path) -> Generator:
-    """Load the PatchGAN discriminator of a .pth file.
+    """Load the discriminator of a .pth file, a PatchGAN or a multi-scale one.
 
     Raises:
         CheckpointError: missing, broken or hostile file, or no discriminator that wkdc knows.
     """
     loaded = load_network(path)
-    if loaded.architecture.family != "patchgan":
+    if not loaded.architecture.judges:
         raise CheckpointError(
-            f"{path} holds a generator, not a discriminator; give a PatchGAN, usually "
-            "latest_net_D.pth, or what wkdc prune made of it"
+            f"{path} holds a generator, not a discriminator; give a PatchGAN or a multi-scale one, "
+            "usually latest_net_D.pth, or what wkdc prune made of it"
         )
     return loaded
 

@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from wkdc.errors import OptionError
 from wkdc.files import check_writable
-from wkdc.images import SUFFIXES, grid, pixels_to_square, save_pixels
-from wkdc.layouts import Direction, part_loader
+from wkdc.images import SUFFIXES, grid, save_pixels
+from wkdc.layouts import Direction
 from wkdc.metrics import psnr_db
+from wkdc.reader import Reader
 from wkdc.subjects import evenly_spread, open_subjects
 
 SIZE = 256
@@ -105,15 +106,15 @@ def compare(
     if len(drawers) < 2:
         raise OptionError(f"{drawers[0].path} is alone; give a second model, or --teacher")
     names = ["teacher" if one is subjects.teacher else str(one.path) for one in drawers]
-    load = part_loader(subjects.layout, drawers[0].in_channels, drawers[0].out_channels)
+    reader = Reader(subjects.layout, drawers[0].in_channels, drawers[0].out_channels)
     chosen = evenly_spread(subjects.layout.validation, count)
     cells: list[list[Tensor]] = []
     rows: list[Row] = []
     for number, file in enumerate(chosen, 1):
-        shown = pixels_to_square(load(file)[0], size)
-        drawn = [one.draw(shown) for one in drawers]
+        given = reader.squares(file, size)[0]
+        drawn = [one.draw(given) for one in drawers]
         box = most_different(drawn, max(16, size // ZOOM))
-        cells += _cells(shown, drawn, box)
+        cells += _cells(reader.shown(given), drawn, box)
         scores = [psnr_db(picture, drawn[0]) for picture in drawn[1:]]
         rows.append(Row(file, dict(zip(names[1:], scores, strict=True)), box))
         if on_progress is not None:

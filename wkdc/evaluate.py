@@ -23,12 +23,12 @@ from wkdc.images import (
     images_to_pixels,
     load_square,
     pixels_to_images,
-    pixels_to_square,
     save_pixels,
 )
-from wkdc.layouts import Direction, Layout, part_loader
+from wkdc.layouts import Direction, Layout
 from wkdc.likeness import Likeness, Likenesses, Perceptual, find_lpips
 from wkdc.models import ImageModel
+from wkdc.reader import Reader
 from wkdc.results import Made
 from wkdc.subjects import open_subjects
 
@@ -321,10 +321,10 @@ def _draw(
         truths: where the true pictures go, for paired data.
     """
     first = drawers[0]
-    load = part_loader(layout, first.in_channels, first.out_channels)
+    reader = Reader(layout, first.in_channels, first.out_channels)
     likenesses = [(Likenesses(perceptual), Likenesses(perceptual)) for _ in folders]
     for number, path in enumerate(given, 1):
-        parts = [pixels_to_square(part, size) for part in load(path)]
+        parts = reader.squares(path, size)
         drawn = [_rounded(drawer.draw(parts[0])) for drawer in drawers]
         shown = [parts[0], *drawn]
         truth = parts[1] if layout.kind == "paired" else None
@@ -334,7 +334,8 @@ def _draw(
             if truth is not None:
                 likenesses[place][1].add(picture, truth)
         if write:
-            for folder, picture in zip(folders, shown, strict=True):
+            seen = [reader.shown(parts[0]), *drawn]
+            for folder, picture in zip(folders, seen, strict=True):
                 _write(folder / f"{number:06d}.png", picture)
             if truth is not None and truths is not None:
                 _write(truths / f"{number:06d}.png", truth)

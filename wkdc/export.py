@@ -11,10 +11,10 @@ from torch import Tensor
 from wkdc.checkpoint import Generator, load_generator
 from wkdc.complexity import count_params
 from wkdc.errors import OptionError, ParityError
+from wkdc.examples import example_input
 from wkdc.files import write_atomically
-from wkdc.images import images_to_pixels, load_pixels, pixels_to_images, resize_short_side
+from wkdc.images import images_to_pixels, pixels_to_images
 from wkdc.onnx_file import OPSET, OnnxNetwork, check_onnx, write_onnx
-from wkdc.photos import photo_paths
 from wkdc.recognition import drawable_side
 
 TOLERANCE = 1e-4
@@ -68,6 +68,8 @@ def export(
 ) -> ExportResult:
     """Write `model` as ONNX and compare it with PyTorch in ONNX Runtime, on photos.
 
+    A generator that reads other channels than a picture's is compared on label maps made of them.
+
     The file takes any batch, height and width. It is compared at 256x256, 192x320 and 250x333
     (a U-Net, which only draws whole multiples, at three sizes that it can draw); what the network
     itself returns there is the reference.
@@ -88,6 +90,11 @@ def export(
     if not tolerance > 0:
         raise OptionError(f"tolerance {tolerance} is not allowed; give a positive number")
     generator = model if isinstance(model, Generator) else load_generator(model)
+    if pixels and generator.in_channels not in (1, 3):
+        raise OptionError(
+            f"{generator.path} reads {generator.in_channels} channels, which no picture's bytes "
+            "have; leave --uint8-io out"
+        )
     path = Path(output) if output is not None else generator.path.with_suffix(".onnx")
     if path.suffix.lower() != ".onnx":
         raise OptionError(f"output {path} does not end in .onnx")
@@ -158,12 +165,6 @@ def _sizes(generator: Generator) -> list[tuple[int, int]]:
 
 
 def _pictures(generator: Generator, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """A bundled photo for each size, cut to it; two at the first size, as a batch."""
+    """An input for each size, of as many photos."""
     channels = generator.in_channels
-    pictures = []
-    for path, (height, width) in zip(photo_paths(), sizes, strict=False):
-        pixels = load_pixels(path, channels=3 if channels == 3 else 1)
-        pixels = resize_short_side(pixels, max(height, width))
-        images = pixels_to_images(pixels[:, :height, :width]).unsqueeze(0)
-        pictures.append(images.expand(-1, channels, -1, -1).contiguous())
-    return pictures
+    return [example_input(channels, size, number) for number, size in enumerate(sizes)]

@@ -157,7 +157,11 @@ def images_to_pixels(images: Tensor) -> Tensor:
 
 
 def resize_short_side(pixels: Tensor, size: int) -> Tensor:
-    """uint8 C×H×W -> uint8 with the shorter side `size`, aspect kept, bicubic with antialiasing."""
+    """C×H×W -> the same with the shorter side `size`, aspect kept.
+
+    Pixels (uint8) are resized bicubically with antialiasing; of maps of ids (int32) the nearest is
+    taken, as there is nothing between two ids.
+    """
     height, width = pixels.shape[-2:]
     short = min(height, width)
     if short == size:
@@ -166,6 +170,9 @@ def resize_short_side(pixels: Tensor, size: int) -> Tensor:
         size if height == short else round(height * size / short),
         size if width == short else round(width * size / short),
     )
+    if pixels.dtype == torch.int32:  # in float64, which holds every id
+        nearest = functional.interpolate(pixels.unsqueeze(0).double(), target, mode="nearest-exact")
+        return nearest.squeeze(0).to(torch.int32)
     resized = functional.interpolate(
         pixels.unsqueeze(0).float(), target, mode="bicubic", antialias=True
     )

@@ -1,5 +1,6 @@
 """What training minimises. Every loss takes N×C×H×W tensors and returns a 0-d tensor."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -71,6 +72,23 @@ def wavelet_loss(
             return torch.stack([band.sum() for band in wrong]).sum() / images.numel()
         case _:
             raise OptionError(f"reduction {reduction!r} is not known; choose levels or pixels")
+
+
+def feature_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Difference of what a discriminator's layers say of a drawn picture and of the true one.
+
+    Four times the mean over scales and layers of each layer's mean absolute difference, so that of
+    the stock four layers their sum counts, as pix2pixHD has it (Wang et al. 2018, section 3.2).
+
+    Args:
+        fake, real: for each scale, what its layers but the last put out, N×c×h×w of the same shape;
+            no gradient goes to `real`.
+    """
+    scales = [
+        torch.stack([pixel_loss(a, b.detach()) for a, b in zip(ours, theirs, strict=True)]).mean()
+        for ours, theirs in zip(fake, real, strict=True)
+    ]
+    return 4 * torch.stack(scales).mean()
 
 
 def generator_loss(fake_scores: Tensor, *, gan: Gan = "lsgan") -> Tensor:

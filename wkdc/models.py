@@ -102,15 +102,15 @@ def open_model(
 
 
 def check_channels(path: Path, in_channels: int, out_channels: int) -> None:
-    """Make sure that the generator in `path` turns pictures into pictures.
+    """Make sure that the generator in `path` draws pictures.
 
     Args:
         in_channels, out_channels: 0 where the file leaves them open.
 
     Raises:
-        CheckpointError: it reads or draws something else, such as label maps or optical flow.
+        CheckpointError: it draws something else, such as optical flow, or reads what is not said.
     """
-    if in_channels not in (1, 3) or out_channels not in (1, 3):
+    if not in_channels or out_channels not in (1, 3):
         raise CheckpointError(
             f"{path} reads {in_channels or 'any'} channels and draws {out_channels or 'any'}; "
             "pictures have 1 or 3"

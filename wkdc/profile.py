@@ -14,12 +14,11 @@ from wkdc.checkpoint import Generator, load_generator
 from wkdc.complexity import measure_activation_bytes, measure_complexity
 from wkdc.devices import check_device
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.examples import example_input
 from wkdc.files import sha256_of
-from wkdc.images import load_pixels, pixels_to_images, resize_short_side
 from wkdc.latency import WARM_UP, Latency, ratio_interval, time_in_turn
 from wkdc.metrics import psnr_db
 from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
-from wkdc.photos import photo_paths
 from wkdc.recognition import Architecture
 from wkdc.results import Made
 from wkdc.runtimes import OpenVinoNetwork, Runtime, runtimes_on
@@ -142,7 +141,9 @@ def profile(
     with TemporaryDirectory() as folder, _torch_threads(threads) as used:
         files = {s.path: _onnx_file(s, Path(folder, f"{n}.onnx")) for n, s in enumerate(subjects)}
         images = {
-            subject.path: _photo(_channels(subject), size).expand(batch, -1, -1, -1).contiguous()
+            subject.path: example_input(_channels(subject), size)
+            .expand(batch, -1, -1, -1)
+            .contiguous()
             for subject in subjects
         }
         memory = {
@@ -370,14 +371,6 @@ def _warnings(intervals: dict[str, tuple[float, float]], rounds: int) -> tuple[s
         f"is that it lies between {', between '.join(wide)}; close other programs, or time more "
         "rounds",
     )
-
-
-def _photo(channels: int, size: tuple[int, int]) -> Tensor:
-    """A bundled photo, 1×`channels`×H×W in [-1, 1]: noise would agree with nothing."""
-    height, width = size
-    pixels = load_pixels(photo_paths()[0], channels=3 if channels == 3 else 1)
-    pixels = resize_short_side(pixels, max(height, width))[:, :height, :width]
-    return pixels_to_images(pixels).unsqueeze(0).expand(-1, channels, -1, -1)
 
 
 def _peak_memory(generator: Generator, images: Tensor, device: torch.device) -> int:

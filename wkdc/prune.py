@@ -121,7 +121,7 @@ def prune(
     like its teacher before it is trained.
 
     Args:
-        teacher: a file, or what was loaded from one: a generator, or a PatchGAN discriminator.
+        teacher: a file, or what was loaded from one: a generator, or a discriminator.
         ratio: how many times fewer parameters, or what `by` says; above 1, met within 2 %.
         params, macs, latency_ms: instead of `ratio`, what the student shall have: parameters, MACs
             or milliseconds in ONNX Runtime for one picture of `size`. Times are measured here and
@@ -157,7 +157,7 @@ def prune(
     if check_device(device).index:
         raise OptionError(f"device {device} is not timed; ONNX Runtime uses the first, cuda")
     generator = teacher if isinstance(teacher, Generator) else load_network(teacher)
-    draws = generator.architecture.family != "patchgan"
+    draws = not generator.architecture.judges
     output = Path(output or ("student.pth" if draws else "discriminator.pth"))
     folder = None if data is None else Path(data)
     if not dry_run:

@@ -10,6 +10,7 @@ either; it does nothing when a trained network draws, so it is left out.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from wkdc.custom import build_custom, fit_norms
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.networks.layers import Norm, Padding
+from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN
 from wkdc.networks.resnet import ResnetGenerator, Upsampling
 from wkdc.networks.unet import UnetGenerator
@@ -37,8 +39,8 @@ class Architecture:
     """A network without its weights.
 
     Attributes:
-        family: `resnet` or `unet`, `patchgan` for a discriminator, or `custom` for one of the
-            user's own code.
+        family: `resnet` or `unet`, `patchgan` or `multiscale` for a discriminator, or `custom` for
+            one of the user's own code.
         options: keywords of the family's constructor, plain types only; of a custom one those of
             `wkdc.custom.build_custom` and what `wkdc.custom.examine` found.
     """
@@ -55,13 +57,16 @@ class Architecture:
                 return UnetGenerator(**self.options)
             case "patchgan":
                 return PatchGAN(**self.options)
+            case "multiscale":
+                return MultiscaleDiscriminator(**self.options)
             case "custom":
                 network = build_custom(self.options["factory"], self.options["shapes"])
                 fit_norms(network, self.options["in_channels"], self.smallest)
                 return network
             case _:
                 raise CheckpointError(
-                    f"network family {self.family!r} is not known; known are resnet, unet, patchgan"
+                    f"network family {self.family!r} is not known; known are resnet, unet, "
+                    "patchgan, multiscale"
                 )
 
     def build_empty(self) -> nn.Module:
@@ -70,9 +75,14 @@ class Architecture:
             return self.build()
 
     @property
+    def judges(self) -> bool:
+        """Whether it is a discriminator, whose scores are no picture."""
+        return self.family in ("patchgan", "multiscale")
+
+    @property
     def multiple(self) -> int:
         """Height and width that the network draws at must be multiples of this."""
-        if self.family == "patchgan":
+        if self.judges:
             return 1
         if self.family == "custom":
             return int(self.options["multiple"])
@@ -84,6 +94,8 @@ class Architecture:
         """The least height and width: a ResNet's blocks mirror edges, so they need two pixels."""
         if self.family == "patchgan":  # its last norm has to see more than one score
             return int(2 ** (len(self.options["widths"]) + 1))
+        if self.family == "multiscale":  # likewise, in the coarsest scale
+            return int(2 ** len(self.options["widths"]))
         if self.family == "custom":
             return int(self.options["smallest"])
         return self.multiple if self.family == "unet" else 2 * self.multiple
@@ -99,6 +111,8 @@ class Architecture:
         match self.family:
             case "patchgan":
                 return [("discriminator", o["widths"])]
+            case "multiscale":
+                return [(f"scale {scale}", widths) for scale, widths in enumerate(o["widths"])]
             case "unet":
                 return [("down", o["down"]), ("up", o["up"])]
             case "resnet":
@@ -193,7 +207,16 @@ def recognise(
         CheckpointError: no known generator; the message names the first keys that did not fit.
     """
     layers = _layers(state_dict)
-    if _is_discriminator(layers):
+    enhancer = next((y.name for y in layers if re.match(r"model\d+_\d", y.name)), None)
+    if enhancer is not None:
+        raise CheckpointError(
+            f"is a LocalEnhancer of pix2pixHD ({enhancer!r}), which wkdc does not know; of "
+            "pix2pixHD's generators it takes the global one alone (--netG global)"
+        )
+    scales = _scales(layers)
+    if scales:
+        architecture, notes = _read_multiscale(scales, norm)
+    elif _is_discriminator(layers):
         architecture, notes = _read_patchgan(layers, norm)
     elif any(layer.name == "model.model.0" for layer in layers):
         architecture, notes = _read_unet(layers, norm)
@@ -242,6 +265,37 @@ def _read_patchgan(layers: list[_Layer], norm: Norm | None) -> tuple[Architectur
         "bias": "bias" in convs[1].tensors,
     }
     return Architecture("patchgan", options), notes
+
+
+def _scales(layers: Sequence[_Layer]) -> list[list[_Layer]]:
+    """The layers of each scale of a multi-scale discriminator; none if it is no such network."""
+    scales: dict[int, list[_Layer]] = {}
+    for layer in layers:
+        named = re.fullmatch(r"(?:scale(\d+)_layer\d+|layer(\d+))\.\d+", layer.name)
+        if named is None:
+            return []
+        scales.setdefault(int(named[1] or named[2]), []).append(layer)
+    convs = [[y.kernel.shape for y in scale if y.is_conv] for scale in scales.values()]
+    judging = all(len(s) >= 2 and s[-1][0] == 1 and {x[-1] for x in s} == {4} for s in convs)
+    return [scales[number] for number in sorted(scales)] if judging else []
+
+
+def _read_multiscale(
+    scales: Sequence[Sequence[_Layer]], norm: Norm | None
+) -> tuple[Architecture, list[str]]:
+    convs = [[layer for layer in scale if layer.is_conv] for scale in scales]
+    ends = {end.name for scale in convs for end in (scale[0], scale[-1])}
+    between = [layer for scale in scales for layer in scale if layer.name not in ends]
+    name, affine, notes = _read_norm(between, norm)
+    options: dict[str, Any] = {
+        "in_channels": convs[0][0].kernel.shape[1],
+        "widths": [[layer.kernel.shape[0] for layer in scale[:-1]] for scale in convs],
+        "norm": name,
+        "affine": affine,
+        "bias": any("bias" in layer.tensors for layer in between if layer.is_conv),
+        "apart": scales[0][0].name.startswith("scale"),
+    }
+    return Architecture("multiscale", options), notes
 
 
 def _read_norm(layers: Sequence[_Layer], norm: Norm | None) -> tuple[Norm, bool, list[str]]:
@@ -450,5 +504,5 @@ def _unfit(names: Sequence[str], *, family: str | None = None) -> CheckpointErro
     what = f"looks like a {family} network, but" if family else "is no generator that wkdc knows:"
     return CheckpointError(
         f"{what} {shown} does not fit; known are the ResNet and U-Net generators of "
-        "pytorch-CycleGAN-and-pix2pix"
+        "pytorch-CycleGAN-and-pix2pix, and the global one of pix2pixHD"
     )

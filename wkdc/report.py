@@ -15,13 +15,13 @@ from wkdc.errors import MissingExtraError, OptionError
 from wkdc.evaluate import evaluate
 from wkdc.export import compare as compare_exported
 from wkdc.files import check_writable, sha256_of, write_atomically
-from wkdc.images import pixels_to_square
-from wkdc.layouts import Direction, part_loader
+from wkdc.layouts import Direction
 from wkdc.lineage import last_options, pictures_of, record_of, student_of
 from wkdc.metrics import psnr_db
 from wkdc.onnx_file import OnnxNetwork
 from wkdc.page import Exported, Facts, File, Picture, render_page, summarise
 from wkdc.profile import profile
+from wkdc.reader import Reader
 from wkdc.results import Made, read_result, to_plain
 from wkdc.subjects import SMALLEST, evenly_spread, open_subjects
 from wkdc.training.record import Record, read_record
@@ -382,13 +382,15 @@ def _pictures(
         device=device,
     )
     guide, student = opened.drawers
-    load = part_loader(opened.layout, guide.in_channels, guide.out_channels)
+    reader = Reader(opened.layout, guide.in_channels, guide.out_channels)
     chosen = evenly_spread(opened.layout.validation[:limit], count)
     pictures = []
     for number, file in enumerate(chosen, 1):
-        shown = pixels_to_square(load(file)[0], size)
-        wanted, made = guide.draw(shown), student.draw(shown)
+        given = reader.squares(file, size)[0]
+        wanted, made = guide.draw(given), student.draw(given)
         box = most_different([wanted, made], max(16, size // ZOOM))
-        pictures.append(Picture(file.name, shown, wanted, made, psnr_db(made, wanted), box))
+        pictures.append(
+            Picture(file.name, reader.shown(given), wanted, made, psnr_db(made, wanted), box)
+        )
         tell("drawing what is shown", number / len(chosen))
     return pictures

@@ -9,6 +9,7 @@ from wkdc.errors import CheckpointError, OptionError
 from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.lineage import student_of
 from wkdc.models import ImageModel, open_model
+from wkdc.reader import check_reads
 from wkdc.training.record import read_record
 
 SMALLEST = 64
@@ -82,6 +83,7 @@ def open_subjects(
         raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
     left_out: list[str] = []
     layout = _pictures(Path(data), direction, seed, left_out.append)
+    check_reads(layout, opened[0].path, opened[0].in_channels)
     if guide is None:
         return Subjects(None, tuple(opened), layout, tuple(left_out))
     return Subjects(opened[0], tuple(opened[1:]), layout, tuple(left_out))

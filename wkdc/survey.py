@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from wkdc.channels import ChannelGroup, example_picture, trace_flow
+from wkdc.channels import CONVOLUTIONS, ChannelGroup, example_picture, trace_flow
 from wkdc.checkpoint import Generator
 from wkdc.cost import Cost
 from wkdc.importance import Importance, Ranking, accumulate_gradients, rank
@@ -104,7 +104,10 @@ def survey_teacher(
 
 
 def _left(teacher: Generator, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
-    """The layers with kernels or matrices that no group shrinks, but the one before the picture."""
+    """The layers with kernels or matrices that no group shrinks, but could.
+
+    The one before the picture cannot, nor can those of a single channel, such as scores.
+    """
     network, smallest = teacher.network, teacher.architecture.smallest
     flow = trace_flow(network, example_picture(teacher.in_channels, smallest))
     made = {name for group in groups for name in group.makers} | {flow.order[-1]}
@@ -114,4 +117,5 @@ def _left(teacher: Generator, groups: Sequence[ChannelGroup]) -> tuple[str, ...]
         if name not in made
         and not list(layer.children())
         and any(parameter.dim() > 1 for parameter in layer.parameters())
+        and not (isinstance(layer, CONVOLUTIONS) and layer.out_channels == 1)
     )

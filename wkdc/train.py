@@ -1,4 +1,4 @@
-"""Train a generator from scratch: CycleGAN on unpaired pictures, pix2pix on paired ones."""
+"""Train a generator from scratch: CycleGAN on unpaired pictures, pix2pix or pix2pixHD on pairs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,21 +12,22 @@ from wkdc.checkpoint import load_generator, make_card, read_card, relative_to, s
 from wkdc.devices import check_device
 from wkdc.errors import DatasetError, OptionError, OutputError
 from wkdc.files import check_writable
-from wkdc.layouts import Direction, Layout, is_paired, read_layout
+from wkdc.layouts import Direction, Layout, is_apart, is_paired, read_layout
 from wkdc.metrics import Fidelity
 from wkdc.networks.layers import Norm, initialise
+from wkdc.reader import channels_for, check_inputs
 from wkdc.recognition import Architecture, drawable_side
 from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
-from wkdc.training.opening import MOST_ENLARGED, check_losses
+from wkdc.training.opening import MOST_ENLARGED, check_features, check_losses
 from wkdc.training.ranks import Ranks
-from wkdc.training.recipe import CYCLEGAN, PIX2PIX, Precision, Recipe
+from wkdc.training.recipe import CYCLEGAN, PIX2PIX, PIX2PIXHD, Precision, Recipe
 from wkdc.training.reopening import check_same, read_request
 from wkdc.training.request import Request
 from wkdc.training.run import RunFolder
 from wkdc.training.session import REVERSE, Outcome, Session
 from wkdc.training.side import Pair
 
-Network = Literal["resnet", "unet"]
+Network = Literal["resnet", "unet", "pix2pixhd"]
 
 UNET_SIDE = 256
 """What the largest U-Net is made for: eight levels, the innermost a single pixel."""
@@ -86,12 +87,13 @@ def train(
     `resume_training` goes on.
 
     Args:
-        data: a folder with `trainA` and `trainB`, or with `train` (side by side); see
-            `wkdc.layouts.read_layout`.
-        network: `resnet`, the default for unpaired data, or `unet`, the default for paired data.
-        ngf: channels of the first layer; `blocks` residual blocks, of a ResNet.
-        norm: by default `instance` for unpaired and `batch` for paired data, as in the papers.
-        recipe: by default `CYCLEGAN` or `PIX2PIX`.
+        data: a folder with `trainA` and `trainB`, with `train` (side by side), or with
+            `train_label` and `train_img`; see `wkdc.layouts.read_layout`.
+        network: `resnet`, the default for unpaired data; `unet`, for pairs side by side; or
+            `pix2pixhd`, its global generator, for pairs in folders of their own.
+        ngf: channels of the first layer; `blocks` residual blocks, of all but a U-Net.
+        norm: by default `batch` for pairs side by side, else `instance`, as in the papers.
+        recipe: by default `CYCLEGAN`, `PIX2PIX` or `PIX2PIXHD`.
         steps, epochs, minutes, direction, device, precision, seed, runs, save_every, on_step,
             on_notice: see `wkdc.distill.distill`.
 
@@ -106,7 +108,8 @@ def train(
     length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
     ranks = Ranks.join(check_device(device))
     folder = Path(data)
-    paired = is_paired(folder)
+    apart = is_apart(folder)
+    paired = apart or is_paired(folder)
     outputs = [Path(output)]
     check_writable(outputs[0])
     if not paired:
@@ -116,12 +119,12 @@ def train(
             raise OutputError(f"{path} exists and is not replaced; name another with --output")
         check_writable(path)
     recipe = recipe or recipe_for(folder)
-    network = network or ("unet" if paired else "resnet")
+    network = network or ("pix2pixhd" if apart else "unet" if paired else "resnet")
     architecture = stock_architecture(
         network,
         ngf=ngf,
         blocks=blocks,
-        norm=norm or ("batch" if paired else "instance"),
+        norm=norm or ("batch" if paired and not apart else "instance"),
         side=recipe.crop,
     )
     crop = drawable_side(recipe.crop, architecture)
@@ -129,6 +132,10 @@ def train(
     layout = _read(folder, direction, seed, recipe, on_notice)
     unpaired = layout.kind == "unpaired"
     check_losses(recipe, layout, alike=True, teacher=False, cycle=unpaired)
+    check_features(recipe, layout, None)
+    channels = channels_for(layout)
+    check_inputs(layout, channels, int(architecture.options["out_channels"]))
+    architecture = replace(architecture, options=architecture.options | {"in_channels": channels})
     if not length_given:
         epochs = recipe.epochs
     ranks.check_pictures(len(layout.train))
@@ -209,7 +216,9 @@ def _check_own(path: Path, run: str) -> None:
 
 
 def recipe_for(folder: Path) -> Recipe:
-    """`PIX2PIX` for a folder of pairs, else `CYCLEGAN`."""
+    """`PIX2PIX` for a folder of pairs, `PIX2PIXHD` where they lie apart, else `CYCLEGAN`."""
+    if is_apart(folder):
+        return PIX2PIXHD
     return PIX2PIX if is_paired(folder) else CYCLEGAN
 
 
@@ -233,19 +242,23 @@ def stock_architecture(
         "bias": norm != "batch",
     }
     match network:
-        case "resnet":
+        case "resnet" | "pix2pixhd":
+            halvings = 2 if network == "resnet" else 4
+            narrow, stream = [ngf * 2**i for i in range(halvings)], ngf * 2**halvings
             widths = {
-                "encoder": [ngf, 2 * ngf],
-                "stream": 4 * ngf,
-                "inner": [4 * ngf] * blocks,
-                "decoder": [2 * ngf, ngf],
+                "encoder": narrow,
+                "stream": stream,
+                "inner": [stream] * blocks,
+                "decoder": narrow[::-1],
             }
+            common["bias"] = network == "pix2pixhd" or norm != "batch"
+            return Architecture("resnet", common | widths)
         case "unet":
             levels = max(2, min(8, math.ceil(math.log2(min(side, UNET_SIDE)))))
             down = [ngf * min(2**i, 8) for i in range(levels)]
             widths = {"down": down, "up": down[:-1]}
         case _:
-            raise OptionError(f"network {network!r} is not known; choose resnet or unet")
+            raise OptionError(f"network {network!r} is not known; choose resnet, unet or pix2pixhd")
     return Architecture(network, common | widths)
 
 
@@ -269,7 +282,8 @@ def _read(
     if layout.kind == "inputs":
         raise DatasetError(
             f"{folder} holds inputs alone, and no teacher shows what to draw; give a folder with "
-            "trainA and trainB, or with train (input and target side by side)"
+            "trainA and trainB, with train (input and target side by side), or with train_label "
+            "and train_img"
         )
     return layout
 

@@ -10,11 +10,10 @@ from wkdc.images import (
     SUFFIXES,
     images_to_pixels,
     list_images,
-    load_pixels,
-    pixels_to_images,
     save_pixels,
 )
 from wkdc.models import ImageModel, open_model
+from wkdc.reader import load_input
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,9 @@ def translate(
     on_image: Callable[[int, int], None] | None = None,
 ) -> TranslateResult:
     """Draw every picture in `inputs` with `model`, at its own size.
+
+    For a model that reads other channels than a picture's they are label maps; see
+    `wkdc.reader.load_input`.
 
     Args:
         model: a .pth or .onnx file.
@@ -87,11 +89,11 @@ def translate(
     skipped: list[str] = []
     for number, (path, target) in enumerate(named, 1):
         try:
-            pixels = load_pixels(path, channels=opened.in_channels)
+            given = load_input(path, opened.in_channels)
         except ImageError as error:
             skipped.append(str(error))
         else:
-            drawn = opened.draw(pixels_to_images(pixels).unsqueeze(0))
+            drawn = opened.draw(given)
             _make_folder(target.parent)
             save_pixels(target, images_to_pixels(drawn[0]))
             done.append(target)

@@ -94,6 +94,17 @@ def distill(
     ndf: Annotated[
         int | None, typer.Option(help="Discriminator's channels.", rich_help_panel=LOSSES)
     ] = None,
+    scales: Annotated[
+        int | None,
+        typer.Option(help="Discriminator's scales; pix2pixHD has 2.", rich_help_panel=LOSSES),
+    ] = None,
+    feature: Annotated[
+        float | None,
+        typer.Option(
+            help="A multi-scale discriminator's features, to those of the real picture.",
+            rich_help_panel=LOSSES,
+        ),
+    ] = None,
     discriminator: Annotated[
         Path | None,
         typer.Option(help="Start from this one.", rich_help_panel=LOSSES, show_default="fresh"),
@@ -156,6 +167,8 @@ def distill(
         raise OptionError("nothing says what to learn from; give --data FOLDER, or --resume RUN")
     if ndf is not None and discriminator is not None:
         raise OptionError(f"ndf {ndf} would not be used: {discriminator} has its own widths")
+    if scales is not None and discriminator is not None:
+        raise OptionError(f"scales {scales} would not be used: {discriminator} has its own")
     changes: dict[str, Any] = {
         "wavelet_weight": wavelet_weight,
         "wavelet": wavelet,
@@ -169,6 +182,8 @@ def distill(
         "adversarial": adversarial,
         "gan": gan,
         "ndf": ndf,
+        "scales": scales,
+        "feature": feature,
         "learning_rate": learning_rate,
         "batch": batch,
         "load_size": load_size,

@@ -220,7 +220,7 @@ def _show(teacher: Path, result: "PruneResult", data: str | None, arch: str) -> 
     if result.output is None:
         render.say_next("the same without --dry-run")
         return
-    if result.architecture.family == "patchgan":
+    if result.architecture.judges:
         named = f" --recipe paper --discriminator {result.output}"
     else:
         named = "" if result.output == Path("student.pth") else f" --student {result.output}"

@@ -26,21 +26,22 @@ def train(
         typer.Option("--output", "-o", help="The file to write; -reverse for the other direction."),
     ] = Path("teacher.pth"),
     network: Annotated[
-        Literal["resnet", "unet"] | None,
+        Literal["resnet", "unet", "pix2pixhd"] | None,
         typer.Option(
-            rich_help_panel=NETWORK, show_default="resnet for unpaired data, unet for paired"
+            rich_help_panel=NETWORK,
+            show_default="resnet; unet for pairs side by side, pix2pixhd for others",
         ),
     ] = None,
     ngf: Annotated[
         int, typer.Option(help="Channels of the first layer.", rich_help_panel=NETWORK)
     ] = 64,
     blocks: Annotated[
-        int, typer.Option(help="Residual blocks of a ResNet.", rich_help_panel=NETWORK)
+        int, typer.Option(help="Residual blocks, of all but a U-Net.", rich_help_panel=NETWORK)
     ] = 9,
     norm: Annotated[
         options.NormName | None,
         typer.Option(
-            rich_help_panel=NETWORK, show_default="instance for unpaired data, batch for paired"
+            rich_help_panel=NETWORK, show_default="batch for pairs side by side, else instance"
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(rich_help_panel=LENGTH)] = None,
@@ -48,7 +49,11 @@ def train(
     minutes: Annotated[float | None, typer.Option(rich_help_panel=LENGTH)] = None,
     truth: Annotated[
         float | None,
-        typer.Option(help="Pixels, to paired truth.", rich_help_panel=LOSSES, show_default="100"),
+        typer.Option(
+            help="Pixels, to paired truth.",
+            rich_help_panel=LOSSES,
+            show_default="100, for pix2pixHD 0",
+        ),
     ] = None,
     cycle: Annotated[
         float | None,
@@ -69,12 +74,28 @@ def train(
         typer.Option(
             help="Form of the adversarial loss.",
             rich_help_panel=LOSSES,
-            show_default="lsgan, for pairs vanilla",
+            show_default="lsgan, for pairs side by side vanilla",
         ),
     ] = None,
     ndf: Annotated[
         int | None,
         typer.Option(help="Discriminator's channels.", rich_help_panel=LOSSES, show_default="64"),
+    ] = None,
+    scales: Annotated[
+        int | None,
+        typer.Option(
+            help="Discriminator's scales.",
+            rich_help_panel=LOSSES,
+            show_default="1, for pix2pixHD 2",
+        ),
+    ] = None,
+    feature: Annotated[
+        float | None,
+        typer.Option(
+            help="A multi-scale discriminator's features, to those of the real picture.",
+            rich_help_panel=LOSSES,
+            show_default="0, for pix2pixHD 10",
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(rich_help_panel=LOSSES, show_default="0.0002")
@@ -100,7 +121,7 @@ def train(
     resume: options.Resume = None,
     json: options.Json = False,
 ) -> None:
-    """Train a teacher from scratch: CycleGAN on unpaired pictures, pix2pix on paired ones.
+    """Train a teacher from scratch: CycleGAN on unpaired pictures, pix2pix or pix2pixHD on pairs.
 
     Ctrl-C ends the training early and keeps what was learned; --resume goes on from there.
     """
@@ -127,6 +148,8 @@ def train(
         "adversarial": adversarial,
         "gan": gan,
         "ndf": ndf,
+        "scales": scales,
+        "feature": feature,
         "learning_rate": learning_rate,
         "batch": batch,
         "load_size": load_size,

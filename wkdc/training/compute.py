@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.devices import bfloat16_pays
+from wkdc.networks.multiscale import Judgement, judge
 from wkdc.training.recipe import Precision
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
@@ -43,6 +44,13 @@ class Compute:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             out: Tensor = network(images)
         return out.float()
+
+    def judge(self, discriminator: nn.Module, images: Tensor) -> Judgement:
+        """The same of a discriminator's layers; see `wkdc.networks.multiscale.judge`."""
+        images = images.to(self.device, memory_format=self.order)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            found = judge(discriminator, images)
+        return [[made.float() for made in layers] for layers in found]
 
     @torch.no_grad()
     def draw(self, network: nn.Module, images: Tensor) -> Tensor:

@@ -6,12 +6,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wkdc.losses import discriminator_loss, generator_loss, pixel_loss, wavelet_loss
+from wkdc.losses import (
+    discriminator_loss,
+    feature_loss,
+    generator_loss,
+    pixel_loss,
+    wavelet_loss,
+)
+from wkdc.networks.multiscale import Judgement, judge
 from wkdc.training.data import ImagePool
 from wkdc.training.recipe import Recipe
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
 """Calls a network at the run's device and precision; the result is float32."""
+
+Judge = Callable[[nn.Module, Tensor], Judgement]
+"""Calls a discriminator likewise; see `wkdc.networks.multiscale.judge`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Objective:
         discriminator: None where the recipe has no adversarial loss.
         conditional: whether the discriminator sees the input beside the picture (pix2pix).
         back: the generator of the other direction, which closes the cycle; None for no cycle.
-        forward: calls a network.
+        forward: calls a network; `judge` a discriminator.
         seed: of the pool of earlier fakes.
     """
 
@@ -53,6 +63,7 @@ class Objective:
         conditional: bool,
         back: nn.Module | None = None,
         forward: Forward,
+        judge: Judge = judge,
         seed: int,
     ) -> None:
         self.recipe = recipe
@@ -60,6 +71,7 @@ class Objective:
         self.conditional = conditional
         self.back = back
         self.forward = forward
+        self.judge = judge
         # pix2pix shows its discriminator no earlier fakes
         self.pool = ImagePool(0 if conditional else recipe.image_pool, seed)
 
@@ -94,8 +106,14 @@ class Objective:
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
             weights["adversarial"] = recipe.adversarial
-            scores = self._judge(batch.inputs, drawn)
-            losses["adversarial"] = generator_loss(scores, gan=recipe.gan)
+            found = self._judge(batch.inputs, drawn)
+            each = [generator_loss(layers[-1], gan=recipe.gan) for layers in found]
+            losses["adversarial"] = torch.stack(each).sum()
+            if recipe.feature and batch.real is not None:
+                weights["feature"] = recipe.feature
+                with torch.no_grad():
+                    real = self._judge(batch.inputs, batch.real)
+                losses["feature"] = feature_loss(*_features(found, real))
         losses["total"] = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         return losses
 
@@ -104,17 +122,24 @@ class Objective:
         if self.discriminator is None or batch.real is None:
             return None
         self.discriminator.requires_grad_(True)
-        seen = torch.cat([batch.inputs, drawn.detach()], 1) if self.conditional else drawn.detach()
-        fake = self.pool.exchange(seen)
-        real = torch.cat([batch.inputs, batch.real], 1) if self.conditional else batch.real
-        return discriminator_loss(
-            self.forward(self.discriminator, real),
-            self.forward(self.discriminator, fake),
-            gan=self.recipe.gan,
+        fake = self.pool.exchange(self._seen(batch.inputs, drawn.detach()))
+        real = self._seen(batch.inputs, batch.real)
+        scales = zip(
+            self.judge(self.discriminator, real), self.judge(self.discriminator, fake), strict=True
         )
+        each = [discriminator_loss(a[-1], b[-1], gan=self.recipe.gan) for a, b in scales]
+        return torch.stack(each).sum()
 
-    def _judge(self, inputs: Tensor, images: Tensor) -> Tensor:
+    def _judge(self, inputs: Tensor, images: Tensor) -> Judgement:
         if self.discriminator is None:
             raise RuntimeError("there is no discriminator to judge")
-        seen = torch.cat([inputs, images], 1) if self.conditional else images
-        return self.forward(self.discriminator, seen)
+        return self.judge(self.discriminator, self._seen(inputs, images))
+
+    def _seen(self, inputs: Tensor, images: Tensor) -> Tensor:
+        """What the discriminator is shown of a picture."""
+        return torch.cat([inputs, images], 1) if self.conditional else images
+
+
+def _features(*judgements: Judgement) -> list[Judgement]:
+    """All layers but those of the scores."""
+    return [[layers[:-1] for layers in judgement] for judgement in judgements]

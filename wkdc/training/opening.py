@@ -9,6 +9,7 @@ from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable
 from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.models import check_channels
+from wkdc.reader import check_inputs, check_reads
 from wkdc.recognition import drawable_side
 from wkdc.training.recipe import Recipe
 from wkdc.training.request import Select
@@ -77,6 +78,8 @@ def open_files(
         select=select == "best",
         on_notice=on_notice,
     )
+    check_reads(layout, learner.path, learner.in_channels)
+    check_inputs(layout, learner.in_channels, learner.out_channels)
     whole = 2**recipe.levels
     if recipe.wavelet_weight and crop % whole:
         on_notice(
@@ -88,10 +91,34 @@ def open_files(
     judge = None
     if discriminator is not None:
         judge = _load_judge(Path(discriminator), recipe, learner, paired=layout.kind == "paired")
+    check_features(recipe, layout, judge)
     pairs = [Pair(learner, guide, layout, judge)]
     if reverse:
         pairs.append(Pair(*reverse, layout.reversed()))
     return Opened(tuple(pairs), closing, recipe)
+
+
+def check_features(recipe: Recipe, layout: Layout, judge: Generator | None) -> None:
+    """Make sure that features can be matched, if they are to be.
+
+    Args:
+        judge: the discriminator to start from; None for a fresh one.
+
+    Raises:
+        OptionError: it is none of several scales, or no picture is what the student should draw.
+    """
+    if recipe.feature and layout.kind == "unpaired":
+        raise OptionError(
+            f"feature weight {recipe.feature:g} needs a picture that the student should draw, and "
+            "unpaired data has none; give --feature 0"
+        )
+    several = recipe.scales > 1 if judge is None else judge.architecture.family == "multiscale"
+    if recipe.feature and not several:
+        fresh = "give --scales 2" if judge is None else f"{judge.path} is a PatchGAN; give another"
+        raise OptionError(
+            f"feature weight {recipe.feature:g} needs a multi-scale discriminator: {fresh}, or "
+            "--feature 0"
+        )
 
 
 def _check_reverse(forward: Generator, back: Generator) -> None:

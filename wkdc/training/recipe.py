@@ -25,6 +25,9 @@ class Recipe:
         adversarial: weight of the GAN loss; at 0 no discriminator is built.
         gan: which one; see `wkdc.losses.generator_loss`.
         ndf: channels of the discriminator's first layer; the paper's best for its students is 32.
+        scales: 1 for a PatchGAN, more for a multi-scale discriminator of so many.
+        feature: weight of the difference, layer by layer, of what a multi-scale discriminator says
+            of the student's picture and of the real one.
         image_pool: how many earlier fakes the discriminator is also shown, 0 for none.
         wavelet_weight, wavelet, levels, bands, measure, reduction: see
             `wkdc.losses.wavelet_loss`.
@@ -51,6 +54,8 @@ class Recipe:
     adversarial: float
     gan: Gan
     ndf: int
+    scales: int
+    feature: float
     image_pool: int
     wavelet_weight: float
     wavelet: str
@@ -80,16 +85,29 @@ class Recipe:
         Raises:
             OptionError: a negative weight, a crop larger than the loaded picture, ...
         """
-        weights = ("adversarial", "wavelet_weight", "pixel", "truth", "cycle", "identity")
+        weights = (
+            "adversarial",
+            "feature",
+            "wavelet_weight",
+            "pixel",
+            "truth",
+            "cycle",
+            "identity",
+        )
         for name in weights:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0:
                 raise OptionError(f"weight {name} is {value}; give 0 or a positive number")
-        for name in ("ndf", "levels", "batch", "crop", "reuse"):
+        for name in ("ndf", "scales", "levels", "batch", "crop", "reuse"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; give 1 or more")
         if not any(getattr(self, name) for name in weights):
             raise OptionError("all loss weights are 0; nothing would be learned")
+        if self.feature and not self.adversarial:
+            raise OptionError(
+                f"feature weight {self.feature:g} would not be used: without an adversarial loss "
+                "there is no discriminator; give --adversarial 1"
+            )
         check_wavelet(self.wavelet)
         if self.crop > self.load_size:
             raise OptionError(
@@ -113,6 +131,8 @@ PAPER = Recipe(
     adversarial=1.0,
     gan="lsgan",
     ndf=32,
+    scales=1,
+    feature=0.0,
     image_pool=50,
     wavelet_weight=0.4,
     wavelet="haar",
@@ -143,6 +163,8 @@ FAITHFUL = Recipe(
     adversarial=0.0,
     gan="lsgan",
     ndf=32,
+    scales=1,
+    feature=0.0,
     image_pool=50,
     wavelet_weight=16.0,
     wavelet="haar",
@@ -174,6 +196,9 @@ CYCLEGAN = replace(PAPER, name="cyclegan", ndf=64, wavelet_weight=0.0, truth=0.0
 
 PIX2PIX = replace(CYCLEGAN, name="pix2pix", gan="vanilla", truth=100.0, cycle=0.0, identity=0.0)
 """Isola et al. 2017, likewise; without the dropout that their generator draws with."""
+
+PIX2PIXHD = replace(PIX2PIX, name="pix2pixhd", gan="lsgan", scales=2, feature=10.0, truth=0.0)
+"""Wang et al. 2018, with the global generator alone, and without the loss of VGG's features."""
 
 
 def recipe_named(name: str) -> Recipe:

@@ -15,7 +15,9 @@ from wkdc.files import sha256_of
 from wkdc.images import pixels_to_images
 from wkdc.layouts import Layout, part_loader
 from wkdc.networks.layers import Norm, initialise
+from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
+from wkdc.reader import Reader
 from wkdc.recognition import drawable_side
 from wkdc.training.compute import Compute, trainable
 from wkdc.training.data import Crops, Drawings
@@ -46,7 +48,8 @@ class Pair:
     @functools.cached_property
     def digests(self) -> dict[str, str | None]:
         """Of the files: what a run that goes on has to find again."""
-        pictures = [*self.layout.train, *self.layout.real, *self.layout.selection]
+        inputs = [*self.layout.train, *self.layout.real, *self.layout.selection]
+        pictures = self.layout.parts(inputs)
         data = hashlib.sha256("".join(sha256_of(path) for path in pictures).encode())
         judge = self.discriminator
         return {
@@ -100,9 +103,9 @@ class Side:
         self.student = trainable(compute.place(copy.deepcopy(pair.student.network)))
         self.teacher = None if pair.teacher is None else compute.place(pair.teacher.network)
         layout, student = pair.layout, pair.student
-        load = part_loader(layout, student.in_channels, student.out_channels)
+        self._reader = reader = Reader(layout, student.in_channels, student.out_channels)
         size, crop = recipe.load_size, recipe.crop
-        self._crops = Crops(layout.train, load, load_size=size, crop=crop, seed=seed)
+        self._crops = Crops(layout.train, reader.load, load_size=size, crop=crop, seed=seed)
         self._real = None
         if layout.real:
             load_real = part_loader(layout, student.out_channels, student.out_channels)
@@ -110,7 +113,12 @@ class Side:
         known = [one.architecture for one in (student, pair.teacher) if one is not None]
         side = drawable_side(MEASURE_SIZE, *known)
         self.validation, self.selection = (
-            Validation([load(path) for path in spread(paths)], side, self.teacher, compute.draw)
+            Validation(
+                [reader.squares(path, side) for path in spread(paths)],
+                self.teacher,
+                compute.draw,
+                reader.shown,
+            )
             for paths in (layout.validation, layout.selection)
         )
         self._parts: list[tuple[Tensor, ...]] = []
@@ -129,6 +137,7 @@ class Side:
             conditional=conditional,
             back=back,
             forward=self._compute.forward,
+            judge=self._compute.judge,
             seed=self._seed + self._ranks.index,
         )
         return Learner(self.student, objective, Averager(self.student), prefix)
@@ -136,7 +145,8 @@ class Side:
     def draw_ahead(self, number: int) -> None:
         """Let the teacher draw the crops of batch `number`, for steps to come."""
         self._parts.append(self._crops.batch(self._first_of(number), self._recipe.batch))
-        self._targets.append(self._taught(pixels_to_images(self._parts[-1][0])).half().cpu())
+        inputs, *_ = self._reader.images(self._parts[-1])
+        self._targets.append(self._taught(inputs).half().cpu())
 
     def keep_drawings(self) -> None:
         """From now on, steps use what all processes drew ahead."""
@@ -163,7 +173,7 @@ class Side:
             targets = targets.to(device)
         else:
             parts = self._crops.batch(start, recipe.batch)
-        pictures = [pixels_to_images(part).to(device) for part in parts]
+        pictures = self._reader.images([part.to(device) for part in parts])
         inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
         judged = recipe.adversarial > 0
         guided = recipe.wavelet_weight > 0 or recipe.pixel > 0
@@ -194,6 +204,11 @@ class Side:
         channels = student.out_channels + (student.in_channels if conditional else 0)
         batch_norm = any(isinstance(layer, nn.BatchNorm2d) for layer in student.network.modules())
         norm: Norm = "batch" if batch_norm else "instance"
-        network = PatchGAN(channels, widths=patchgan_widths(self._recipe.ndf), norm=norm)
+        widths, network = patchgan_widths(self._recipe.ndf), nn.Module()
+        if self._recipe.scales > 1:
+            each = [widths] * self._recipe.scales
+            network = MultiscaleDiscriminator(channels, widths=each, norm=norm)
+        else:
+            network = PatchGAN(channels, widths=widths, norm=norm)
         initialise(network)
         return network

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from wkdc.images import pixels_to_square
 from wkdc.metrics import Fidelity, mean_band_errors, mean_fidelity
 
 PICTURES = 32
@@ -21,21 +20,25 @@ Draw = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Validation:
-    """Inputs, 1×C×side×side each, and the pictures that a student should draw from them.
+    """Inputs, and the pictures that a student should draw from them.
 
     Args:
-        parts: of each picture, uint8 C×H×W: the input, and the truth where it is paired.
-        side: height and width at which they are compared.
+        squares: of each input, 1×C×side×side as networks have it: itself, and the truth where it is
+            paired.
         teacher: whose pictures are wanted; None takes the truth where there is one.
         draw: calls a network.
+        show: makes of an input what people see of it.
     """
 
     def __init__(
-        self, parts: Sequence[Sequence[Tensor]], side: int, teacher: nn.Module | None, draw: Draw
+        self,
+        squares: Sequence[Sequence[Tensor]],
+        teacher: nn.Module | None,
+        draw: Draw,
+        show: Callable[[Tensor], Tensor],
     ) -> None:
-        squares = [[pixels_to_square(part, side) for part in one] for one in parts]
         self.inputs = [one[0] for one in squares]
-        self._draw = draw
+        self._draw, self._show = draw, show
         self._wanted: list[Tensor] | None = None
         if teacher is not None:
             self._wanted = [draw(teacher, image) for image in self.inputs]
@@ -56,12 +59,13 @@ class Validation:
         apart = max(1, len(self.inputs) // WATCHED)
         chosen = range(len(self.inputs))[::apart][:WATCHED]
         drawn = [self._draw(network, self.inputs[i]) for i in chosen]
+        shown = [self._show(self.inputs[i]) for i in chosen]
         if self._wanted is None:
-            rows = [[self.inputs[i], made] for i, made in zip(chosen, drawn, strict=True)]
+            rows = [[given, made] for given, made in zip(shown, drawn, strict=True)]
             return None, {}, rows[:SAMPLE_ROWS]
         wanted = [self._wanted[i] for i in chosen]
         pairs = list(zip(drawn, wanted, strict=True))
-        rows = [[self.inputs[i], b, a] for i, (a, b) in zip(chosen, pairs, strict=True)]
+        rows = [[given, b, a] for given, (a, b) in zip(shown, pairs, strict=True)]
         return mean_fidelity(pairs), mean_band_errors(pairs), rows[:SAMPLE_ROWS]
 
 

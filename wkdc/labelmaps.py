@@ -1,0 +1,118 @@
+"""Label maps <-> what networks read of them: a channel for each label, and one of edges.
+
+`maps` are int32 P×H×W: the id of each pixel's label and, where there is a second plane, of its
+instance. A network reads 0 and 1, as pix2pixHD's do (Wang et al., 2018, section 3.3): a channel for
+each label, 1 where it is, then the edges between instances.
+"""
+
+import colorsys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from wkdc.errors import ImageError
+
+GOLDEN = 0.381966
+"""Of a turn: hues so far apart stay distinct however many there are."""
+
+EDGE = (-1.0, -1.0, -1.0)
+"""The black that edges are shown in."""
+
+
+def load_maps(path: Path, instances: Path | None = None) -> Tensor:
+    """Read a label map, and the map of its instances: int32 1×H×W or 2×H×W.
+
+    Args:
+        path: a picture of one channel, or with a palette, whose values are the ids of labels.
+        instances: likewise, of any numbers that tell instances apart, such as 16-bit ids.
+
+    Raises:
+        ImageError: one of them cannot be read, has several channels, or they differ in size.
+    """
+    planes = [_load_ids(file) for file in (path, instances) if file is not None]
+    if planes[0].shape != planes[-1].shape:
+        (height, width), (high, wide) = planes[0].shape, planes[-1].shape
+        raise ImageError(
+            f"{instances} is {wide}x{high}, its label map {path} {width}x{height}; they have to "
+            "lie on each other"
+        )
+    return torch.stack(planes)
+
+
+def check_labels(path: Path, maps: Tensor, channels: int) -> None:
+    """Make sure that a network of `channels` inputs has one for every label of `maps`.
+
+    Raises:
+        ImageError: it does not; the message names `path`, the id and the channels.
+    """
+    labels, most = channels - (len(maps) - 1), int(maps[0].max())
+    if most >= labels:
+        edges = " and one of edges" if len(maps) > 1 else ""
+        raise ImageError(
+            f"{path} has label id {most}, but the network reads {channels} channels, {labels} of "
+            f"labels{edges}: ids from 0 to {labels - 1}; give it an id among them, or the network "
+            "trained on these maps"
+        )
+
+
+def maps_to_images(maps: Tensor, channels: int) -> Tensor:
+    """int32 N×P×H×W -> float32 N×`channels`×H×W of 0 and 1, as the network reads them.
+
+    Of two planes the last channel is 1 where a pixel's instance is another than that of a
+    neighbour left, right, above or below.
+    """
+    labels = channels - (maps.shape[1] - 1)
+    ids = maps[:, :1].long()
+    images = torch.zeros(len(maps), labels, *maps.shape[-2:], device=maps.device)
+    images.scatter_(1, ids, 1.0)
+    if maps.shape[1] == 1:
+        return images
+    return torch.cat([images, edges(maps[:, 1:])], 1)
+
+
+def edges(instances: Tensor) -> Tensor:
+    """N×1×H×W of ids -> float32 of the same shape: 1 on both sides of every change."""
+    changes = torch.zeros_like(instances, dtype=torch.bool)
+    across = instances[..., 1:] != instances[..., :-1]
+    down = instances[..., 1:, :] != instances[..., :-1, :]
+    changes[..., 1:] |= across
+    changes[..., :-1] |= across
+    changes[..., 1:, :] |= down
+    changes[..., :-1, :] |= down
+    return changes.float()
+
+
+def images_to_colours(images: Tensor) -> Tensor:
+    """What `maps_to_images` made, in colours for people: N×3×H×W in [-1, 1], edges black."""
+    ids = images.argmax(1)  # of a label and an edge, the label comes first
+    colours = torch.tensor([_colour(number) for number in range(images.shape[1])])
+    shown = colours.to(images.device)[ids].permute(0, 3, 1, 2).contiguous()
+    marked = images.sum(1, keepdim=True) > 1.5  # a label's 1 and an edge's
+    return torch.where(marked, torch.tensor(EDGE).view(1, 3, 1, 1).to(images.device), shown)
+
+
+def _colour(number: int) -> tuple[float, ...]:
+    """RGB in [-1, 1] of label `number`: turning hues, in three shades."""
+    shade = (0.9, 0.65, 0.45)[number % 3]
+    return tuple(2 * part - 1 for part in colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.7, shade))
+
+
+def _load_ids(path: Path) -> Tensor:
+    """The values of a picture's pixels as they are stored: int32 H×W."""
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            picture = opened.copy()
+    except UnidentifiedImageError:
+        raise ImageError(f"{path} is no picture that can be read") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} cannot be read: {error}") from None
+    if len(picture.getbands()) > 1 or picture.mode == "F":
+        raise ImageError(
+            f"{path} is {picture.mode}, no map of ids; give a picture of one channel, such as an "
+            "8-bit grey PNG, whose values are the ids"
+        )
+    return torch.from_numpy(np.array(picture).astype(np.int32))
