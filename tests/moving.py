@@ -1,4 +1,4 @@
-"""Small videos, made of the bundled photos, as cameras, screen recorders and bad disks make them."""
+"""Small videos, made of the bundled photos, as cameras, recorders and bad disks make them."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,20 +10,21 @@ import numpy as np
 from PIL import Image
 
 from wkdc.photos import photo_paths
+from wkdc.video.reading import FAITHFUL
 
 Array = np.ndarray
 
-SIZE = (64, 48)  # width and height
+SIZE = (128, 96)  # width and height
 SOUND_HZ = 44100
 
 
 def photo_frames(count: int, size: tuple[int, int] = SIZE) -> list[Array]:
-    """`count` frames, uint8 H×W×3: photos that stand for 4 frames and drift a pixel in each."""
-    frames = []
-    for n in range(count):
-        with Image.open(photo_paths()[n // 4 % 25]) as photo:
-            frames.append(np.roll(np.array(photo.convert("RGB").resize(size)), n % 4, axis=1))
-    return frames
+    """`count` frames, uint8 H×W×3, each of another photo than those beside it."""
+    photos = []
+    for path in photo_paths():
+        with Image.open(path) as photo:
+            photos.append(np.array(photo.convert("RGB").resize(size)))
+    return [photos[n % len(photos)] for n in range(count)]
 
 
 def make_video(
@@ -83,7 +84,10 @@ def moments(path: Path) -> list[float]:
 def decoded(path: Path) -> list[Array]:
     """Its frames, uint8 H×W×3, as they are stored."""
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [
+            frame.reformat(format="rgb24", interpolation=FAITHFUL).to_ndarray()
+            for frame in container.decode(video=0)
+        ]
 
 
 def sound_packets(path: Path) -> list[tuple[int | None, bytes]]:

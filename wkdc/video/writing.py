@@ -150,7 +150,7 @@ def choose_encoder(target: Path) -> tuple[str, dict[str, str]]:
     import av
 
     settings = {
-        "libx264": {"crf": "18", "preset": "veryfast"},
+        "libx264": {"crf": "16", "preset": "veryfast"},
         "libopenh264": {"b": "12M"},
         "mpeg4": {"b": "20M", "qmin": "2", "qmax": "4"},
         "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6"},
