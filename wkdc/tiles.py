@@ -1,8 +1,9 @@
-"""Large pictures, drawn in tiles that overlap: memory is that of a tile, whatever their size.
+"""Large pictures, drawn in tiles that overlap: memory is that of a few tiles, whatever their size.
 
 InstanceNorm divides by the spread of a whole picture, and that of a tile is another. With the
 statistics of the picture, they are taken once, over samples from all of it that run through the
-network as one batch, and every tile is drawn with them.
+network as one batch, and every tile is drawn with them. What all tiles say, layer by layer, in one
+pass or two is worse than either: each layer's statistics belong to the wrong ones before it.
 """
 
 import copy
@@ -22,9 +23,9 @@ from wkdc.networks.pooled_norm import pool_norms
 
 Statistics = Literal["picture", "tile"]
 
-SAMPLES = 4
-"""Samples along the height and along the width of a picture; together they are as large as a tile,
-so that they take no more memory."""
+SAMPLES = 6
+"""Samples along the height and along the width of a picture. Together they have the area of four
+tiles, and take as much memory."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def _pooled(
 def _samples(pixels: Tensor, tile: int, model: ImageModel) -> Tensor:
     """N×C×S×S in [-1, 1], spread evenly over uint8 C×H×W."""
     step = model.multiple
-    side = math.ceil(max(tile // SAMPLES, model.smallest) / step) * step
-    count = tile // side
+    side = math.ceil(max(2 * tile // SAMPLES, model.smallest) / step) * step
+    count = 2 * tile // side
     tops, lefts = (
         [round(n * (size - side) / max(count - 1, 1)) for n in range(count if size > side else 1)]
         for size in pixels.shape[-2:]

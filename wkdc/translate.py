@@ -94,16 +94,12 @@ def translate(
         CheckpointError, DeviceError: see `open_model`.
     """
     started = time.monotonic()
-    part, parts = shard
-    if not 1 <= part <= parts:
-        raise OptionError(f"shard {part}/{parts} is none; give 1/{parts} to {parts}/{parts}")
     if overwrite and resume:
         raise OptionError("resume keeps what exists, and overwrite replaces it; give one of them")
     opened = model if isinstance(model, ImageModel) else open_model(model, device=device)
     if tiling is not None:
         tiling = settled(opened, tiling)
-    found = _input_paths(inputs)
-    jobs = list(zip(found, _output_paths(found, Path(output)), strict=True))[part - 1 :: parts]
+    jobs = _jobs(inputs, Path(output), shard)
     taken = [target for _, target in jobs if target.exists()]
     if taken and not (overwrite or resume):
         raise OutputError(
@@ -134,6 +130,14 @@ def translate(
     )
 
 
+def _jobs(inputs: Sequence[str | Path], output: Path, shard: tuple[int, int]) -> list[Job]:
+    part, parts = shard
+    if not 1 <= part <= parts:
+        raise OptionError(f"shard {part}/{parts} is none; give 1/{parts} to {parts}/{parts}")
+    paths = _input_paths(inputs)
+    return list(zip(paths, _output_paths(paths, output), strict=True))[part - 1 :: parts]
+
+
 @dataclass(frozen=True)
 class _Outcome:
     """What became of one input: a file, or none and why."""
@@ -150,26 +154,28 @@ def _drawn(
     on_image: Callable[[int, int], None] | None,
 ) -> Iterator[_Outcome]:
     """Pictures that follow one another overlap; a video overlaps with itself."""
-    sizes = {path: _frames(path) for path, _ in jobs if _is_video(path)}
-    total = len(jobs) - len(sizes) + sum(sizes.values())
-    done = 0
+    frames = {path: _frames(path) for path, _ in jobs if _is_video(path)}
+    total = len(jobs) - len(frames) + sum(frames.values())
+    done = end = 0
 
-    def show(new: int) -> None:
+    def step(count: int = 1) -> None:
+        nonlocal done
+        done = min(done + count, end)  # a video may hold more than it says
         if on_image is not None:
-            on_image(min(done + new, total), total)
+            on_image(done, total)
 
     for moves, group in itertools.groupby(jobs, lambda job: _is_video(job[0])):
         if not moves:
             for outcome in _draw_pictures(group, draw, channels):
-                show(1)
-                done += 1
+                end += 1
+                step()
                 yield outcome
             continue
         for job in group:
-            frames = itertools.count(1)
-            yield _draw_video(job, draw, channels, lambda frames=frames: show(next(frames)))
-            show(sizes[job[0]])
-            done += sizes[job[0]]
+            end += frames[job[0]]
+            yield _draw_video(job, draw, channels, step)
+            if done < end:
+                step(end - done)
 
 
 @dataclass(frozen=True)

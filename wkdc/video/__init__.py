@@ -11,7 +11,7 @@ from torch import Tensor
 from wkdc.errors import ImageError
 from wkdc.files import write_atomically
 from wkdc.pipeline import in_turn, read_ahead
-from wkdc.video.reading import Frame, Item, Reader, opened
+from wkdc.video.reading import Frame, Reader, opened
 from wkdc.video.writing import Writer
 
 SUFFIXES = (
@@ -96,23 +96,23 @@ def draw_video(
     """
     results: list[VideoResult] = []
 
-    def drawn(item: Item) -> Item:
-        return replace(item, pixels=draw(item.pixels)) if isinstance(item, Frame) else item
+    def drawn(frame: Frame) -> Frame:
+        return replace(frame, pixels=draw(frame.pixels))
 
     def fill(temporary: Path) -> None:
         with opened(path) as (container, stream), ExitStack() as stack:
             reader = Reader(path, container, stream, channels)
             writer = stack.enter_context(closing(Writer(target, temporary, stream, reader.sounds)))
-            items = read_ahead(reader.items(), ahead=FRAMES_AHEAD)
-            stack.enter_context(closing(items))
-            written = in_turn(writer.add, map(drawn, items), threads=1, ahead=FRAMES_AHEAD)
+            frames = read_ahead(reader.frames(), ahead=FRAMES_AHEAD)
+            stack.enter_context(closing(frames))
+            written = in_turn(writer.add, map(drawn, frames), threads=1, ahead=FRAMES_AHEAD)
             stack.enter_context(closing(written))
-            for is_frame in written:
-                if is_frame and on_frame is not None:
+            for _ in written:
+                if on_frame is not None:
                     on_frame()
             if not writer.frames:
                 raise ImageError(f"{path} has no frame that can be decoded")
-            writer.finish()
+            writer.finish(reader.waiting)
             results.append(
                 VideoResult(
                     target, writer.frames, writer.encoder, len(reader.sounds), reader.problems()

@@ -38,16 +38,14 @@ class Frame:
         pts: its time, in units of the stream.
         matrix: a key of `MATRICES`, for its colours.
         aspect: width over height of a pixel; None where they are square.
+        sound: PyAV's packets that lie before it in the file.
     """
 
     pixels: Tensor
     pts: int
     matrix: int
     aspect: Fraction | None
-
-
-Item = Frame | Any
-"""A frame, or a packet of sound as PyAV has it."""
+    sound: tuple[Any, ...]
 
 
 @contextmanager
@@ -77,23 +75,29 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 class Reader:
-    """What an open video holds, in the order of the file; read once."""
+    """What an open video holds, in the order of the file; read once.
+
+    Attributes:
+        sounds: the streams of sound.
+        waiting: packets of sound that lie behind the last frame so far.
+    """
 
     def __init__(self, path: Path, container: Any, stream: Any, channels: int) -> None:
         self.path, self.container, self.stream = path, container, stream
         self.channels = channels
         self.sounds = list(container.streams.audio)
+        self.waiting: list[Any] = []
         self._size: tuple[int, ...] | None = None
         self._last: int | None = None
         self._broken: list[str] = []
         self._end: str | None = None
 
-    def items(self) -> Iterator[Item]:
-        """Frames, and packets of sound; what cannot be decoded is noted and left out."""
+    def frames(self) -> Iterator[Frame]:
+        """Each that can be decoded; the others are noted."""
         for packet in self._packets():
             if packet.stream in self.sounds:
                 if packet.dts is not None:  # else it is the empty one behind the last
-                    yield packet
+                    self.waiting.append(packet)
                 continue
             for decoded in self._decode(packet):
                 frame = self._upright(decoded)
@@ -101,7 +105,7 @@ class Reader:
                     yield frame
 
     def problems(self) -> tuple[str, ...]:
-        """One sentence each for what was left out, once `items` has ended."""
+        """One sentence each for what was left out, once `frames` has ended."""
         found = []
         if self._broken:
             count = len(self._broken)
@@ -159,7 +163,9 @@ class Reader:
         aspect = self.stream.sample_aspect_ratio or None
         if aspect is not None and turns % 2:
             aspect = 1 / aspect
-        return Frame(pixels.permute(2, 0, 1), self._last, matrix, aspect)
+        sound = tuple(self.waiting)
+        self.waiting.clear()
+        return Frame(pixels.permute(2, 0, 1), self._last, matrix, aspect, sound)
 
     def _moment(self, pts: int | None) -> str:
         return "unknown" if pts is None else f"{float(pts * self.stream.time_base):.2f}"

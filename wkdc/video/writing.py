@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wkdc.errors import OutputError
-from wkdc.video.reading import FAITHFUL, MATRICES, Frame, Item
+from wkdc.video.reading import FAITHFUL, MATRICES, Frame
 
 LIMITED = 1
 """FFmpeg's number of the range from 16 to 235, in which nearly all video is."""
@@ -39,34 +39,28 @@ class Writer:
         self._container: Any = None
         self._stream: Any = None
         self._copies: dict[int, Any] = {}
-        self._early: list[Any] = []
 
-    def add(self, item: Item) -> bool:
-        """Encode a frame or copy a packet of sound; say whether it was a frame.
+    def add(self, frame: Frame) -> None:
+        """Copy the sound before a frame, and encode it.
 
         Raises:
             OutputError: the file cannot be written, or one that ends so cannot hold the sound.
         """
-        if not isinstance(item, Frame):
-            if self._container is None:
-                self._early.append(item)
-            else:
-                self._copy(item)
-            return False
         with self._errors():
             if self._container is None:
-                self._open(item)
-            self._container.mux(self._stream.encode(self._encodable(item)))
+                self._open(frame)
+            self._copy(frame.sound)
+            self._container.mux(self._stream.encode(self._encodable(frame)))
         self.frames += 1
-        return True
 
-    def finish(self) -> None:
-        """Write what the encoder still holds, and the end of the file.
+    def finish(self, sound: Sequence[Any]) -> None:
+        """Write what the encoder still holds, the last of the sound, and the end of the file.
 
         Raises:
             OutputError: it cannot be written.
         """
         with self._errors():
+            self._copy(sound)
             self._container.mux(self._stream.encode(None))
             self._container.close()
         self._container = None
@@ -104,13 +98,11 @@ class Writer:
                     "choose a file that ends with .mkv"
                 )
             self._copies[sound.index] = self._container.add_stream_from_template(sound)
-        for packet in self._early:
-            self._copy(packet)
-        self._early.clear()
 
-    def _copy(self, packet: Any) -> None:
-        packet.stream = self._copies[packet.stream.index]
-        self._container.mux(packet)
+    def _copy(self, sound: Sequence[Any]) -> None:
+        for packet in sound:
+            packet.stream = self._copies[packet.stream.index]
+            self._container.mux(packet)
 
     def _encodable(self, frame: Frame) -> Any:
         import av
