@@ -96,6 +96,7 @@ def test_an_error_of_the_source_is_raised() -> None:
 
 
 def test_who_closes_waits_for_what_has_begun_and_for_nothing_else() -> None:
+    before = set(threading.enumerate())
     gate = Gate()
     results = in_turn(gate, range(100), threads=1, ahead=3)
     opener = threading.Timer(0.2, gate.open.set)
@@ -103,4 +104,5 @@ def test_who_closes_waits_for_what_has_begun_and_for_nothing_else() -> None:
     with closing(results):
         assert next(results) == 0
     assert len(gate.begun) <= 4
-    assert not [t for t in threading.enumerate() if "ThreadPoolExecutor" in t.name]
+    opener.join()
+    assert set(threading.enumerate()) <= before

@@ -7,6 +7,8 @@ in turn; the median of the rounds is shown.
 """
 
 import argparse
+import contextlib
+import importlib
 import statistics
 import sys
 import tempfile
@@ -25,35 +27,33 @@ from wkdc.models import ImageModel, open_model
 from wkdc.photos import photo_paths
 
 
-class _OneAfterAnother:
-    """`in_turn` and `read_ahead` without threads, as iterators that can be closed."""
+class _InTurn:
+    """What `in_turn` does, without threads."""
 
     def __init__(self, work: Callable[[Any], Any], items: Iterable[Any], **_: int) -> None:
-        self._items = iter(items)
-        self._work = work
+        self._made = map(work, items)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._work, self._items)
+        return self._made
 
     def close(self) -> None:
-        pass
+        """There is nothing to stop."""
 
 
 def seconds(model: ImageModel, inputs: list[Path], *, overlapped: bool) -> float:
     """Of one run."""
-    with tempfile.TemporaryDirectory() as folder:
-        if overlapped:
-            return wkdc.translate(model, inputs, folder).seconds
-        with (
-            mock.patch("wkdc.video.in_turn", _OneAfterAnother),
-            mock.patch("wkdc.video.read_ahead", lambda items, ahead: _closing(items)),
-            mock.patch.object(sys.modules["wkdc.translate"], "in_turn", _OneAfterAnother),
-        ):
-            return wkdc.translate(model, inputs, folder).seconds
-
-
-def _closing(items: Iterable[Any]) -> _OneAfterAnother:
-    return _OneAfterAnother(lambda item: item, items)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        if not overlapped:
+            video, still = map(importlib.import_module, ("wkdc.video", "wkdc.translate"))
+            for module, name, stand_in in (
+                (video, "in_turn", _InTurn),
+                (still, "in_turn", _InTurn),
+                (video, "read_ahead", lambda items, ahead: _InTurn(lambda item: item, items)),
+            ):
+                stack.enter_context(mock.patch.object(module, name, stand_in))
+        started = time.perf_counter()
+        wkdc.translate(model, inputs, folder)
+        return time.perf_counter() - started
 
 
 def main() -> None:
@@ -74,9 +74,7 @@ def main() -> None:
                 times: dict[bool, list[float]] = {False: [], True: []}
                 for _ in range(options.rounds):
                     for overlapped in (False, True):
-                        started = time.perf_counter()
-                        seconds(model, inputs, overlapped=overlapped)
-                        times[overlapped].append(time.perf_counter() - started)
+                        times[overlapped].append(seconds(model, inputs, overlapped=overlapped))
                 before, after = (count / statistics.median(times[key]) for key in (False, True))
                 print(
                     f"{model.path.name} {name}: {before:.2f} a second in turn, {after:.2f} "
