@@ -25,8 +25,8 @@ HIGH_DEFINITION = 720
 
 
 FAITHFUL = 0x2 | 0x2000 | 0x40000
-"""FFmpeg's flags for converting colours: bilinear, every pixel's chroma, rounded. Its default is
-half as slow and draws photos a step of 8 bits too dark, 44 instead of 52 dB there and back."""
+"""FFmpeg's flags for converting colours: bilinear, chroma for every pixel, rounded. Without, it is
+faster, and a photo of 1280x720 comes back a step of 8 bits darker: 44 dB instead of 52."""
 
 
 @dataclass(frozen=True)
