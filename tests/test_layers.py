@@ -15,7 +15,18 @@ HOUSE = Path(wkdc.__file__).parent
 # From the ground up. Modules on one floor do not know each other; a package's own modules may.
 FLOORS = (
     {"errors"},
-    {"files", "devices", "networks", "wavelet", "lowering", "custom", "units", "results", "charts"},
+    {
+        "files",
+        "devices",
+        "networks",
+        "wavelet",
+        "lowering",
+        "custom",
+        "units",
+        "results",
+        "charts",
+        "pipeline",
+    },
     {
         "losses",
         "metrics",
@@ -29,6 +40,7 @@ FLOORS = (
         "spectrum",
         "subpixel",
         "labelmaps",
+        "video",
     },
     {"checkpoint", "channels", "datasets", "layouts", "onnx_file", "targets", "examples"},
     {"runtimes", "reader"},
@@ -41,7 +53,7 @@ FLOORS = (
         "cost",
         "latency",
     },
-    {"sensitivity", "reconstruct", "widths"},
+    {"sensitivity", "reconstruct", "widths", "tiles"},
     {"wishes", "plan"},
     {"survey", "stopwatch"},
     {"planner", "training"},

@@ -329,7 +329,11 @@ def test_a_folder_keeps_names_and_sizes(call_wkdc: Call, teacher: Path, photos: 
         with Image.open(path) as opened:
             assert (opened.size, opened.mode, opened.format) == (PHOTO_SIZE, "RGB", "PNG")
     report = json.loads(called.stdout)
-    assert set(report) == {"outputs", "kept", "skipped", "seconds"}
+    assert list(report) == [
+        *("outputs", "videos", "kept", "skipped", "drawn", "seconds", "per_second", "tiling")
+    ]
+    assert (report["drawn"], report["videos"], report["tiling"]) == (PHOTOS, [], None)
+    assert report["per_second"] == pytest.approx(PHOTOS / report["seconds"], rel=0.01)
     assert report["outputs"] == [f"a/new/folder/{name}" for name in names]
     assert report["skipped"] == []
 

@@ -32,8 +32,11 @@ TURNS = {
 """What sets a picture upright, by its EXIF orientation."""
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, *, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """The pictures in `folder` itself, sorted by name, without hidden files.
+
+    Args:
+        suffixes: endings of the files that count.
 
     Raises:
         ImageError: no such folder, or no picture in it.
@@ -43,10 +46,10 @@ def list_images(folder: Path) -> list[Path]:
     paths = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     )
     if not paths:
-        raise ImageError(f"{folder} holds no pictures; looked for {' '.join(SUFFIXES)}")
+        raise ImageError(f"{folder} holds no pictures; looked for {' '.join(suffixes)}")
     return paths
 
 

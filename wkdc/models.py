@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wkdc.checkpoint import load_generator
 from wkdc.devices import check_device
@@ -28,6 +28,7 @@ class ImageModel:
         in_channels, out_channels: of its pictures.
         multiple, smallest: height and width must be multiples of the one, at least the other.
         notes: what the file could not tell and was assumed.
+        network: what `run` calls, where that is PyTorch's.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class ImageModel:
     multiple: int
     smallest: int
     notes: tuple[str, ...] = ()
+    network: nn.Module | None = None
 
     def draw(self, images: Tensor) -> Tensor:
         """Draw from N×C×H×W in [-1, 1] of any size; the same height and width come back."""
@@ -98,6 +100,7 @@ def open_model(
         generator.architecture.multiple,
         generator.architecture.smallest,
         generator.notes,
+        network,
     )
 
 

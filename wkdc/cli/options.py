@@ -12,6 +12,7 @@ from wkdc.errors import OptionError
 
 if TYPE_CHECKING:
     from wkdc.datasets import DownloadProgress
+    from wkdc.tiles import Tiling
 
 NormName = Literal["instance", "batch", "none"]
 PaddingName = Literal["reflect", "replicate", "zero"]
@@ -156,6 +157,23 @@ def parse_shard(text: str) -> tuple[int, int]:
     if found is None:
         raise OptionError(f"shard {text!r} is not understood; give a part of all: 3/16")
     return int(found[1]), int(found[2])
+
+
+def tiling(
+    tile: int | None, overlap: int | None, statistics: Literal["picture", "tile"] | None
+) -> "Tiling | None":
+    """How large pictures are cut; None where they are not.
+
+    Raises:
+        OptionError: how, but not into which tiles.
+    """
+    from wkdc.tiles import Tiling
+
+    if tile is not None:
+        return Tiling(tile, 64 if overlap is None else overlap, statistics)
+    if overlap is not None or statistics is not None:
+        raise OptionError("overlap and statistics are those of tiles; give --tile 512 with them")
+    return None
 
 
 def parse_step(text: str) -> int | None:

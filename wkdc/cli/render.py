@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from wkdc import units
+
 RANK = int(os.environ.get("RANK") or 0) if int(os.environ.get("WORLD_SIZE") or 1) > 1 else 0
 """Which of several processes this is, as torchrun numbers them; the first one speaks for all."""
 
@@ -79,6 +81,7 @@ class Meter:
         self._progress = progress
         self._task = None if progress is None else progress.add_task("", total=1.0, text="")
         self._last = 0.0
+        self._started = time.monotonic()
 
     def show(self, share: float, text: str) -> None:
         """Set the bar to `share` of 1, with `text` beside it."""
@@ -87,6 +90,12 @@ class Meter:
         elif time.monotonic() - self._last > self.EVERY or share >= 1:
             self._last = time.monotonic()
             say(f"{share:4.0%} {text}")
+
+    def count(self, done: int, total: int) -> None:
+        """Show `done` of `total` things, and the time that the others take at the same pace."""
+        left = (time.monotonic() - self._started) / done * (total - done)
+        eta = f", {units.duration(left)} left" if done < total else ""
+        self.show(done / total, f"{done} of {total}{eta}")
 
 
 @contextmanager

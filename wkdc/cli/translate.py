@@ -1,18 +1,21 @@
 """wkdc translate."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wkdc.cli import options, render
 
+if TYPE_CHECKING:
+    from wkdc.translate import TranslateResult
+
 
 def translate(
     model: Annotated[Path, typer.Argument(help="A .pth or .onnx generator.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, videos, and folders of them.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A folder, or a file for one picture.")
+        Path, typer.Option("--output", "-o", help="A folder, or a file for one input.")
     ],
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.")
@@ -23,6 +26,19 @@ def translate(
     shard: Annotated[
         str, typer.Option(help="3/16: the third of sixteen parts, for as many machines.")
     ] = "1/1",
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Draw what is larger in tiles of this size.", show_default="whole"),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels that tiles share.", show_default="64")
+    ] = None,
+    statistics: Annotated[
+        Literal["picture", "tile"] | None,
+        typer.Option(
+            help="What InstanceNorm normalises a tile by.", show_default="picture for a .pth"
+        ),
+    ] = None,
     runtime: Annotated[
         Literal["onnx", "openvino", "openvino-bf16"] | None,
         typer.Option(help="What runs a .onnx.", show_default="onnx"),
@@ -34,7 +50,7 @@ def translate(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Draw pictures with a generator, at their own size."""
+    """Draw pictures and videos with a generator, at their own size."""
     import wkdc
     from wkdc.devices import default_device
     from wkdc.models import open_model
@@ -58,7 +74,8 @@ def translate(
             overwrite=overwrite,
             resume=resume,
             shard=options.parse_shard(shard),
-            on_image=lambda done, total: meter.show(done / total, f"{done} of {total}"),
+            tiling=options.tiling(tile, overlap, statistics),
+            on_image=meter.count,
         )
     render.say_notes(result.notes)
     for problem in result.skipped:
@@ -67,15 +84,30 @@ def translate(
         render.print_json(
             {
                 "outputs": result.outputs,
+                "videos": result.videos,
                 "kept": result.kept,
                 "skipped": list(result.skipped),
+                "drawn": result.drawn,
                 "seconds": round(result.seconds, 3),
+                "per_second": round(result.per_second, 3),
+                "tiling": result.tiling,
             }
         )
         return
-    count = len(result.outputs)
-    kept = f"; {len(result.kept)} were there" if result.kept else ""
-    render.out.print(
-        f"{count} picture{'s' if count != 1 else ''} -> {output} "
-        f"in {result.seconds:.1f} s ({count / result.seconds:.1f} a second){kept}"
+    render.out.print(_summary(result, output), markup=False)
+
+
+def _summary(result: "TranslateResult", output: Path) -> str:
+    """What was drawn, and how fast."""
+    videos = len(result.videos)
+    pictures = len(result.outputs) - videos
+    frames = result.drawn - pictures
+    moving = f"{videos} video{'s' if videos != 1 else ''} of {frames} frames"
+    still = f"{pictures} picture{'s' if pictures != 1 else ''}"
+    what = " and ".join(([still] if pictures or not videos else []) + ([moving] if videos else []))
+    encoders = ", ".join(sorted({video.encoder for video in result.videos}))
+    return (
+        f"{what} -> {output}{f' by {encoders}' if encoders else ''} in {result.seconds:.1f} s "
+        f"({result.per_second:.1f}{' frames' if videos else ''} a second)"
+        f"{f'; {len(result.kept)} were there' if result.kept else ''}"
     )

@@ -1,0 +1,45 @@
+"""InstanceNorm with one mean and spread for all pictures of a batch, kept for those that follow."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class PooledNorm(nn.Module):
+    """A normalisation of N×C×H×W with what `learning` batches had, per channel.
+
+    Args:
+        norm: the InstanceNorm whose weight, bias and epsilon it takes.
+
+    Attributes:
+        learning: whether mean and spread are taken from the batch at hand, over all its pictures.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, norm: nn.InstanceNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.learning = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.learning:
+            self.variance, self.mean = torch.var_mean(images, (0, 2, 3), correction=0)
+        return functional.batch_norm(
+            images, self.mean, self.variance, self.weight, self.bias, eps=self.eps
+        )
+
+
+def pool_norms(network: nn.Module) -> list[PooledNorm]:
+    """Put a `PooledNorm` in the place of every InstanceNorm2d of `network`; return them.
+
+    One that keeps running statistics has no others, and stays.
+    """
+    pooled = []
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.InstanceNorm2d) and not child.track_running_stats:
+                pooled.append(PooledNorm(child))
+                setattr(module, name, pooled[-1])
+    return pooled
