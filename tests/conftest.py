@@ -83,6 +83,13 @@ def exported_once(made_once: Path) -> Path:
     return wkdc.export(made_once / "student.pth", tolerance=0.05).output
 
 
+@pytest.fixture(scope="session")
+def pixels_once(made_once: Path) -> Path:
+    """The student as ONNX that takes and gives bytes."""
+    output = made_once / "pixels.onnx"
+    return wkdc.export(made_once / "student.pth", output=output, pixels=True).output
+
+
 @pytest.fixture
 def onnx_student(exported_once: Path, student: Path) -> Path:
     """`student.onnx` beside `student.pth`."""

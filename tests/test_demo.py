@@ -31,7 +31,9 @@ def test_the_demo_makes_everything_it_promises(
     assert teacher["params"] == pytest.approx(11.39e6, rel=1e-3)
     assert teacher["macs"] == pytest.approx(49.55e9, rel=1e-3)
     assert said["profile"]["speedup"]["params"] == pytest.approx(7, rel=0.02)
-    assert set(teacher["latency_ms"]) == {f"{name}-cpu" for name in runtimes_on(torch.device("cpu"))}
+    assert set(teacher["latency_ms"]) == {
+        f"{name}-cpu" for name in runtimes_on(torch.device("cpu"))
+    }
     assert said["student_vs_teacher"]["images"] == len(SHOWN)
 
     # input | teacher | student at start | student: four rows of four, with titles above.

@@ -6,8 +6,8 @@ How long anything took decides no test: times are only held against each other's
 import gc
 import json
 import signal
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import wkdc
 from wkdc.checkpoint import load_generator
 from wkdc.complexity import measure_complexity
 from wkdc.errors import CheckpointError, DeviceError, OptionError, WkdcError
-from wkdc.latency import Latency, ratio_interval
+from wkdc.latency import WARM_UP
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.profile import _warnings
 from wkdc.runtimes import OpenVinoNetwork, runtimes_on
@@ -128,24 +128,28 @@ def test_an_interval_holds_the_ratio_of_medians(measured: wkdc.ProfileResult) ->
     assert low <= measured.speedup["onnx-cpu"] <= high
 
 
-def latency(times: Sequence[float]) -> Latency:
-    return Latency(statistics.median(times), max(times), min(times), len(times), tuple(times))
-
-
-def test_an_interval_by_hand() -> None:
-    steady, twice = [10.0, 11.0, 12.0, 13.0, 14.0], [5.0, 5.5, 6.0, 6.5, 7.0]
-    # Each round's second call takes half of its first, so any choice of rounds says 2.
-    assert ratio_interval(latency(steady), latency(twice)) == (2.0, 2.0)
-    # The same times in another order: rounds disagree, from 10 / 7 to 14 / 5.
-    low, high = ratio_interval(latency(steady), latency(twice[::-1]))
-    assert 10 / 7 <= low < 2 < high <= 14 / 5
-    assert ratio_interval(latency([3.0]), latency([2.0])) == (1.5, 1.5)
-
-
 def test_a_busy_machine_is_said() -> None:
-    (said,) = _warnings({"onnx-cpu": (4.0, 5.2), "torch-cpu": (3.0, 3.1)}, 15)
-    assert "it lies between 4.0 and 5.2 (onnx-cpu); close other programs" in said
-    assert _warnings({"torch-cpu": (3.0, 3.1)}, 15) == ()
+    (said,) = _warnings((), {"onnx-cpu": (4.0, 5.2), "torch-cpu": (3.0, 3.1)}, 15)
+    assert "would find it between 4.0 and 5.2 (onnx-cpu); close other programs" in said
+    assert list(_warnings((), {"torch-cpu": (3.0, 3.1)}, 15)) == []
+
+
+def test_what_never_settled_is_said(measured: wkdc.ProfileResult) -> None:
+    (model, _) = measured.models
+    restless = replace(model.latency_ms["onnx-cpu"], settled=False)
+    model = replace(model, latency_ms=model.latency_ms | {"onnx-cpu": restless})
+    said = list(_warnings((model,), {}, 15))
+    assert any(line.startswith("onnx-cpu still got faster") for line in said)
+
+
+def test_conditions_are_recorded(measured: wkdc.ProfileResult) -> None:
+    assert {"torch", "openvino"} <= set(measured.conditions.versions)
+    assert measured.made.processor
+    for model in measured.models:
+        assert model.layers is None
+        for latency in model.latency_ms.values():
+            assert 3 <= latency.warm_up <= WARM_UP
+            assert latency.energy_j is None or latency.energy_j >= 0
 
 
 def test_each_model_runs_where_it_can(measured: wkdc.ProfileResult) -> None:
@@ -172,6 +176,21 @@ def test_speedup_is_the_first_model_over_the_last(measured: wkdc.ProfileResult) 
         "macs": first.macs / last.macs,
     } | {name: first.latency_ms[name].median / of.median for name, of in last.latency_ms.items()}
     assert measured.speedup["params"] == pytest.approx(2, rel=0.02)  # as it was pruned
+
+
+def test_one_round_has_no_interval(exported_once: Path) -> None:
+    result = wkdc.profile([exported_once, exported_once], size=(32, 32), rounds=1)
+    assert set(result.speedup) > {"onnx-cpu"}
+    assert result.interval == {}
+
+
+def test_layers_are_timed_on_request(made_once: Path, exported_once: Path) -> None:
+    models = [made_once / "student.pth", exported_once]
+    result = wkdc.profile(models, size=(32, 32), rounds=1, layers=True)
+    for model in result.models:
+        assert model.layers is not None
+        assert model.layers.total_ms > 0
+        assert "model.1" in {one.layer for one in model.layers.layers}
 
 
 def test_of_three_models_the_middle_one_is_just_shown(exported_once: Path, tmp_path: Path) -> None:
@@ -419,6 +438,39 @@ def test_the_command_reports_unknown_macs_as_null(call_wkdc: Call, tmp_path: Pat
     (model,) = report["models"]
     assert (model["params"], model["macs"], model["macs_output_resolution"]) == (81, None, None)
     assert report["speedup"] == {}
+
+
+def test_the_command_shows_layers(call_wkdc: Call, onnx_student: Path) -> None:
+    options = ("--size", "32", "--rounds", "1", "--layers")
+    called = call_wkdc("profile", onnx_student.name, *options)
+    assert called.code == 0
+    for said in ("by kind", "by layer", "convolution", "norm", "model.1 ", " more "):
+        assert said in called.stdout
+    called = call_wkdc("profile", onnx_student.name, *options, "--json")
+    (model,) = json.loads(called.stdout)["models"]
+    assert {"runs", "total_ms", "kinds", "layers"} == set(model["layers"])
+    assert {"layer", "kind", "nodes", "ms", "share"} == set(model["layers"]["layers"][0])
+
+
+def test_layers_are_a_matter_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch, exported_once: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(OptionError, match="layers are timed on the processor, not on cuda"):
+        wkdc.profile([exported_once], device="cuda", layers=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
+def test_a_gpu_is_never_replaced_by_the_processor(
+    monkeypatch: pytest.MonkeyPatch, exported_once: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # PyTorch may see a GPU that ONNX Runtime has no libraries for.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match=r"ONNX Runtime cannot load its CUDAExecutionProvider: "):
+        wkdc.profile([exported_once], size=(32, 32), rounds=1, device="cuda")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_a_student_it_says_what_is_missing(call_wkdc: Call, teacher: Path) -> None:

@@ -1,4 +1,4 @@
-"""A network <-> a .onnx file. The only home of torch.onnx and onnxruntime."""
+"""A network <-> a .onnx file. The only home of torch.onnx."""
 
 import collections
 import contextlib
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wkdc.errors import CheckpointError, DeviceError
+from wkdc.errors import CheckpointError
 from wkdc.images import images_to_pixels, pixels_to_images
 from wkdc.lowering import lowered
+from wkdc.onnx_providers import open_session, provider_on
 
 OPSET = 18
 """ONNX operator set of the files that wkdc writes."""
@@ -89,15 +90,16 @@ class _OnPixels(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return _to_file(self.network(_from_file(pixels)))
+        return to_file(self.network(from_file(pixels)))
 
 
-def _from_file(pixels: Tensor) -> Tensor:
+def from_file(pixels: Tensor) -> Tensor:
     """uint8 N×H×W×C -> N×C×H×W in [-1, 1]."""
     return pixels_to_images(pixels.permute(0, 3, 1, 2))
 
 
-def _to_file(images: Tensor) -> Tensor:
+def to_file(images: Tensor) -> Tensor:
+    """N×C×H×W in [-1, 1] -> uint8 N×H×W×C."""
     return images_to_pixels(images).permute(0, 2, 3, 1)
 
 
@@ -105,7 +107,7 @@ def through_pixels(draw: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
     """What calls a file of uint8 N×H×W×C arrays with N×C×H×W in [-1, 1]."""
 
     def call(images: Tensor) -> Tensor:
-        return _from_file(torch.from_numpy(np.array(draw(_to_file(images).contiguous().numpy()))))
+        return from_file(torch.from_numpy(np.array(draw(to_file(images).contiguous().numpy()))))
 
     return call
 
@@ -129,7 +131,7 @@ class OnnxNetwork:
 
     Args:
         threads: that one picture may use; None leaves it to ONNX Runtime.
-        device: `cpu`, or `cuda` where ONNX Runtime's CUDA provider works.
+        device: `cpu`, or `cuda`, `cuda:N` where ONNX Runtime's CUDA provider works.
 
     Raises:
         CheckpointError: the file cannot be read, or does not take one batch of pictures.
@@ -142,26 +144,13 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, device: str = "cpu") -> None:
-        import onnxruntime
-
         if not path.is_file():
             raise CheckpointError(f"{path} does not exist; give a .onnx file")
         self._path = path
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is raised, too
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        # Idle threads would spin on after a run and slow down whatever runs next.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=_providers(device)
-            )
-        except DeviceError:
-            raise
-        except Exception as error:  # ONNX Runtime raises its own, unrelated classes
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{path} cannot be read by ONNX Runtime: {reason}") from None
+        place = torch.device(device)
+        self._session = open_session(
+            path, threads=threads, place=place, provider=provider_on(place)
+        )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 4:
             raise CheckpointError(
@@ -262,21 +251,6 @@ def count_onnx_params(path: Path) -> int:
 
     graph = onnx.load(str(path)).graph
     return sum(int(np.prod(t.dims)) for t in graph.initializer if t.data_type == 1)
-
-
-def _providers(device: str) -> list[str]:
-    import onnxruntime
-
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    available = onnxruntime.get_available_providers()
-    if "CUDAExecutionProvider" not in available:
-        raise DeviceError(
-            f"device {device} was asked for, but this ONNX Runtime has only "
-            f"{', '.join(available)}; install onnxruntime-gpu, or use --device cpu"
-        )
-    onnxruntime.preload_dlls()
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
 @contextlib.contextmanager

@@ -1,29 +1,38 @@
 """How large and how fast models are, side by side."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from wkdc.checkpoint import Generator, load_generator
-from wkdc.complexity import measure_activation_bytes, measure_complexity
+from wkdc.calls import Call, Engine, engines_on, picture_of
+from wkdc.contestants import (
+    Contestant,
+    as_onnx,
+    calls_of,
+    check_size,
+    complexity_of,
+    open_contestant,
+    peak_memory,
+)
 from wkdc.devices import check_device
-from wkdc.errors import CheckpointError, OptionError
+from wkdc.errors import OptionError
 from wkdc.examples import example_input
 from wkdc.files import sha256_of
-from wkdc.latency import WARM_UP, Latency, ratio_interval, time_in_turn
+from wkdc.latency import WARM_UP, Latency, clock_on, ratio_interval, time_in_bursts
+from wkdc.layer_times import LayerProfile, time_layers
+from wkdc.machine import Conditions, EnergyMeter, read_clock, versions
 from wkdc.metrics import psnr_db
-from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
-from wkdc.recognition import Architecture
 from wkdc.results import Made
-from wkdc.runtimes import OpenVinoNetwork, Runtime, runtimes_on
 
-NOISY = 1.15
+Found = TypeVar("Found")
+
+NOISY = 1.2
 """A ratio whose interval is wider is said to be no figure to rely on."""
 
 
@@ -38,10 +47,11 @@ class ModelProfile:
         size_bytes: of the file.
         peak_memory_bytes: of one call beyond weights and input: on CUDA what PyTorch allocates,
             elsewhere the feature maps that are alive at once; None for a .onnx.
-        latency_ms: by runtime: `torch-cpu`, `onnx-cpu`, `torch-cuda`, `onnx-cuda`, and where
-            OpenVINO is installed `openvino-cpu` and, if the processor has it, `openvino-bf16-cpu`.
+        latency_ms: by runtime and device, such as `torch-cpu`, `onnx-cpu`, `onnx-fp16-cuda`; see
+            `wkdc.calls.Engine`.
         agreement_db: PSNR of a runtime's picture of a photo to that of the first runtime that the
             model ran in, which computes in float32.
+        layers: where the time goes in ONNX Runtime; None unless asked for.
     """
 
     path: Path
@@ -53,6 +63,7 @@ class ModelProfile:
     peak_memory_bytes: int | None
     latency_ms: dict[str, Latency]
     agreement_db: dict[str, float]
+    layers: LayerProfile | None
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,10 @@ class ProfileResult:
         threads: that each runtime used.
         speedup: the first model's figure over the last one's, for params, macs and each runtime
             that both ran in; empty for a single model.
-        interval: of each runtime's speedup, 95 %, from resampling rounds.
+        interval: of each runtime's speedup, where another run of the same finds it, 95 %; empty
+            for a single round.
         warnings: what a reader of the times should know.
+        conditions: the machine's clock and the runtimes' versions.
         made: what measured it.
     """
 
@@ -78,22 +91,7 @@ class ProfileResult:
     speedup: dict[str, float]
     interval: dict[str, tuple[float, float]]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """A model on its way to be measured.
-
-    Attributes:
-        generator: None for a .onnx.
-        architecture: None for a .onnx that wkdc did not write, or that holds a custom network.
-        params: what a .onnx says that its network has.
-    """
-
-    path: Path
-    generator: Generator | None
-    architecture: Architecture | None
-    params: int | None = None
+    conditions: Conditions
 
 
 def profile(
@@ -104,20 +102,26 @@ def profile(
     threads: int | None = None,
     device: str = "cpu",
     rounds: int = 15,
+    compiled: bool = False,
+    layers: bool = False,
     arch: str | None = None,
     on_round: Callable[[int, int], None] | None = None,
 ) -> ProfileResult:
     """Measure `models`, all in turn within each round, so that a ratio of them is fair.
 
     A .pth runs in PyTorch and, exported to a temporary file, in ONNX Runtime and OpenVINO; a .onnx
-    only there.
-    The runtimes take turns as a whole: their idle threads would disturb each other.
+    only there. On a GPU time is that of events around calls whose pictures come from its memory and
+    stay there, in float32 and float16.
+    The runtimes take turns, some rounds at a time: mixed, their idle threads would disturb each
+    other.
 
     Args:
         models: .pth and .onnx files; the first is what `speedup` compares with.
         size: height and width, which every model must be able to draw at.
         threads: for all runtimes; None takes PyTorch's default.
         rounds: timed rounds.
+        compiled: whether torch.compile is measured, too; compiling takes its time.
+        layers: whether ONNX Runtime's time is split by layers afterwards, on the CPU only.
         arch: what makes the .pth files that hold custom networks; see `load_generator`.
         on_round: called with the rounds done and their number.
 
@@ -125,6 +129,7 @@ def profile(
         OptionError: a size or number out of range.
         CheckpointError, DeviceError: a model or the device cannot be used.
     """
+    place = _checked(device, size, layers)
     for name, value in {
         "batch": batch,
         "rounds": rounds,
@@ -132,65 +137,35 @@ def profile(
     }.items():
         if value < 1:
             raise OptionError(f"{name} is {value}; give 1 or more")
-    place = check_device(device)
-    if min(size) < 16:
-        raise OptionError(f"size {size[0]}x{size[1]} is too small; give 16x16 or more")
-    subjects = [_subject(Path(path), arch) for path in models]
-    for subject in subjects:
-        _check_size(subject, size)
+    contestants = [open_contestant(Path(path), arch) for path in models]
+    for contestant in contestants:
+        check_size(contestant, size)
+    images = {
+        c.path: example_input(c.channels, size).expand(batch, -1, -1, -1).contiguous()
+        for c in contestants
+    }
+    memory = {c.path: peak_memory(c, images[c.path], place) for c in contestants}
+    engines = engines_on(place, compiled=compiled)
+    before, tick = read_clock(), _counter(len(engines) * rounds, on_round)
     with TemporaryDirectory() as folder, _torch_threads(threads) as used:
-        files = {s.path: _onnx_file(s, Path(folder, f"{n}.onnx")) for n, s in enumerate(subjects)}
-        images = {
-            subject.path: example_input(_channels(subject), size)
-            .expand(batch, -1, -1, -1)
-            .contiguous()
-            for subject in subjects
-        }
-        memory = {
-            s.path: _peak_memory(s.generator, images[s.path], place)
-            for s in subjects
-            if s.generator is not None
-        }
-        runtimes = runtimes_on(place)
-        total = len(runtimes) * (WARM_UP + rounds)
-        done = 0
-
-        def ticked() -> None:
-            nonlocal done
-            done += 1
-            if on_round is not None:
-                on_round(done, total)
-
-        timed: dict[Path, dict[str, Latency]] = {s.path: {} for s in subjects}
-        drawn: dict[Path, dict[str, Tensor]] = {s.path: {} for s in subjects}
-        unread: dict[str, None] = {}
-        for runtime in runtimes:
-            calls: dict[Path, Callable[[], Tensor]] = {}
-            for s in subjects:
-                if s.generator is None and runtime == "torch":
-                    continue
-                try:
-                    call = _call(runtime, s.generator, files[s.path], images[s.path], used, place)
-                except CheckpointError as error:
-                    if runtime in ("torch", "onnx"):
-                        raise
-                    unread[f"{error}; {runtime} is left out"] = None
-                else:
-                    calls[s.path] = call
-            name = f"{runtime}-{place.type}"
-            for path, latency in time_in_turn(calls, rounds, ticked).items():
-                timed[path][name] = latency
-                drawn[path][name] = calls[path]()
+        calls, left_out = calls_of(contestants, engines, Path(folder), images, used, place)
+        timed = time_in_bursts(
+            calls, rounds, tick, clock=clock_on(place), energy=_energy_meter(place)
+        )
+        after = read_clock()
+        drawn = {engine: _pictures(of) for engine, of in calls.items()}
         measured = tuple(
-            _profile_of(
-                subject,
-                size,
-                batch,
-                memory.get(subject.path),
-                timed[subject.path],
-                _agreement(drawn[subject.path]),
+            ModelProfile(
+                c.path,
+                sha256_of(c.path),
+                *_costs(c, size, batch),
+                c.path.stat().st_size,
+                memory[c.path],
+                _of(c.path, timed, place),
+                _agreement(_of(c.path, drawn, place)),
+                time_layers(as_onnx(c, Path(folder)), images[c.path], used) if layers else None,
             )
-            for subject in subjects
+            for c in contestants
         )
     intervals = _intervals(measured)
     return ProfileResult(
@@ -202,139 +177,63 @@ def profile(
         models=measured,
         speedup=_speedup(measured),
         interval=intervals,
-        warnings=(*unread, *_warnings(intervals, rounds)),
+        warnings=(*left_out, *_warnings(measured, intervals, rounds)),
+        conditions=Conditions(versions(), before, after),
     )
 
 
-def _subject(path: Path, arch: str | None) -> _Subject:
-    if path.suffix.lower() == ".onnx":
-        stored = OnnxNetwork(path).metadata
-        # A custom network would be made by code that a file names, which no file may.
-        known = stored.get("family") not in (None, "custom")
-        architecture = Architecture(stored["family"], stored["options"]) if known else None
-        return _Subject(path, None, architecture, stored.get("params"))
-    generator = load_generator(path, arch=arch)
-    return _Subject(path, generator, generator.architecture)
+def _checked(device: str, size: tuple[int, int], layers: bool) -> torch.device:
+    place = check_device(device)
+    if layers and place.type != "cpu":
+        raise OptionError(f"layers are timed on the processor, not on {place}; give --device cpu")
+    if min(size) < 16:
+        raise OptionError(f"size {size[0]}x{size[1]} is too small; give 16x16 or more")
+    return place
 
 
-def _onnx_file(subject: _Subject, temporary: Path) -> Path:
-    """The subject as .onnx: its own file, or `temporary`, which is written."""
-    if subject.generator is None:
-        return subject.path
-    write_onnx(
-        subject.generator.network,
-        temporary,
-        in_channels=subject.generator.in_channels,
-        multiple=subject.generator.architecture.multiple,
-        smallest=subject.generator.architecture.smallest,
-        strict=subject.generator.architecture.strict,
-        metadata={},
-    )
-    return temporary
+def _counter(total: int, on_round: Callable[[int, int], None] | None) -> Callable[[], None]:
+    """What tells `on_round` how often it was called, of `total`."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if on_round is not None:
+            on_round(done, total)
+
+    return tick
 
 
-def _check_size(subject: _Subject, size: tuple[int, int]) -> None:
-    architecture = subject.architecture
-    if architecture is None:
-        return
-    if architecture.strict and any(side % architecture.multiple for side in size):
-        raise OptionError(
-            f"{subject.path} draws multiples of {architecture.multiple} only, not "
-            f"{size[0]}x{size[1]}; give another --size"
-        )
-    if min(size) < architecture.smallest:
-        raise OptionError(
-            f"{subject.path} draws {architecture.smallest}x{architecture.smallest} and more, not "
-            f"{size[0]}x{size[1]}; give another --size"
-        )
+def _energy_meter(place: torch.device) -> Callable[[], float | None]:
+    """Joules of the processor; it tells nothing of what a GPU takes."""
+    return EnergyMeter().read if place.type == "cpu" else lambda: None
 
 
-def _channels(subject: _Subject) -> int:
-    if subject.generator is not None:
-        return subject.generator.in_channels
-    channels = OnnxNetwork(subject.path).shape[1]
-    if channels is None:
-        raise CheckpointError(f"{subject.path} does not say how many channels it takes")
-    return channels
+def _pictures(calls: Mapping[Path, Call]) -> dict[Path, Tensor]:
+    return {path: picture_of(call()) for path, call in calls.items()}
 
 
-def _call(
-    runtime: Runtime,
-    generator: Generator | None,
-    file: Path,
-    images: Tensor,
-    threads: int,
-    device: torch.device,
-) -> Callable[[], Tensor]:
-    """What draws `images` once, and returns the pictures on the CPU."""
-    match runtime:
-        case "torch":
-            if generator is None:
-                raise RuntimeError("a .onnx does not run in PyTorch")
-            return _torch_call(generator, images, device)
-        case "onnx":
-            network: Callable[[Tensor], Tensor]
-            network = OnnxNetwork(file, threads=threads, device=device.type)
-        case "openvino" | "openvino-bf16":
-            bfloat16 = runtime == "openvino-bf16"
-            network = OpenVinoNetwork(file, threads=threads, bfloat16=bfloat16)
-    return lambda: network(images)
+def _of(
+    path: Path, found: Mapping[Engine, Mapping[Path, Found]], place: torch.device
+) -> dict[str, Found]:
+    """What was found of one model, by runtime and device."""
+    return {f"{engine}-{place.type}": by[path] for engine, by in found.items() if path in by}
 
 
-def _torch_call(generator: Generator, images: Tensor, device: torch.device) -> Callable[[], Tensor]:
-    network, batch = generator.network.to(device), images.to(device)
-
-    def call() -> Tensor:
-        with torch.inference_mode():
-            drawn: Tensor = network(batch)
-        return drawn.cpu()
-
-    return call
+def _costs(
+    contestant: Contestant, size: tuple[int, int], batch: int
+) -> tuple[int, int | None, int | None]:
+    """Parameters, and MACs counted both ways."""
+    cost = complexity_of(contestant, size)
+    if cost is None:
+        return contestant.params, None, None
+    return cost.params, batch * cost.macs, batch * cost.macs_output_resolution
 
 
 def _agreement(drawn: Mapping[str, Tensor]) -> dict[str, float]:
     """PSNR of every runtime's pictures to those of the first one."""
     first, *others = drawn
     return {name: psnr_db(drawn[name], drawn[first]) for name in others}
-
-
-def _profile_of(
-    subject: _Subject,
-    size: tuple[int, int],
-    batch: int,
-    memory: int | None,
-    latency: dict[str, Latency],
-    agreement: dict[str, float],
-) -> ModelProfile:
-    if subject.architecture is None:
-        params = subject.params or count_onnx_params(subject.path)
-        bytes_ = subject.path.stat().st_size
-        return ModelProfile(
-            subject.path,
-            sha256_of(subject.path),
-            params,
-            None,
-            None,
-            bytes_,
-            memory,
-            latency,
-            agreement,
-        )
-    network = (
-        subject.architecture.build() if subject.generator is None else subject.generator.network
-    )
-    cost = measure_complexity(network, int(subject.architecture.options["in_channels"]), size)
-    return ModelProfile(
-        subject.path,
-        sha256_of(subject.path),
-        cost.params,
-        batch * cost.macs,
-        batch * cost.macs_output_resolution,
-        subject.path.stat().st_size,
-        memory,
-        latency,
-        agreement,
-    )
 
 
 def _speedup(models: Sequence[ModelProfile]) -> dict[str, float]:
@@ -355,38 +254,39 @@ def _intervals(models: Sequence[ModelProfile]) -> dict[str, tuple[float, float]]
     if len(models) < 2:
         return {}
     first, last = models[0].latency_ms, models[-1].latency_ms
-    return {name: ratio_interval(first[name], last[name]) for name in first if name in last}
+    found = {name: ratio_interval(first[name], last[name]) for name in first if name in last}
+    return {name: interval for name, interval in found.items() if interval is not None}
 
 
-def _warnings(intervals: dict[str, tuple[float, float]], rounds: int) -> tuple[str, ...]:
+def _warnings(
+    models: Sequence[ModelProfile], intervals: dict[str, tuple[float, float]], rounds: int
+) -> Iterator[str]:
+    restless = {
+        runtime: None
+        for model in models
+        for runtime, latency in model.latency_ms.items()
+        if not latency.settled
+    }
+    if restless:
+        yield (
+            f"{', '.join(restless)} still got faster after {WARM_UP} untimed rounds; times may be "
+            "too long"
+        )
     wide = [
         f"{low:.1f} and {high:.1f} ({runtime})"
         for runtime, (low, high) in intervals.items()
         if high > NOISY * low
     ]
-    if not wide:
-        return ()
-    return (
-        f"something else was running, or {rounds} rounds are few: all that is known of the speedup "
-        f"is that it lies between {', between '.join(wide)}; close other programs, or time more "
-        "rounds",
-    )
-
-
-def _peak_memory(generator: Generator, images: Tensor, device: torch.device) -> int:
-    """Bytes that one call needs beyond weights and input, at the highest point."""
-    if device.type != "cuda":
-        return measure_activation_bytes(generator.network, images.shape)
-    call = _torch_call(generator, images, device)
-    call()
-    torch.cuda.reset_peak_memory_stats(device)
-    held = torch.cuda.memory_allocated(device)
-    call()
-    return int(torch.cuda.max_memory_allocated(device) - held)
+    if wide:
+        yield (
+            f"something else was running, or {rounds} rounds are few: all that is known of the "
+            f"speedup is that another run would find it between {', between '.join(wide)}; close "
+            "other programs, or time more rounds"
+        )
 
 
 @contextmanager
-def _torch_threads(threads: int | None) -> Any:
+def _torch_threads(threads: int | None) -> Iterator[int]:
     """Let PyTorch use so many threads for a while; yields the number in use."""
     before = torch.get_num_threads()
     if threads is not None:

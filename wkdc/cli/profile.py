@@ -12,8 +12,12 @@ from wkdc.cli import options, render
 EXACT_DB = 70.0
 """Pictures that are nearer to each other differ in no pixel of 8 bits that an eye could find."""
 
+SLOWEST = 12
+"""Layers that are shown one by one."""
+
 if TYPE_CHECKING:
-    from wkdc.profile import ProfileResult
+    from wkdc.latency import Latency
+    from wkdc.profile import ModelProfile, ProfileResult
 
 
 def profile(
@@ -28,6 +32,12 @@ def profile(
     ] = None,
     rounds: Annotated[int, typer.Option(help="Timed calls of each model.")] = 15,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Time torch.compile, too, which compiles first.")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Show which layers ONNX Runtime's time goes to.")
+    ] = False,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -47,6 +57,8 @@ def profile(
             threads=threads,
             device=device,
             rounds=rounds,
+            compiled=compile_,
+            layers=layers,
             arch=arch,
             on_round=lambda done, total: meter.show(done / total, f"round {done} of {total}"),
         )
@@ -57,7 +69,7 @@ def profile(
 
 
 def show_profile(result: "ProfileResult") -> None:
-    """The table of a profile."""
+    """The tables of a profile."""
     models, speedup = result.models, result.speedup
 
     def row(name: str, cells: list[str], ratio: str = "") -> tuple[str, ...]:
@@ -76,8 +88,7 @@ def show_profile(result: "ProfileResult") -> None:
     ]
     for runtime in sorted({name for model in models for name in model.latency_ms}):
         found = [model.latency_ms.get(runtime) for model in models]
-        cells = [f"{f.median:.1f} ms (p90 {f.p90:.1f})" if f else "-" for f in found]
-        rows.append(row(runtime, cells, runtime))
+        rows.append(row(runtime, [_time(latency) for latency in found], runtime))
         near = [model.agreement_db.get(runtime, math.inf) for model in models]
         if min(near) < EXACT_DB:  # float32 in another order is nearer
             rows.append(row("  to float32", [f"{db:.1f} dB" for db in near]))
@@ -87,5 +98,33 @@ def show_profile(result: "ProfileResult") -> None:
         ("", *(str(model.path) for model in models), "ratio"),
         rows,
     )
+    for model in models:
+        _show_layers(model)
     for warning in result.warnings:
         render.say(f"note: {warning}")
+
+
+def _time(latency: "Latency | None") -> str:
+    if latency is None:
+        return "-"
+    energy = "" if latency.energy_j is None else f", {latency.energy_j:.2f} J"
+    return f"{latency.median:.1f} ms (p90 {latency.p90:.1f}{energy})"
+
+
+def _show_layers(model: "ModelProfile") -> None:
+    """All layers by kind, and the slowest ones one by one."""
+    if model.layers is None:
+        return
+    found, total = model.layers, model.layers.total_ms
+
+    def cells(ms: float) -> tuple[str, str]:
+        return f"{ms:.2f} ms", f"{ms / total:.1%}"
+
+    title = f"{model.path} in ONNX Runtime, {total:.1f} ms"
+    by_kind = [(kind, *cells(ms)) for kind, ms in found.kinds.items()]
+    render.table(f"{title}, by kind", ("", "time", "share"), by_kind)
+    slowest, others = found.layers[:SLOWEST], found.layers[SLOWEST:]
+    rows = [(one.layer or "between layers", str(one.kind), *cells(one.ms)) for one in slowest]
+    if others:
+        rows.append((f"{len(others)} more", "", *cells(sum(one.ms for one in others))))
+    render.table(f"{title}, by layer", ("layer", "", "time", "share"), rows)
