@@ -75,7 +75,7 @@ def test_it_judges_as_the_original_does(name: str, tmp_path: Path) -> None:
 
 
 def test_the_stock_one_has_the_stock_size() -> None:
-    """Two scales of 2.79 M for 35 labels, edges and a picture, as pix2pixHD prints."""
+    """Two scales for 35 labels, their edges and a picture, counted by hand."""
     network = MultiscaleDiscriminator(39)
     one = 39 * 64 * 16 + 64 + 64 * 128 * 16 + 128 + 128 * 256 * 16 + 256 + 256 * 512 * 16 + 512
     assert sum(p.numel() for p in network.parameters()) == 2 * (one + 512 * 16 + 1)

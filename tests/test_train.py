@@ -62,7 +62,7 @@ def test_the_stock_networks_have_the_stock_names_and_shapes() -> None:
     ):
         ours = {name: tuple(t.shape) for name, t in architecture.build().state_dict().items()}
         assert ours == {name: tuple(t.shape) for name, t in original.items()}
-    with pytest.raises(OptionError, match="choose resnet or unet"):
+    with pytest.raises(OptionError, match="choose resnet, unet or pix2pixhd"):
         stock_architecture("vit", ngf=8, blocks=6, norm="batch", side=256)  # type: ignore[arg-type]
 
 

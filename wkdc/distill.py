@@ -112,9 +112,9 @@ def distill(
     there, or from the last state before the process was killed.
 
     Args:
-        data: a folder in one of three layouts, see `wkdc.layouts.read_layout`.
+        data: a folder in one of the layouts of `wkdc.layouts.read_layout`.
         student: a file of `prune`; `teacher` its teacher, by default the one on its card.
-        discriminator: a PatchGAN to start from, instead of a fresh one of the recipe's `ndf`.
+        discriminator: one to start from, instead of a fresh one of the recipe's `ndf`.
         output: the file to write, by default `student` itself.
         reverse_student: the student of the other direction, trained along and written back;
             `reverse_teacher` its teacher. A reverse teacher alone stays as it is and closes the

@@ -157,8 +157,9 @@ def read_layout(
             f"{folder} has no pictures of both domains, which two directions need; give a folder "
             "with trainA and trainB"
         )
-    for part in [part for part in tests if part.is_dir()][:1]:
-        test = usable(list_images(part))
+    there = next((part for part in tests if part.is_dir()), None)
+    if there is not None:
+        test = usable(list_images(there))
     held_out = not test
     if held_out:
         train, validation = _hold_out(train, seed)

@@ -204,11 +204,9 @@ class Side:
         channels = student.out_channels + (student.in_channels if conditional else 0)
         batch_norm = any(isinstance(layer, nn.BatchNorm2d) for layer in student.network.modules())
         norm: Norm = "batch" if batch_norm else "instance"
-        widths, network = patchgan_widths(self._recipe.ndf), nn.Module()
-        if self._recipe.scales > 1:
-            each = [widths] * self._recipe.scales
-            network = MultiscaleDiscriminator(channels, widths=each, norm=norm)
-        else:
-            network = PatchGAN(channels, widths=widths, norm=norm)
+        widths, scales = patchgan_widths(self._recipe.ndf), self._recipe.scales
+        network: nn.Module = PatchGAN(channels, widths=widths, norm=norm)
+        if scales > 1:
+            network = MultiscaleDiscriminator(channels, widths=[widths] * scales, norm=norm)
         initialise(network)
         return network
