@@ -45,13 +45,17 @@ class Painter {
   }
 }
 
-async function missingWebGPU() {
-  if (!isSecureContext) return "WebGPU needs https or localhost";
-  if (!navigator.gpu) return "This browser has no WebGPU";
+// Whether the browser offers WebGPU, and why it is not the first choice, or null.
+async function findWebGPU() {
+  if (!isSecureContext) return [false, "WebGPU needs https or localhost"];
+  if (!navigator.gpu) return [false, "This browser has no WebGPU"];
   try {
-    return (await navigator.gpu.requestAdapter()) ? null : "This browser finds no GPU for WebGPU";
+    const adapter = await navigator.gpu.requestAdapter();
+    if (!adapter) return [false, "This browser finds no GPU for WebGPU"];
+    const slow = adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter;
+    return [true, slow ? "WebGPU has no GPU here, only a slow stand-in" : null];
   } catch (error) {
-    return `WebGPU does not work here (${error.message})`;
+    return [false, `WebGPU does not work here (${error.message})`];
   }
 }
 
@@ -288,8 +292,8 @@ async function start() {
     "Photos are drawn on this device and are sent nowhere.";
   one("runtime").textContent = `ONNX Runtime Web ${model.runtime.version}`;
   listen();
-  const reason = await missingWebGPU();
-  one("backend").options[0].disabled = reason !== null;
+  const [offered, reason] = await findWebGPU();
+  one("backend").options[0].disabled = !offered;
   await openPainter(reason === null ? "webgpu" : "wasm", reason);
   await draw();
 }

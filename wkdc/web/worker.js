@@ -20,7 +20,10 @@ async function open(request) {
   const answer = await fetch(new URL(model.file, import.meta.url));
   if (!answer.ok) throw new Error(`the server answers ${answer.status} for ${model.file}`);
   const bytes = new Uint8Array(await answer.arrayBuffer());
-  session = await ort.InferenceSession.create(bytes, { executionProviders: [request.backend] });
+  session = await ort.InferenceSession.create(bytes, {
+    executionProviders: [request.backend],
+    logSeverityLevel: 3, // errors; that shapes are computed beside the GPU is none
+  });
   return { threads };
 }
 
