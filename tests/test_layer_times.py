@@ -6,7 +6,6 @@ import pytest
 import torch
 from test_profile import write_convolution
 
-import wkdc
 from wkdc.checkpoint import load_generator
 from wkdc.layer_times import time_layers
 
@@ -38,9 +37,8 @@ def test_shares_are_of_the_whole_and_the_slowest_comes_first(exported_once: Path
     assert found.runs == 2
 
 
-def test_a_file_of_pixels_is_told_alike(made_once: Path, tmp_path: Path) -> None:
-    file = wkdc.export(made_once / "student.pth", output=tmp_path / "u8.onnx", pixels=True).output
-    found = time_layers(file, torch.zeros(1, 3, 32, 32), 1, runs=1)
+def test_a_file_of_pixels_is_told_alike(pixels_once: Path) -> None:
+    found = time_layers(pixels_once, torch.zeros(1, 3, 32, 32), 1, runs=1)
     assert "model.1" in {one.layer for one in found.layers if one.kind == "convolution"}
 
 

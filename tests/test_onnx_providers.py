@@ -87,18 +87,13 @@ def test_a_bound_network_draws_the_same(
     assert bound().data_ptr() == bound().data_ptr()
 
 
-def test_a_bound_file_of_pixels(made_once: Path, tmp_path: Path) -> None:
-    import wkdc
-
-    file = wkdc.export(made_once / "student.pth", output=tmp_path / "u8.onnx", pixels=True).output
+def test_a_bound_file_of_pixels(pixels_once: Path) -> None:
     images = picture()
-    drawn = BoundNetwork(file, to_file(images), place=CPU, provider="cpu", threads=1)()
+    drawn = BoundNetwork(pixels_once, to_file(images), place=CPU, provider="cpu", threads=1)()
     assert drawn.dtype == torch.uint8
-    torch.testing.assert_close(from_file(drawn), OnnxNetwork(file, threads=1)(images))
-    with pytest.raises(
-        CheckpointError, match=r"takes tensor\(uint8\), and was given torch.float32"
-    ):
-        BoundNetwork(file, images, place=CPU, provider="cpu")
+    torch.testing.assert_close(from_file(drawn), OnnxNetwork(pixels_once, threads=1)(images))
+    with pytest.raises(CheckpointError, match=r"takes tensor\(uint8\), and was given torch.float"):
+        BoundNetwork(pixels_once, images, place=CPU, provider="cpu")
 
 
 @pytest.mark.parametrize("dims", [("n", 3, "h", "w"), (None, 3, None, None), (1, 3, 32, 48)])
