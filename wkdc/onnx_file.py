@@ -1,4 +1,4 @@
-"""A network <-> a .onnx file. The only home of torch.onnx and onnxruntime."""
+"""A network <-> a .onnx file. The only home of torch.onnx, and of what runs in ONNX Runtime."""
 
 import collections
 import contextlib
@@ -108,6 +108,12 @@ def through_pixels(draw: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
         return _from_file(torch.from_numpy(np.array(draw(_to_file(images).contiguous().numpy()))))
 
     return call
+
+
+def onnx_feed(images: Tensor, *, pixels: bool) -> dict[str, Any]:
+    """What a file of `write_onnx` is fed with to draw from N×C×H×W in [-1, 1]."""
+    given = _to_file(images) if pixels else images
+    return {"image": given.contiguous().numpy()}
 
 
 def check_onnx(path: Path) -> None:
@@ -257,11 +263,23 @@ def _own_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
 
 
 def count_onnx_params(path: Path) -> int:
-    """Number of weights in the file's graph."""
+    """Number of weights in the file's graph, of any precision.
+
+    A quantised weight counts once; its scales and zero points do not.
+    """
     import onnx
 
     graph = onnx.load(str(path)).graph
-    return sum(int(np.prod(t.dims)) for t in graph.initializer if t.data_type == 1)
+    kinds = onnx.TensorProto
+    floats = {kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE}
+    quantised = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    weights = {node.input[0] for node in quantised}
+    scales = {name for node in quantised for name in node.input[1:]}
+    return sum(
+        int(np.prod(tensor.dims))
+        for tensor in graph.initializer
+        if tensor.name not in scales and (tensor.data_type in floats or tensor.name in weights)
+    )
 
 
 def _providers(device: str) -> list[str]:

@@ -42,7 +42,8 @@ class ModelProfile:
         latency_ms: by runtime: `torch-cpu`, `onnx-cpu`, `torch-cuda`, `onnx-cuda`, and where
             OpenVINO is installed `openvino-cpu` and, if the processor has it, `openvino-bf16-cpu`.
         agreement_db: PSNR of a runtime's picture of a photo to that of the first runtime that the
-            model ran in, which computes in float32.
+            model ran in, which computes in `precision`.
+        precision: what the file is made to compute in.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class ModelProfile:
     peak_memory_bytes: int | None
     latency_ms: dict[str, Latency]
     agreement_db: dict[str, float]
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,14 @@ class _Subject:
     Attributes:
         generator: None for a .onnx.
         architecture: None for a .onnx that wkdc did not write, or that holds a custom network.
-        params: what a .onnx says that its network has.
+        params: what a .onnx says that its network has; `precision` what it says to compute in.
     """
 
     path: Path
     generator: Generator | None
     architecture: Architecture | None
     params: int | None = None
+    precision: str = "float32"
 
 
 def profile(
@@ -211,7 +214,8 @@ def _subject(path: Path, arch: str | None) -> _Subject:
         # A custom network would be made by code that a file names, which no file may.
         known = stored.get("family") not in (None, "custom")
         architecture = Architecture(stored["family"], stored["options"]) if known else None
-        return _Subject(path, None, architecture, stored.get("params"))
+        precision = stored.get("precision", "float32")
+        return _Subject(path, None, architecture, stored.get("params"), precision)
     generator = load_generator(path, arch=arch)
     return _Subject(path, generator, generator.architecture)
 
@@ -318,6 +322,7 @@ def _profile_of(
             memory,
             latency,
             agreement,
+            subject.precision,
         )
     network = (
         subject.architecture.build() if subject.generator is None else subject.generator.network
@@ -333,6 +338,7 @@ def _profile_of(
         memory,
         latency,
         agreement,
+        subject.precision,
     )
 
 
