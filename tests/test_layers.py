@@ -43,7 +43,9 @@ FLOORS = (
         "video",
         "machine",
         "onnx_providers",
+        "precision",
     },
+    {"equalise"},
     {
         "onnx_bound",
         "checkpoint",
@@ -54,7 +56,7 @@ FLOORS = (
         "targets",
         "examples",
     },
-    {"runtimes", "reader"},
+    {"runtimes", "reader", "quantise"},
     {
         "models",
         "likeness",
@@ -66,7 +68,7 @@ FLOORS = (
         "layer_times",
         "calls",
     },
-    {"sensitivity", "reconstruct", "widths", "tiles", "contestants"},
+    {"sensitivity", "reconstruct", "widths", "tiles", "contestants", "gain"},
     {"wishes", "plan"},
     {"survey", "stopwatch"},
     {"planner", "training"},

@@ -29,6 +29,7 @@ class Contestant:
         architecture: None for a .onnx that wkdc did not write, or that holds a custom network.
         params: its number of weights.
         channels: that it reads.
+        precision: what a .onnx says that it computes in.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Contestant:
     architecture: Architecture | None
     params: int
     channels: int
+    precision: str = "float32"
 
 
 def open_contestant(path: Path, arch: str | None) -> Contestant:
@@ -56,7 +58,8 @@ def open_contestant(path: Path, arch: str | None) -> Contestant:
     known = stored.get("family") not in (None, "custom")
     architecture = Architecture(stored["family"], stored["options"]) if known else None
     params = stored.get("params") or count_onnx_params(path)
-    return Contestant(path, None, architecture, params, channels)
+    precision = stored.get("precision", "float32")
+    return Contestant(path, None, architecture, params, channels, precision)
 
 
 def check_size(contestant: Contestant, size: tuple[int, int]) -> None:

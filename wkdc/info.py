@@ -33,6 +33,7 @@ class InfoResult:
         size_bytes, sha256: of the file; `source_sha256` of the .pth that a .onnx was made from.
         card: see docs/checkpoint-format.md; None for a file that wkdc did not write.
         teacher: None where the card names none.
+        precision: what a .onnx of wkdc computes in; None for other files.
         interface: of a .onnx.
         notes: what the file could not tell and was assumed.
     """
@@ -48,6 +49,7 @@ class InfoResult:
     source_sha256: str | None
     card: Card | None
     teacher: TeacherFile | None
+    precision: str | None
     interface: OnnxInterface | None
     notes: tuple[str, ...]
 
@@ -84,6 +86,7 @@ def info(
         source_sha256=None,
         card=loaded.card,
         teacher=_teacher(loaded.card, path),
+        precision=None,
         interface=None,
         notes=loaded.notes,
     )
@@ -112,6 +115,7 @@ def _info_of_onnx(path: Path, size: tuple[int, int] | None) -> InfoResult:
         source_sha256=said.get("source_sha256"),
         card=card,
         teacher=_teacher(card, path),
+        precision=said.get("precision", "float32" if said else None),
         interface=interface,
         notes=(),
     )

@@ -112,6 +112,12 @@ def through_pixels(draw: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
     return call
 
 
+def onnx_feed(images: Tensor, *, pixels: bool) -> dict[str, Any]:
+    """What a file of `write_onnx` is fed with to draw from N×C×H×W in [-1, 1]."""
+    given = to_file(images) if pixels else images
+    return {"image": given.contiguous().numpy()}
+
+
 def check_onnx(path: Path) -> None:
     """Let `onnx.checker` look at the file.
 
@@ -246,11 +252,23 @@ def _own_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
 
 
 def count_onnx_params(path: Path) -> int:
-    """Number of weights in the file's graph."""
+    """Number of weights in the file's graph, of any precision.
+
+    A quantised weight counts once; its scales and zero points do not.
+    """
     import onnx
 
     graph = onnx.load(str(path)).graph
-    return sum(int(np.prod(t.dims)) for t in graph.initializer if t.data_type == 1)
+    kinds = onnx.TensorProto
+    floats = {kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE}
+    quantised = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    weights = {node.input[0] for node in quantised}
+    scales = {name for node in quantised for name in node.input[1:]}
+    return sum(
+        int(np.prod(tensor.dims))
+        for tensor in graph.initializer
+        if tensor.name not in scales and (tensor.data_type in floats or tensor.name in weights)
+    )
 
 
 @contextlib.contextmanager

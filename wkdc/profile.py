@@ -50,8 +50,9 @@ class ModelProfile:
         latency_ms: by runtime and device, such as `torch-cpu`, `onnx-cpu`, `onnx-fp16-cuda`; see
             `wkdc.calls.Engine`.
         agreement_db: PSNR of a runtime's picture of a photo to that of the first runtime that the
-            model ran in, which computes in float32.
+            model ran in, which computes in `precision`.
         layers: where the time goes in ONNX Runtime; None unless asked for.
+        precision: what the file is made to compute in.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class ModelProfile:
     latency_ms: dict[str, Latency]
     agreement_db: dict[str, float]
     layers: LayerProfile | None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def profile(
                 _of(c.path, timed, place),
                 _agreement(_of(c.path, drawn, place)),
                 time_layers(as_onnx(c, Path(folder)), images[c.path], used) if layers else None,
+                c.precision,
             )
             for c in contestants
         )

@@ -338,7 +338,9 @@ def _exported(student: Generator) -> tuple[Exported | None, list[str]]:
         return None, [f"{path} was made from another file than {student.path}; export it again"]
     checks = compare_exported(student, network)
     differences = tuple((f"{one.height}×{one.width}", one.max_abs_error) for one in checks)
-    return Exported(File(path.name, sha256_of(path), path.stat().st_size), differences), []
+    precision = network.metadata.get("precision", "float32")
+    file = File(path.name, sha256_of(path), path.stat().st_size)
+    return Exported(file, differences, precision), []
 
 
 def _few(evaluation: Mapping[str, Any]) -> list[str]:

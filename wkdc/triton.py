@@ -8,8 +8,10 @@ from pathlib import Path
 import wkdc
 from wkdc.checkpoint import Generator, load_generator
 from wkdc.errors import OptionError
-from wkdc.export import ExportResult, export
+from wkdc.export import ExportResult, Progress, export
 from wkdc.files import write_folder
+from wkdc.layouts import Direction
+from wkdc.precision import Precision
 
 MAX_BATCH = 8
 QUEUE_DELAY_US = 2000
@@ -36,6 +38,10 @@ def export_triton(
     max_batch: int = MAX_BATCH,
     tolerance: float | None = None,
     pixels: bool = False,
+    precision: Precision = "float32",
+    data: str | Path | None = None,
+    direction: Direction = "AtoB",
+    on_progress: Progress | None = None,
 ) -> TritonResult:
     """Write `model` as `repository`/NAME/1/model.onnx with the config.pbtxt that serves it.
 
@@ -45,12 +51,13 @@ def export_triton(
     Args:
         repository: may exist, and hold other models.
         max_batch: pictures in a batch at most.
-        tolerance, pixels: see `export`.
+        tolerance, pixels, precision, data, direction, on_progress: see `export`. Requests carry
+            float32 in every precision, or bytes with `pixels`.
 
     Raises:
         OptionError: `max_batch` is below 1; or see `export`.
         OutputError: the repository has a model of that name, or cannot be written.
-        CheckpointError, ParityError: see `export`.
+        CheckpointError, ParityError, DatasetError, ImageError, DeviceError: see `export`.
     """
     if max_batch < 1:
         raise OptionError(f"max-batch {max_batch} is not allowed; give 1 or more")
@@ -61,7 +68,18 @@ def export_triton(
     def write(made: Path) -> None:
         (made / "1").mkdir()
         output = made / "1" / "model.onnx"
-        results.append(export(generator, output=output, tolerance=tolerance, pixels=pixels))
+        results.append(
+            export(
+                generator,
+                output=output,
+                tolerance=tolerance,
+                pixels=pixels,
+                precision=precision,
+                data=data,
+                direction=direction,
+                on_progress=on_progress,
+            )
+        )
         config = _config(generator, max_batch=max_batch, pixels=pixels)
         (made / "config.pbtxt").write_text(config, encoding="utf-8")
 

@@ -57,6 +57,8 @@ def _show(found: "InfoResult") -> None:
         rows.append((f"MACs at {height}x{width}", units.billions(found.macs)))
         rows.append(("MACs, as papers count", units.billions(found.macs_output_resolution)))
     rows += [("file", units.megabytes(found.size_bytes)), ("SHA-256", found.sha256)]
+    if found.precision is not None:
+        rows.append(("precision", found.precision))
     if found.interface is not None:
         rows.append(("ONNX opset", str(found.interface.opset)))
         rows.append(("input", "; ".join(found.interface.inputs)))

@@ -79,7 +79,10 @@ def show_profile(result: "ProfileResult") -> None:
             said += f" \\[{low:.2f}, {high:.2f}]"
         return (name, *cells, said)
 
-    rows = [
+    rows = []
+    if any(m.precision != "float32" for m in models):
+        rows.append(row("precision", [m.precision for m in models]))
+    rows += [
         row("parameters", [units.millions(m.params) for m in models], "params"),
         row("MACs", [units.billions(m.macs) for m in models], "macs"),
         row("MACs, as papers count", [units.billions(m.macs_output_resolution) for m in models]),

@@ -52,6 +52,7 @@ class Exported:
 
     file: File
     differences: tuple[tuple[str, float], ...]
+    precision: str
 
 
 @dataclass(frozen=True)
