@@ -31,7 +31,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["DATASET_NAMES", "DownloadProgress", "find_dataset"]
+__all__ = ["DATASET_NAMES", "DownloadProgress", "cache_folder", "find_dataset"]
 
 SERVER = "http://efrosgans.eecs.berkeley.edu"
 
@@ -101,7 +101,7 @@ def find_dataset(
         name = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
         hint = f"; the bare name {name} is a known data set" if name in DATASET_NAMES else ""
         raise DatasetError(f"no such folder: {text}{hint}")
-    store = _cache(cache) / "datasets"
+    store = cache_folder(cache) / "datasets"
     if text.strip():
         folder = source.folder if source else text
         for place in (root, store):
@@ -160,7 +160,8 @@ def _unknown(text: str) -> DatasetError:
     )
 
 
-def _cache(cache: Path | None) -> Path:
+def cache_folder(cache: Path | None = None) -> Path:
+    """wkdc's cache: `cache` where it is given, else WKDC_CACHE, else in the user's cache folder."""
     if cache is not None:
         return cache
     chosen = os.environ.get("WKDC_CACHE")

@@ -80,6 +80,7 @@ def train(
         float | None, typer.Option(rich_help_panel=LOSSES, show_default="0.0002")
     ] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=PICTURES, show_default="1")] = None,
+    accumulate: options.Accumulate = None,
     load_size: Annotated[
         int | None,
         typer.Option(
@@ -97,6 +98,7 @@ def train(
     seed: options.Seed = 0,
     runs: options.Runs = Path("runs"),
     save_every: options.SaveEvery = 5.0,
+    tracker: options.Tracker = "none",
     resume: options.Resume = None,
     json: options.Json = False,
 ) -> None:
@@ -129,6 +131,7 @@ def train(
         "ndf": ndf,
         "learning_rate": learning_rate,
         "batch": batch,
+        "accumulate": accumulate,
         "load_size": load_size,
         "crop": crop,
     }
@@ -156,6 +159,7 @@ def train(
             seed=seed,
             runs=runs,
             save_every=save_every,
+            tracker=tracker,
             on_step=lambda report: show_step(meter, report),
             on_notice=render.say,
         )

@@ -10,7 +10,7 @@ from wkdc.wavelet import check_wavelet
 
 Schedule = Literal["linear", "cosine"]
 Optimizer = Literal["adam", "adamw"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 SMALLEST_JUDGED = 24
 """Of smaller crops, the discriminator's last norm would see a single value, which has no spread."""
@@ -37,7 +37,8 @@ class Recipe:
         optimizer, learning_rate, beta1: of the student and its discriminator.
         schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
             falls from the start.
-        batch: pictures a step.
+        batch: pictures that are drawn at once.
+        accumulate: batches of a step, one after the other, so that memory holds only one.
         load_size: the shorter side that pictures are resized to before they are cropped.
         crop: side of the squares that are trained on.
         reuse: how often a crop is used, on average, with one drawing of the teacher; 1 draws anew
@@ -67,6 +68,7 @@ class Recipe:
     beta1: float
     schedule: Schedule
     batch: int
+    accumulate: int
     load_size: int
     crop: int
     reuse: int
@@ -85,7 +87,7 @@ class Recipe:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0:
                 raise OptionError(f"weight {name} is {value}; give 0 or a positive number")
-        for name in ("ndf", "levels", "batch", "crop", "reuse"):
+        for name in ("ndf", "levels", "batch", "accumulate", "crop", "reuse"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; give 1 or more")
         if not any(getattr(self, name) for name in weights):
@@ -106,6 +108,11 @@ class Recipe:
                 f"learning rate {self.learning_rate} is not allowed; give a number above 0 and at "
                 "most 1, such as 0.001"
             )
+
+    @property
+    def step_pictures(self) -> int:
+        """Pictures that one process sees a step."""
+        return self.batch * self.accumulate
 
 
 PAPER = Recipe(
@@ -129,6 +136,7 @@ PAPER = Recipe(
     beta1=0.5,
     schedule="linear",
     batch=1,
+    accumulate=1,
     load_size=286,
     crop=256,
     reuse=1,
@@ -159,6 +167,7 @@ FAITHFUL = Recipe(
     beta1=0.9,
     schedule="cosine",
     batch=4,
+    accumulate=1,
     load_size=256,
     crop=128,
     reuse=6,

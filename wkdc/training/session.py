@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,6 +76,7 @@ class Session:
         closing: a frozen generator of the other direction, which closes the cycle of a single one.
         run: an open run folder, to be written into.
         ranks: the processes that train together; the first one writes.
+        on_notice: called with one sentence for each thing that the user should know.
     """
 
     def __init__(
@@ -85,12 +87,14 @@ class Session:
         ranks: Ranks,
         *,
         closing: Generator | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self._started = time.monotonic()  # teachers draw what is measured on already here
         recipe = request.recipe
         torch.manual_seed(request.seed)
         self._request, self._recipe, self._run, self._closing = request, recipe, run, closing
         self._ranks = ranks
+        self._notice = on_notice or (lambda _: None)
         self._compute = Compute.of(ranks.device, request.precision, recipe.batch)
         self._sides = [
             Side(pair, recipe, self._compute, ranks, seed=request.seed + 2 * place)
@@ -104,7 +108,7 @@ class Session:
             side.learner(back, prefix=f"{name}_" if name else "")
             for side, back, name in zip(self._sides, backs, self._names, strict=True)
         ]
-        self._trainer = Trainer(learners, recipe, ranks)
+        self._trainer = Trainer(learners, recipe, ranks, self._compute.scaler())
         torch.manual_seed(request.seed + ranks.index)  # no two draw the same noise
 
     def begin(self) -> None:
@@ -135,6 +139,8 @@ class Session:
         before = self._fidelity([side.student for side in self._sides])
         first = 0 if state is None else int(state["step"])
         losses, done = self._run.rewind(first) if self._ranks.first else [], first
+        if self._ranks.first:
+            self._run.track(self._request.tracker, first, self._settings())
         if not first:
             self._watch(0)
         if state is not None:
@@ -205,7 +211,7 @@ class Session:
         return Outcome(
             done,
             seconds,
-            (done - first) * self._recipe.batch * self._ranks.count / trained,
+            (done - first) * self._recipe.step_pictures * self._ranks.count / trained,
             mean_losses(losses[-max(1, done // 10) :]),
             before,
             self._finish(done, seconds, before, interrupted),
@@ -342,25 +348,51 @@ class Session:
         recipe, budget = self._recipe, self._request.budget
         if recipe.reuse == 1 or any(side.teacher is None for side in self._sides):
             return 0
-        wanted, together = again or MAX_DRAWINGS, recipe.batch * self._ranks.count
+        wanted, together = again or MAX_DRAWINGS, recipe.step_pictures * self._ranks.count
+        cached, enough_for = self._open_caches()
         if budget.steps is not None and again is None:
             wanted = min(wanted, -(-budget.steps * together // recipe.reuse))
         count = 0
         while count < wanted:
             (share,) = self._ranks.of_first([budget.progress(0, time.monotonic() - started)])
-            if count and share > DRAWING_SHARE and again is None:
+            known = count >= cached and enough_for >= (budget.seconds or math.inf)
+            if count and again is None and (share > DRAWING_SHARE or known):
                 break
-            for side in self._sides:
-                side.draw_ahead(count // together)
+            for number in self._numbers(count // together):
+                for side in self._sides:
+                    side.draw_ahead(number)
             count += together
             on_step(StepReport("draw", count, share, {}, 0.0, 0.0))
         for side in self._sides:
-            side.keep_drawings()
+            if count > cached:
+                side.fill_cache(max(enough_for, budget.seconds or 0.0))
+            side.keep_drawings(count // (recipe.batch * self._ranks.count))
         return count
 
-    def _batches(self, step: int) -> list[Batch]:
+    def _open_caches(self) -> tuple[int, float]:
+        """How many crops all sides of all processes have cached, and for how long a run."""
+        if self._request.cache is None:
+            return 0, 0.0
+        folder = Path(self._request.cache)
+        mine = [side.open_cache(folder, self._notice) for side in self._sides]
+        found = [one for process in self._ranks.gather(mine) for one in process]
+        fewest = min(batches for batches, _ in found)
+        return fewest * self._recipe.batch * self._ranks.count, min(s for _, s in found)
+
+    def _numbers(self, step: int) -> range:
+        """Which batches a step, or a round of drawing, is made of."""
+        each = self._recipe.accumulate
+        return range(step * each, (step + 1) * each)
+
+    def _batches(self, step: int) -> list[list[Batch]]:
         """The pictures of a step."""
-        return [side.batch(step) for side in self._sides]
+        return [[side.batch(number) for side in self._sides] for number in self._numbers(step)]
+
+    def _settings(self) -> dict[str, str | float | int | bool | None]:
+        """What the run was asked to do, flat, as trackers show it."""
+        recipe = dataclasses.asdict(self._recipe)
+        plain = (str, float, int, bool)
+        return recipe | {k: v for k, v in self.made_with.items() if isinstance(v, plain)}
 
     def _write_options(self, *, finished: bool) -> None:
         kept = {"request": self._request.as_plain(), "finished": finished}
@@ -387,7 +419,7 @@ class Session:
             **self._sides[0].pair.described,
             "directions": len(self._sides),
             "device": str(self._compute.device),
-            "precision": "bfloat16" if self._compute.bfloat16 else "float32",
+            "precision": self._compute.precision,
             "processes": self._ranks.count,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),

@@ -1,15 +1,18 @@
 """One direction of a run: a student, its teacher, and the pictures of each step."""
 
 import copy
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import wkdc
 from wkdc.checkpoint import Card, Generator, history_entry, make_card
 from wkdc.files import sha256_of
 from wkdc.images import pixels_to_images
@@ -17,6 +20,7 @@ from wkdc.layouts import Layout, part_loader
 from wkdc.networks.layers import Norm, initialise
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.recognition import drawable_side
+from wkdc.training.cache import DrawingCache
 from wkdc.training.compute import Compute, trainable
 from wkdc.training.data import Crops, Drawings
 from wkdc.training.objective import Batch, Objective
@@ -116,6 +120,7 @@ class Side:
         self._parts: list[tuple[Tensor, ...]] = []
         self._targets: list[Tensor] = []
         self._drawings: Drawings | None = None
+        self._cache: DrawingCache | None = None
 
     def learner(self, back: nn.Module | None, *, prefix: str = "") -> Learner:
         """The student with its losses; see `Objective` for `back`."""
@@ -134,13 +139,55 @@ class Side:
         return Learner(self.student, objective, Averager(self.student), prefix)
 
     def draw_ahead(self, number: int) -> None:
-        """Let the teacher draw the crops of batch `number`, for steps to come."""
+        """Let the teacher draw the crops of batch `number`, for steps to come.
+
+        Those that the cache had are there already.
+        """
+        if number < len(self._targets):
+            return
         self._parts.append(self._crops.batch(self._first_of(number), self._recipe.batch))
         self._targets.append(self._taught(pixels_to_images(self._parts[-1][0])).half().cpu())
 
-    def keep_drawings(self) -> None:
-        """From now on, steps use what all processes drew ahead."""
-        everywhere = self._ranks.gather((self._parts, self._targets))
+    def open_cache(self, folder: Path, on_notice: Callable[[str], None]) -> tuple[int, float]:
+        """Take from the cache what this process drew in an earlier run like this one.
+
+        How many batches there are, and for how long a run in seconds they are enough.
+        """
+        self._cache = DrawingCache(folder, self._drawn_from(), on_notice=on_notice)
+        found = self._cache.load()
+        if found is None:
+            return 0, 0.0
+        drawings, seconds = found
+        batches = [part.split(self._recipe.batch) for part in drawings.parts]
+        self._parts = list(zip(*batches, strict=True))
+        self._targets = list(drawings.targets.split(self._recipe.batch))
+        return len(self._targets), seconds
+
+    def fill_cache(self, seconds: float) -> None:
+        """Keep what was drawn ahead for later runs; see `open_cache`."""
+        if self._cache is not None:
+            parts = tuple(torch.cat(part) for part in zip(*self._parts, strict=True))
+            self._cache.save(Drawings(parts, torch.cat(self._targets)), seconds)
+
+    def _drawn_from(self) -> dict[str, Any]:
+        """All that the teacher's drawings depend on."""
+        if self.pair.teacher is None:
+            raise RuntimeError("there is no teacher to draw")
+        layout, recipe = self.pair.layout, self._recipe
+        return {
+            "teacher": self.pair.teacher.sha256,
+            "architecture": dataclasses.asdict(self.pair.teacher.architecture),
+            "data": self.pair.digests["data_sha256"],
+            "pictures": [layout.kind, layout.direction, len(layout.train)],
+            "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed],
+            "process": [self._ranks.index, self._ranks.count, torch.get_num_threads()],
+            "numbers": [str(self._compute.device), self._compute.precision],
+            "versions": [wkdc.__version__, str(torch.__version__)],
+        }
+
+    def keep_drawings(self, batches: int) -> None:
+        """From now on, steps use so many batches that each of the processes drew ahead."""
+        everywhere = self._ranks.gather((self._parts[:batches], self._targets[:batches]))
         parts = [
             one for batches in zip(*(p for p, _ in everywhere), strict=True) for one in batches
         ]
