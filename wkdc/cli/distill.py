@@ -75,6 +75,10 @@ def distill(
     pixel: Annotated[
         float | None, typer.Option(help="Pixels, to the teacher's.", rich_help_panel=LOSSES)
     ] = None,
+    features: Annotated[
+        float | None,
+        typer.Option(help="Blocks' features, to the teacher's.", rich_help_panel=LOSSES),
+    ] = None,
     truth: Annotated[
         float | None, typer.Option(help="Pixels, to paired truth.", rich_help_panel=LOSSES)
     ] = None,
@@ -182,6 +186,7 @@ def distill(
         "bands": bands,
         "measure": measure,
         "pixel": pixel,
+        "features": features,
         "truth": truth,
         "cycle": cycle,
         "identity": identity,
@@ -250,7 +255,7 @@ def _shrink(given: Path | None, ratio: float, recipe: "Recipe", student: Path) -
         raise OptionError(f"disc-ratio {ratio:g} would not be used: {lacks}")
     made = student.with_name(f"{given.stem}-{ratio:g}x.pth")
     card = (read_card(made) if made.is_file() else None) or {}
-    if card and given.is_file() and card["teacher"]["sha256"] == sha256_of(given):
+    if given.is_file() and (card.get("teacher") or {}).get("sha256") == sha256_of(given):
         return made
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:
         raise OptionError(

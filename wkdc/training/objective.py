@@ -25,6 +25,7 @@ class Batch:
         truth: the true pictures of paired data, else None.
         same: true pictures of the domain that the student draws, which it should leave alone; None
             where no loss looks at it.
+        features: of the teacher's layers that are compared, where some are.
     """
 
     inputs: Tensor
@@ -32,6 +33,7 @@ class Batch:
     real: Tensor | None = None
     truth: Tensor | None = None
     same: Tensor | None = None
+    features: tuple[Tensor, ...] = ()
 
 
 class Objective:
@@ -96,7 +98,10 @@ class Objective:
             weights["adversarial"] = recipe.adversarial
             scores = self._judge(batch.inputs, drawn)
             losses["adversarial"] = generator_loss(scores, gan=recipe.gan)
-        losses["total"] = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        parts = [weights[name] * loss for name, loss in losses.items()]
+        losses["total"] = (
+            torch.stack(parts).sum() if parts else torch.zeros((), device=drawn.device)
+        )
         return losses
 
     def discriminator_loss(self, drawn: Tensor, batch: Batch) -> Tensor | None:

@@ -10,6 +10,7 @@ from wkdc.files import check_writable
 from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.models import check_channels
 from wkdc.recognition import drawable_side
+from wkdc.training.features import check_comparable
 from wkdc.training.recipe import Recipe
 from wkdc.training.request import Select
 from wkdc.training.side import Pair
@@ -65,6 +66,9 @@ def open_files(
     back = reverse[0] if reverse else closing
     if back is not None:
         _check_reverse(learner, back)
+    if recipe.features:
+        for ours, theirs in ((learner, guide), *([reverse] if reverse else [])):
+            check_comparable(ours.architecture, theirs.architecture)
     networks = [learner, guide, *(reverse or ()), *([closing] if closing else [])]
     crop = drawable_side(recipe.crop, *(one.architecture for one in networks))
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
@@ -119,9 +123,11 @@ def check_losses(
     Raises:
         OptionError: a loss needs a teacher that is not there, or all with a weight need other data.
     """
-    if not teacher and (recipe.wavelet_weight or recipe.pixel):
-        raise OptionError("the wavelet and pixel losses need a teacher; set their weights to 0")
-    counts = [recipe.adversarial, recipe.wavelet_weight, recipe.pixel]
+    if not teacher and (recipe.wavelet_weight or recipe.pixel or recipe.features):
+        raise OptionError(
+            "the wavelet, pixel and features losses need a teacher; set their weights to 0"
+        )
+    counts = [recipe.adversarial, recipe.wavelet_weight, recipe.pixel, recipe.features]
     counts += [recipe.truth] if layout.kind == "paired" else []
     counts += [recipe.identity] if layout.kind == "unpaired" and alike else []
     counts += [recipe.cycle] if cycle else []

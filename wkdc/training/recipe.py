@@ -34,6 +34,7 @@ class Recipe:
             picture; counts where there is a reverse generator.
         identity: the same between a true picture of the domain that the student draws and what it
             makes of that; counts with unpaired data.
+        features: weight of the difference of blocks' features; see `FeatureLoss`.
         optimizer, learning_rate, beta1: of the student and its discriminator.
         schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
             falls from the start.
@@ -60,6 +61,7 @@ class Recipe:
     measure: Measure
     reduction: Reduction
     pixel: float
+    features: float
     truth: float
     cycle: float
     identity: float
@@ -82,7 +84,15 @@ class Recipe:
         Raises:
             OptionError: a negative weight, a crop larger than the loaded picture, ...
         """
-        weights = ("adversarial", "wavelet_weight", "pixel", "truth", "cycle", "identity")
+        weights = (
+            "adversarial",
+            "wavelet_weight",
+            "pixel",
+            "features",
+            "truth",
+            "cycle",
+            "identity",
+        )
         for name in weights:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0:
@@ -128,6 +138,7 @@ PAPER = Recipe(
     measure="l1",
     reduction="levels",
     pixel=0.0,
+    features=0.0,
     truth=100.0,
     cycle=10.0,
     identity=5.0,
@@ -159,6 +170,7 @@ FAITHFUL = Recipe(
     measure="l1",
     reduction="pixels",
     pixel=1.0,
+    features=0.0,
     truth=0.0,
     cycle=0.0,
     identity=0.0,

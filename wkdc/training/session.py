@@ -174,6 +174,10 @@ class Session:
             try:
                 again = None if state is None else int(state["drawings"])
                 drawn = self._draw_ahead(started, stepped, again)
+                if state is None:
+                    for side, learner, _ in self._each():
+                        if learner.features is not None:
+                            side.fit_maps(learner.features)
                 train_started = time.monotonic()
                 if state is not None:
                     started = train_started - float(state["seconds"])
@@ -355,8 +359,8 @@ class Session:
         count = 0
         while count < wanted:
             (share,) = self._ranks.of_first([budget.progress(0, time.monotonic() - started)])
-            known = count >= cached and enough_for >= (budget.seconds or math.inf)
-            if count and again is None and (share > DRAWING_SHARE or known):
+            enough = share > DRAWING_SHARE or enough_for >= (budget.seconds or math.inf)
+            if count >= max(1, cached) and again is None and enough:
                 break
             for number in self._numbers(count // together):
                 for side in self._sides:
@@ -371,7 +375,7 @@ class Session:
 
     def _open_caches(self) -> tuple[int, float]:
         """How many crops all sides of all processes have cached, and for how long a run."""
-        if self._request.cache is None:
+        if self._request.cache is None or self._recipe.features:  # features are too large
             return 0, 0.0
         folder = Path(self._request.cache)
         mine = [side.open_cache(folder, self._notice) for side in self._sides]

@@ -23,11 +23,15 @@ from wkdc.recognition import drawable_side
 from wkdc.training.cache import DrawingCache
 from wkdc.training.compute import Compute, trainable
 from wkdc.training.data import Crops, Drawings
+from wkdc.training.features import LAYERS, FeatureLoss, Watched
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import Recipe
 from wkdc.training.trainer import Averager, Learner
 from wkdc.training.validation import Validation, spread
+
+FITTED = 4
+"""Batches from which the maps of features start."""
 
 MEASURE_SIZE = 256
 """Pictures are compared at this height and width, or at the next that the network can draw."""
@@ -119,6 +123,10 @@ class Side:
         )
         self._parts: list[tuple[Tensor, ...]] = []
         self._targets: list[Tensor] = []
+        self._features: list[list[Tensor]] = []
+        self._watched: Watched | None = None
+        if recipe.features and self.teacher is not None:
+            self._watched = Watched(self.teacher)
         self._drawings: Drawings | None = None
         self._cache: DrawingCache | None = None
 
@@ -136,7 +144,23 @@ class Side:
             forward=self._compute.forward,
             seed=self._seed + self._ranks.index,
         )
-        return Learner(self.student, objective, Averager(self.student), prefix)
+        average, features = Averager(self.student), None
+        if self._watched is not None and self.pair.teacher is not None:
+            # after the average is made: what watches the student is none of its copy's
+            ours, theirs = self.pair.student.architecture, self.pair.teacher.architecture
+            width = ours.options["stream"], theirs.options["stream"]
+            features = FeatureLoss(self.student, [width] * LAYERS)
+            features.maps.to(self._compute.device)
+        return Learner(self.student, objective, average, prefix, features)
+
+    def fit_maps(self, features: FeatureLoss) -> None:
+        """Start the maps of features from the first pictures; the same in all processes."""
+        batches = [self.batch(number) for number in range(FITTED)]
+        student, forward = self.student, self._compute.forward
+        features.fit(
+            (functools.partial(forward, student, one.inputs), one.features) for one in batches
+        )
+        features.maps.load_state_dict(self._ranks.share(features.maps.state_dict()))
 
     def draw_ahead(self, number: int) -> None:
         """Let the teacher draw the crops of batch `number`, for steps to come.
@@ -146,7 +170,9 @@ class Side:
         if number < len(self._targets):
             return
         self._parts.append(self._crops.batch(self._first_of(number), self._recipe.batch))
-        self._targets.append(self._taught(pixels_to_images(self._parts[-1][0])).half().cpu())
+        targets, features = self._taught(pixels_to_images(self._parts[-1][0]))
+        self._targets.append(targets.half().cpu())
+        self._features.append([one.half().cpu() for one in features])
 
     def open_cache(self, folder: Path, on_notice: Callable[[str], None]) -> tuple[int, float]:
         """Take from the cache what this process drew in an earlier run like this one.
@@ -187,14 +213,19 @@ class Side:
 
     def keep_drawings(self, batches: int) -> None:
         """From now on, steps use so many batches that each of the processes drew ahead."""
-        everywhere = self._ranks.gather((self._parts[:batches], self._targets[:batches]))
+        mine = (self._parts[:batches], self._targets[:batches], self._features[:batches])
+        everywhere = self._ranks.gather(mine)
         parts = [
-            one for batches in zip(*(p for p, _ in everywhere), strict=True) for one in batches
+            one for round_ in zip(*(p for p, _, _ in everywhere), strict=True) for one in round_
         ]
-        targets = [one for drawn in zip(*(t for _, t in everywhere), strict=True) for one in drawn]
+        targets = [
+            one for drawn in zip(*(t for _, t, _ in everywhere), strict=True) for one in drawn
+        ]
+        seen = [one for drawn in zip(*(f for _, _, f in everywhere), strict=True) for one in drawn]
+        features = tuple(torch.cat(layer) for layer in zip(*seen, strict=True))
         stacked = tuple(torch.cat(part) for part in zip(*parts, strict=True))
-        self._drawings = Drawings(stacked, torch.cat(targets))
-        self._parts, self._targets = [], []
+        self._drawings = Drawings(stacked, torch.cat(targets), features)
+        self._parts, self._targets, self._features = [], [], []
 
     def _first_of(self, number: int) -> int:
         """The first crop of this process's batch `number`."""
@@ -205,17 +236,18 @@ class Side:
         start = self._first_of(number)
         recipe, device, layout = self._recipe, self._compute.device, self.pair.layout
         targets: Tensor | None = None
+        features: tuple[Tensor, ...] = ()
         if self._drawings is not None:
-            parts, targets = self._drawings.batch(start, recipe.batch, self._seed)
-            targets = targets.to(device)
+            parts, targets, features = self._drawings.batch(start, recipe.batch, self._seed)
+            targets, features = targets.to(device), tuple(one.to(device) for one in features)
         else:
             parts = self._crops.batch(start, recipe.batch)
         pictures = [pixels_to_images(part).to(device) for part in parts]
         inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
         judged = recipe.adversarial > 0
-        guided = recipe.wavelet_weight > 0 or recipe.pixel > 0
+        guided = recipe.wavelet_weight > 0 or recipe.pixel > 0 or recipe.features > 0
         if targets is None and (guided or (judged and layout.kind == "inputs")):
-            targets = self._taught(inputs)
+            targets, features = self._taught(inputs)
         real, same = truth, None
         alike = self.pair.student.in_channels == self.pair.student.out_channels
         told_apart = recipe.identity > 0 and alike
@@ -225,13 +257,15 @@ class Side:
             same = real if told_apart else None
         elif layout.kind == "inputs":
             real = targets
-        return Batch(inputs, targets, real, truth, same)
+        return Batch(inputs, targets, real, truth, same, features)
 
     @torch.no_grad()
-    def _taught(self, inputs: Tensor) -> Tensor:
+    def _taught(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the teacher draws, and its features where they are compared."""
         if self.teacher is None:
             raise RuntimeError("there is no teacher to draw")
-        return self._compute.forward(self.teacher, inputs)
+        drawn = self._compute.forward(self.teacher, inputs)
+        return drawn, () if self._watched is None else tuple(self._watched.take())
 
     def _ready_discriminator(self, conditional: bool) -> nn.Module:
         """The one that was given, or one of random weights, ready to be trained."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.errors import OptionError
+from wkdc.training.features import FeatureLoss
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import Optimizer, Recipe, Schedule
@@ -44,12 +45,14 @@ class Learner:
 
     Attributes:
         prefix: of its losses' names, so that those of two directions are told apart.
+        features: compares blocks with the teacher's, where the recipe says so.
     """
 
     student: nn.Module
     objective: Objective
     average: Averager
     prefix: str = ""
+    features: FeatureLoss | None = None
 
     @property
     def result(self) -> nn.Module:
@@ -64,6 +67,7 @@ class Learner:
             "average": self.average.network.state_dict(),
             "updates": self.average.updates,
             "discriminator": None if judge is None else judge.state_dict(),
+            "maps": None if self.features is None else self.features.maps.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -73,6 +77,8 @@ class Learner:
         self.average.updates = state["updates"]
         if self.objective.discriminator is not None:
             self.objective.discriminator.load_state_dict(state["discriminator"])
+        if self.features is not None:
+            self.features.maps.load_state_dict(state["maps"])
 
 
 class Trainer:
@@ -97,7 +103,9 @@ class Trainer:
         self._ranks = ranks
         self._scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         judges = [one.objective.discriminator for one in self.learners]
-        self._optimizers = [make_optimizer([one.student for one in self.learners], recipe)]
+        learning: list[nn.Module] = [one.student for one in self.learners]
+        learning += [one.features.maps for one in self.learners if one.features is not None]
+        self._optimizers = [make_optimizer(learning, recipe)]
         if recipe.adversarial:
             found = [judge for judge in judges if judge is not None]
             self._optimizers.append(make_optimizer(found, recipe))
@@ -149,10 +157,18 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
         """All students' losses by name, and what each drew."""
         pairs = list(zip(self.learners, batches, strict=True))
-        drawn = [one.objective.forward(one.student, batch.inputs) for one, batch in pairs]
+        drawn: list[Tensor] = []
+        apart: list[Tensor | None] = []
+        for one, batch in pairs:
+            drawn.append(one.objective.forward(one.student, batch.inputs))
+            # before another loss calls the student again
+            apart.append(None if one.features is None else one.features.loss(batch.features))
         losses: dict[str, Tensor] = {}
-        for (one, batch), picture in zip(pairs, drawn, strict=True):
+        for (one, batch), picture, missed in zip(pairs, drawn, apart, strict=True):
             found = one.objective.student_losses(one.student, picture, batch)
+            if missed is not None:
+                total = found.pop("total") + self.recipe.features * missed
+                found |= {"features": missed, "total": total}
             losses |= {one.prefix + name: loss for name, loss in found.items()}
         return losses, drawn
 
