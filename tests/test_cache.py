@@ -152,11 +152,11 @@ def test_the_ones_used_longest_ago_go_first(tmp_path: Path) -> None:
     def cache(name: str) -> DrawingCache:
         # Room for three, and for what a file has beside the pictures.
         return DrawingCache(
-            tmp_path, {"name": name}, most_bytes=3 * size + 9000, on_notice=notices.append
+            tmp_path, {"name": name}, most_bytes=7 * size // 2, on_notice=notices.append
         )
 
     for age, name in enumerate(("a", "b", "c")):
-        cache(name).save(some(24 // 3), 0.0)
+        cache(name).save(some(8), 0.0)
         os.utime(cache(name).path, (1e9 + age, 1e9 + age))
     assert cache("a").load() is not None  # it is used, so `b` is now the oldest
     cache("d").save(some(8), 0.0)

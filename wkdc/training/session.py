@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from wkdc.checkpoint import (
 )
 from wkdc.errors import DivergedError
 from wkdc.metrics import Fidelity
+from wkdc.training.ahead import batches_of, draw_ahead
 from wkdc.training.compute import Compute
 from wkdc.training.interrupt import Stopped
 from wkdc.training.loop import StepReport, run_steps
@@ -34,12 +34,6 @@ from wkdc.training.trainer import Learner, Trainer
 
 REVERSE = "reverse"
 """Marks the second direction's files and figures."""
-
-MAX_DRAWINGS = 4096
-"""Crops that a teacher draws ahead at most: 0.6 GB at 128x128."""
-
-DRAWING_SHARE = 0.2
-"""Share of a time budget that the teachers may spend on drawing ahead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +167,15 @@ class Session:
         try:
             try:
                 again = None if state is None else int(state["drawings"])
-                drawn = self._draw_ahead(started, stepped, again)
+                drawn = draw_ahead(
+                    self._sides,
+                    self._request,
+                    self._ranks,
+                    started=started,
+                    again=again,
+                    on_step=stepped,
+                    on_notice=self._notice,
+                )
                 if state is None:
                     for side, learner, _ in self._each():
                         if learner.features is not None:
@@ -341,56 +343,10 @@ class Session:
         if values:
             self._run.log_validation(step, values)
 
-    def _draw_ahead(
-        self, started: float, on_step: Callable[[StepReport], None], again: int | None
-    ) -> int:
-        """Let the teachers draw before training, if the recipe says so; how many crops each drew.
-
-        Args:
-            again: how many they drew when the run began, where it goes on.
-        """
-        recipe, budget = self._recipe, self._request.budget
-        if recipe.reuse == 1 or any(side.teacher is None for side in self._sides):
-            return 0
-        wanted, together = again or MAX_DRAWINGS, recipe.step_pictures * self._ranks.count
-        cached, enough_for = self._open_caches()
-        if budget.steps is not None and again is None:
-            wanted = min(wanted, -(-budget.steps * together // recipe.reuse))
-        count = 0
-        while count < wanted:
-            (share,) = self._ranks.of_first([budget.progress(0, time.monotonic() - started)])
-            enough = share > DRAWING_SHARE or enough_for >= (budget.seconds or math.inf)
-            if count >= max(1, cached) and again is None and enough:
-                break
-            for number in self._numbers(count // together):
-                for side in self._sides:
-                    side.draw_ahead(number)
-            count += together
-            on_step(StepReport("draw", count, share, {}, 0.0, 0.0))
-        for side in self._sides:
-            if count > cached:
-                side.fill_cache(max(enough_for, budget.seconds or 0.0))
-            side.keep_drawings(count // (recipe.batch * self._ranks.count))
-        return count
-
-    def _open_caches(self) -> tuple[int, float]:
-        """How many crops all sides of all processes have cached, and for how long a run."""
-        if self._request.cache is None or self._recipe.features:  # features are too large
-            return 0, 0.0
-        folder = Path(self._request.cache)
-        mine = [side.open_cache(folder, self._notice) for side in self._sides]
-        found = [one for process in self._ranks.gather(mine) for one in process]
-        fewest = min(batches for batches, _ in found)
-        return fewest * self._recipe.batch * self._ranks.count, min(s for _, s in found)
-
-    def _numbers(self, step: int) -> range:
-        """Which batches a step, or a round of drawing, is made of."""
-        each = self._recipe.accumulate
-        return range(step * each, (step + 1) * each)
-
     def _batches(self, step: int) -> list[list[Batch]]:
         """The pictures of a step."""
-        return [[side.batch(number) for side in self._sides] for number in self._numbers(step)]
+        numbers = batches_of(step, self._recipe)
+        return [[side.batch(number) for side in self._sides] for number in numbers]
 
     def _settings(self) -> dict[str, str | float | int | bool | None]:
         """What the run was asked to do, flat, as trackers show it."""
