@@ -184,9 +184,9 @@ class Side:
         if found is None:
             return 0, 0.0
         drawings, seconds = found
-        batches = [part.split(self._recipe.batch) for part in drawings.parts]
+        batches = [torch.split(part, self._recipe.batch) for part in drawings.parts]
         self._parts = list(zip(*batches, strict=True))
-        self._targets = list(drawings.targets.split(self._recipe.batch))
+        self._targets = list(torch.split(drawings.targets, self._recipe.batch))
         return len(self._targets), seconds
 
     def fill_cache(self, seconds: float) -> None:
