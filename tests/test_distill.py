@@ -4,13 +4,16 @@ import copy
 import dataclasses
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import Called
+from originals import patchgan_state_dict
 from torch import Tensor, nn
 
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoint import load_discriminator, load_generator
 from wkdc.distill import FAITHFUL, PAPER, Recipe, distill, recipe_named
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
 from wkdc.images import load_pixels, load_square, save_pixels
@@ -551,3 +554,55 @@ def test_a_student_without_a_teacher(student: Path, photos: Path) -> None:
     (student.parent / "teacher.pth").unlink()
     with pytest.raises(CheckpointError, match="--teacher"):
         distill(photos, student=student, recipe=small(FAITHFUL), steps=1)
+
+
+def test_the_discriminator_is_made_smaller_once(
+    student: Path,
+    photos: Path,
+    call_wkdc: Callable[..., Called],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = student.parent
+    torch.save(patchgan_state_dict(0, ndf=16), folder / "latest_net_D.pth")
+    settings = (
+        *("distill", "--data", photos, "--recipe", "paper", "--crop", 32, "--load-size", 40),
+        *("--steps", 1, "--discriminator", "latest_net_D.pth", "--disc-ratio", 4),
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = call_wkdc(*settings)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert "make it first: wkdc prune latest_net_D.pth --ratio 4" in done.errors[0]
+    monkeypatch.delenv("WORLD_SIZE")
+    done = call_wkdc(*settings)
+    assert done.code == 0, done.stderr
+    small, given = (
+        load_discriminator(folder / name) for name in ("latest_net_D-4x.pth", "latest_net_D.pth")
+    )
+    ratio = count(given.network) / count(small.network)
+    assert ratio == pytest.approx(4, rel=0.02)  # as prune promises
+    options = json.loads((folder / "runs" / "distill-001" / "options.json").read_text())
+    assert options["digests"]["discriminator_sha256"] == small.sha256
+    call_wkdc(*settings)
+    assert load_discriminator(folder / "latest_net_D-4x.pth").sha256 == small.sha256
+    torch.save(patchgan_state_dict(1, ndf=16), folder / "latest_net_D.pth")
+    call_wkdc(*settings)  # of another one it is made again
+    assert load_discriminator(folder / "latest_net_D-4x.pth").sha256 != small.sha256
+
+
+def count(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (("--recipe", "paper"), "no --discriminator is given"),
+        (("--discriminator", "latest_net_D.pth"), "the adversarial weight is 0"),
+    ],
+)
+def test_a_disc_ratio_that_would_not_be_used(
+    given: tuple[str, ...], why: str, student: Path, photos: Path, call_wkdc: Callable[..., Called]
+) -> None:
+    done = call_wkdc("distill", "--data", photos, *given, "--disc-ratio", 4, "--steps", 1)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert f"disc-ratio 4 would not be used: {why}" in done.errors[0]

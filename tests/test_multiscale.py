@@ -151,12 +151,12 @@ def test_the_objective_sums_over_scales_and_weighs_features() -> None:
     )
     batch = Batch(inputs, None, real, real)
     losses = objective.student_losses(nn.Identity(), drawn, batch)
-    assert list(losses) == ["adversarial", "feature", "total"]
+    assert list(losses) == ["adversarial", "feature_matching", "total"]
     fakes, reals = (judge(network, torch.cat([inputs, x], 1)) for x in (drawn, real))
     adversarial = sum(generator_loss(layers[-1]) for layers in fakes)
     feature = feature_loss(*([layers[:-1] for layers in found] for found in (fakes, reals)))
     assert losses["adversarial"].item() == pytest.approx(float(adversarial), rel=1e-6)
-    assert losses["feature"].item() == pytest.approx(feature.item(), rel=1e-6)
+    assert losses["feature_matching"].item() == pytest.approx(feature.item(), rel=1e-6)
     total = float(adversarial) + 10 * feature.item()
     assert losses["total"].item() == pytest.approx(total, rel=1e-6)
     judged = objective.discriminator_loss(drawn, batch)
@@ -173,7 +173,7 @@ def test_features_teach_the_student_alone() -> None:
     losses = objective_of(network).student_losses(
         student, student(inputs), Batch(inputs, None, real)
     )
-    losses["feature"].backward()
+    losses["feature_matching"].backward()
     assert student.weight.grad is not None
     assert float(student.weight.grad.abs().sum()) > 0
     assert all(weight.grad is None for weight in network.parameters())
@@ -184,7 +184,10 @@ def test_at_the_real_picture_features_are_matched() -> None:
     network = MultiscaleDiscriminator(4 + 3, widths=[[3, 4]] * 2)
     inputs, real = torch.rand(1, 4, 32, 32), torch.rand(1, 3, 32, 32)
     batch = Batch(inputs, None, real)
-    assert objective_of(network).student_losses(nn.Identity(), real, batch)["feature"].item() == 0
+    assert (
+        objective_of(network).student_losses(nn.Identity(), real, batch)["feature_matching"].item()
+        == 0
+    )
 
 
 def test_a_patchgan_has_scores_alone() -> None:
@@ -195,12 +198,12 @@ def test_a_patchgan_has_scores_alone() -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    with pytest.raises(OptionError, match="feature weight 10 would not be used"):
-        dataclasses.replace(PAPER, feature=10.0, adversarial=0.0)
+    with pytest.raises(OptionError, match="feature-matching weight 10 would not be used"):
+        dataclasses.replace(PAPER, feature_matching=10.0, adversarial=0.0)
     with pytest.raises(OptionError, match="scales is 0"):
         dataclasses.replace(PAPER, scales=0)
-    with pytest.raises(OptionError, match="weight feature is -1"):
-        dataclasses.replace(PAPER, feature=-1.0)
+    with pytest.raises(OptionError, match="weight feature_matching is -1"):
+        dataclasses.replace(PAPER, feature_matching=-1.0)
 
 
 # Making it smaller

@@ -165,12 +165,16 @@ def weights_of(path: Path) -> list[Tensor]:
     return list(load_generator(path).network.state_dict().values())
 
 
-HD = {"scales": 2, "feature": 10.0, "truth": 0.0}
+HD = {"scales": 2, "feature_matching": 10.0, "truth": 0.0}
 
 
 @pytest.mark.parametrize(
     "recipe",
-    [small(PAPER, **HD), small(FAITHFUL), small(FAITHFUL, adversarial=0.1, scales=3, feature=1.0)],
+    [
+        small(PAPER, **HD),
+        small(FAITHFUL),
+        small(FAITHFUL, adversarial=0.1, scales=3, feature_matching=1.0),
+    ],
     ids=["paper", "faithful", "both"],
 )
 def test_every_recipe_runs_on_label_maps(
@@ -179,7 +183,7 @@ def test_every_recipe_runs_on_label_maps(
     result = wkdc.distill(
         label_data, student=hd_student, recipe=recipe, steps=3, runs=tmp_path / "runs"
     )
-    assert ("feature" in result.losses) == (recipe.feature > 0)
+    assert ("feature_matching" in result.losses) == (recipe.feature_matching > 0)
     assert result.losses["total"] > 0
     assert not result.held_out
     assert result.after.images == 2
@@ -244,14 +248,16 @@ def test_the_discriminator_may_come_from_a_file(
     judge = multiscale_state_dict(0, ndf=4, in_channels=CHANNELS + 3, apart=False)
     path = file_of(tmp_path / "latest_net_D.pth", judge)
     options: dict[str, Any] = {"student": hd_student, "steps": 2, "runs": tmp_path / "runs"}
-    recipe = small(PAPER, feature=10.0)
+    recipe = small(PAPER, feature_matching=10.0)
     result = wkdc.distill(label_data, recipe=recipe, discriminator=path, **options)
-    assert result.losses["feature"] > 0
+    assert result.losses["feature_matching"] > 0
     other = file_of(tmp_path / "d3.pth", multiscale_state_dict(0, ndf=4, in_channels=6))
     with pytest.raises(CheckpointError, match=f"would be shown {CHANNELS + 3}"):
         wkdc.distill(label_data, recipe=recipe, discriminator=other, **options)
     patch = file_of(tmp_path / "p.pth", patchgan_state_dict(0, ndf=4, in_channels=CHANNELS + 3))
-    with pytest.raises(OptionError, match=r"p\.pth is a PatchGAN; give another, or --feature 0"):
+    with pytest.raises(
+        OptionError, match=r"p\.pth is a PatchGAN; give another, or --feature-matching 0"
+    ):
         wkdc.distill(label_data, recipe=recipe, discriminator=patch, **options)
     with pytest.raises(OptionError, match="needs a multi-scale discriminator: give --scales 2"):
         wkdc.distill(label_data, recipe=recipe, **options)
@@ -264,7 +270,7 @@ def test_features_need_a_picture_to_match(student: Path, photos: Path, tmp_path:
         wkdc.distill(
             tmp_path / "unpaired",
             student=student,
-            recipe=small(PAPER, scales=2, feature=1.0),
+            recipe=small(PAPER, scales=2, feature_matching=1.0),
             steps=1,
         )
 
@@ -282,16 +288,16 @@ def test_from_label_maps_to_onnx(call_wkdc: Call, label_data: Path, tmp_path: Pa
         return dict(json.loads(done.stdout))
 
     trained = call("train", "--data", label_data, "--ngf", 4, "--blocks", 2, "--steps", 3, *short)
-    assert trained["losses"].keys() == {"adversarial", "feature", "discriminator", "total"}
+    assert trained["losses"].keys() == {"adversarial", "feature_matching", "discriminator", "total"}
     teacher = load_generator(tmp_path / "teacher.pth")
     assert teacher.in_channels == CHANNELS
     assert len(teacher.architecture.options["encoder"]) == 4
     pruned = call("prune", "teacher.pth", "--ratio", 4, "--data", label_data, "--json")
     assert pruned["ratio"]["params"] == pytest.approx(4, rel=TOLERANCE)
-    features = ("--recipe", "paper", "--scales", 2, "--feature", 10, "--truth", 0)
+    features = ("--recipe", "paper", "--scales", 2, "--feature-matching", 10, "--truth", 0)
     learned = call("distill", "--data", label_data, "--steps", 10, *features, *short)
     assert learned["steps"] == 10
-    assert learned["losses"]["feature"] > 0
+    assert learned["losses"]["feature_matching"] > 0
     exported = call("export", "student.pth", "--onnx", "--json")
     assert exported["max_abs_error"] <= exported["tolerance"]
     timed = call("profile", "--size", "64x64", "--rounds", 1, "--json")

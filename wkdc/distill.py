@@ -8,6 +8,7 @@ from wkdc.checkpoint import Generator, relative_to
 from wkdc.devices import check_device
 from wkdc.layouts import Direction, Layout
 from wkdc.metrics import Fidelity
+from wkdc.training.compute import choose_dtype
 from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
 from wkdc.training.opening import check_outputs, open_files
 from wkdc.training.ranks import Ranks
@@ -16,6 +17,7 @@ from wkdc.training.reopening import check_same, read_request
 from wkdc.training.request import Request, Select
 from wkdc.training.run import RunFolder
 from wkdc.training.session import REVERSE, Outcome, Selected, Session
+from wkdc.training.tracking import Tracker, check_tracker
 
 __all__ = [
     "FAITHFUL",
@@ -102,6 +104,8 @@ def distill(
     arch: str | None = None,
     save_every: float = SAVE_EVERY,
     select: Select = "last",
+    tracker: Tracker = "none",
+    cache: str | Path | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_profile: Callable[[str], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
@@ -123,23 +127,31 @@ def distill(
         direction: `BtoA` for a generator that draws domain A from domain B.
         device: `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto` uses bfloat16 where the device computes in it; weights are float32.
+            `float16` is for GPUs; the loss is then scaled, so that small gradients count.
         runs: where the run folder is made.
         arch: what makes student and teacher where they are custom networks; see `load_generator`.
         save_every: minutes between two states that `resume` can go on from.
         select: `last` writes the student at the end; `best` the one that was nearest to its
             teacher, of ten on the way, on a tenth of the training pictures set aside for that.
+        tracker: what shows the curves, too: `tensorboard`, `mlflow`, `wandb`, or `none`.
+        cache: a folder for what the teacher draws before training; a later run of the same teacher
+            on the same crops takes it from there. It is kept below 2 GB.
         on_profile: called once, with a table of where the time of the third step went.
         on_step: called after each step; `on_notice` with each thing that the user should know.
 
     Raises:
         OptionError: two lengths at once, a value out of range, or the teacher as output.
+        DeviceError: a device that is not there, or float16 on the CPU.
+        MissingExtraError: the tracker's package is not there.
         CheckpointError: student or teacher cannot be used, or do not belong together.
         DatasetError, ImageError: the pictures cannot be used.
         DivergedError: the loss or a picture became NaN; the last good student is in the run folder.
         OutputError: something cannot be written; that `output` cannot is found out first.
     """
     length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
+    check_tracker(tracker)
     ranks = Ranks.join(check_device(device))
+    choose_dtype(precision, ranks.device)
     found = open_files(
         student,
         teacher,
@@ -183,9 +195,13 @@ def distill(
         arch=arch,
         save_every=60 * save_every,
         select=select,
+        tracker=tracker,
+        cache=None if cache is None else str(Path(cache).resolve()),
     )
     with RunFolder.new(Path(runs), "distill", ranks) as run:
-        session = Session(found.pairs, request, run, ranks, closing=found.closing)
+        session = Session(
+            found.pairs, request, run, ranks, closing=found.closing, on_notice=on_notice
+        )
         session.begin()
         outcome = session.train(on_step=on_step, on_profile=on_profile)
     return _result(outcome, outputs, run, first.layout)
@@ -234,7 +250,9 @@ def resume(
         )
         outputs = [Path(relative_to(path, Path.cwd())) for path in request.outputs]
         check_outputs(outputs, found)
-        session = Session(found.pairs, request, folder, ranks, closing=found.closing)
+        session = Session(
+            found.pairs, request, folder, ranks, closing=found.closing, on_notice=notice
+        )
         check_same(folder.path, begun, session, notice)
         state = ranks.share(folder.load_state(notice) if ranks.first else None)
         if state is None:

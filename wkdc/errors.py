@@ -9,7 +9,7 @@
     ├── PackageError           a package of npm that cannot be found, fetched or trusted
     ├── DeviceError            a device that was asked for and is not there
     ├── MetricError            a measurement that cannot be made
-    ├── MissingExtraError      a package that only an extra installs
+    ├── MissingExtraError      a package that is not installed with wkdc itself
     ├── OutputError            a file that cannot be written, or must not be overwritten
     ├── DivergedError          a training run whose loss stopped being a number
     └── ParityError            an exported model that does not draw what its source draws
@@ -55,7 +55,7 @@ class MetricError(WkdcError):
 
 
 class MissingExtraError(WkdcError):
-    """A package that only one of wkdc's extras installs."""
+    """A package that is not installed with wkdc itself."""
 
 
 class OutputError(WkdcError):

@@ -17,6 +17,7 @@ from wkdc.metrics import Fidelity
 from wkdc.networks.layers import Norm, initialise
 from wkdc.reader import channels_for, check_inputs
 from wkdc.recognition import Architecture, drawable_side
+from wkdc.training.compute import choose_dtype
 from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
 from wkdc.training.opening import MOST_ENLARGED, check_features, check_losses
 from wkdc.training.ranks import Ranks
@@ -26,6 +27,7 @@ from wkdc.training.request import Request
 from wkdc.training.run import RunFolder
 from wkdc.training.session import REVERSE, Outcome, Session
 from wkdc.training.side import Pair
+from wkdc.training.tracking import Tracker, check_tracker
 
 Network = Literal["resnet", "unet", "pix2pixhd"]
 
@@ -77,6 +79,7 @@ def train(
     seed: int = 0,
     runs: str | Path = "runs",
     save_every: float = SAVE_EVERY,
+    tracker: Tracker = "none",
     on_step: Callable[[StepReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> TrainResult:
@@ -94,8 +97,8 @@ def train(
         ngf: channels of the first layer; `blocks` residual blocks, of all but a U-Net.
         norm: by default `batch` for pairs side by side, else `instance`, as in the papers.
         recipe: by default `CYCLEGAN`, `PIX2PIX` or `PIX2PIXHD`.
-        steps, epochs, minutes, direction, device, precision, seed, runs, save_every, on_step,
-            on_notice: see `wkdc.distill.distill`.
+        steps, epochs, minutes, direction, device, precision, seed, runs, save_every, tracker,
+            on_step, on_notice: see `wkdc.distill.distill`.
 
     Raises:
         OptionError: two lengths at once, or a value out of range.
@@ -106,7 +109,9 @@ def train(
     if ngf < 1 or blocks < 1:
         raise OptionError(f"ngf {ngf} and {blocks} blocks were asked for; both need 1 or more")
     length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
+    check_tracker(tracker)
     ranks = Ranks.join(check_device(device))
+    choose_dtype(precision, ranks.device)
     folder = Path(data)
     apart = is_apart(folder)
     paired = apart or is_paired(folder)
@@ -158,6 +163,8 @@ def train(
         arch=None,
         save_every=60 * save_every,
         select="last",
+        tracker=tracker,
+        cache=None,
     )
     with RunFolder.new(Path(runs), "train", ranks) as run:
         torch.manual_seed(seed)

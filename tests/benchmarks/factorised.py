@@ -109,7 +109,7 @@ def taught(network: nn.Module, teacher: nn.Module, data: Path, steps: int) -> nn
         images = pixels_to_images(pixels)
         with torch.no_grad():
             targets = teacher(images)
-        trainer.step([Batch(images, targets)], step / steps)
+        trainer.step([[Batch(images, targets)]], step / steps)
     return trainer.learners[0].result
 
 

@@ -213,7 +213,7 @@ def ours(
 
     def step() -> None:
         number = next(numbers)
-        trainer.step([side.batch(number) for side in sides], 0.25)
+        trainer.step([[side.batch(number) for side in sides]], 0.25)
 
     return step, before / recipe.reuse
 

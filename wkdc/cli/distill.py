@@ -1,6 +1,7 @@
 """wkdc distill."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -74,6 +75,10 @@ def distill(
     pixel: Annotated[
         float | None, typer.Option(help="Pixels, to the teacher's.", rich_help_panel=LOSSES)
     ] = None,
+    features: Annotated[
+        float | None,
+        typer.Option(help="Blocks' features, to the teacher's.", rich_help_panel=LOSSES),
+    ] = None,
     truth: Annotated[
         float | None, typer.Option(help="Pixels, to paired truth.", rich_help_panel=LOSSES)
     ] = None,
@@ -98,7 +103,7 @@ def distill(
         int | None,
         typer.Option(help="Discriminator's scales; pix2pixHD has 2.", rich_help_panel=LOSSES),
     ] = None,
-    feature: Annotated[
+    feature_matching: Annotated[
         float | None,
         typer.Option(
             help="A multi-scale discriminator's features, to those of the real picture.",
@@ -109,8 +114,17 @@ def distill(
         Path | None,
         typer.Option(help="Start from this one.", rich_help_panel=LOSSES, show_default="fresh"),
     ] = None,
+    disc_ratio: Annotated[
+        float | None,
+        typer.Option(
+            help="How many times smaller it is made first.",
+            rich_help_panel=LOSSES,
+            show_default="as it is",
+        ),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(rich_help_panel=LOSSES)] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=PICTURES)] = None,
+    accumulate: options.Accumulate = None,
     load_size: Annotated[
         int | None, typer.Option(help="Shorter side before the crop.", rich_help_panel=PICTURES)
     ] = None,
@@ -122,6 +136,14 @@ def distill(
         typer.Option(
             help="Steps that use one drawing of the teacher; 1 draws anew.",
             rich_help_panel=PICTURES,
+        ),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder for the teacher's drawings, for later runs; off for none.",
+            rich_help_panel=PICTURES,
+            show_default="wkdc's cache",
         ),
     ] = None,
     direction: options.Direction = "AtoB",
@@ -136,6 +158,7 @@ def distill(
         Literal["last", "best"],
         typer.Option(help="best: of ten on the way, on pictures set aside from training."),
     ] = "last",
+    tracker: options.Tracker = "none",
     profile_step: Annotated[
         bool, typer.Option("--profile-step", help="Show where the time of the third step goes.")
     ] = False,
@@ -176,6 +199,7 @@ def distill(
         "bands": bands,
         "measure": measure,
         "pixel": pixel,
+        "features": features,
         "truth": truth,
         "cycle": cycle,
         "identity": identity,
@@ -183,9 +207,10 @@ def distill(
         "gan": gan,
         "ndf": ndf,
         "scales": scales,
-        "feature": feature,
+        "feature_matching": feature_matching,
         "learning_rate": learning_rate,
         "batch": batch,
+        "accumulate": accumulate,
         "load_size": load_size,
         "crop": crop,
         "reuse": reuse,
@@ -196,6 +221,8 @@ def distill(
     folder = options.find_data(data, data_url)
     place = default_device() if device is None else device
     check_length(steps=steps, epochs=epochs, minutes=minutes)
+    if disc_ratio is not None:
+        discriminator = _shrink(discriminator, disc_ratio, settings, output or student)
     _say_plan(settings, folder, place, any((steps, epochs, minutes)))
     with render.meter() as meter:
         result = wkdc.distill(
@@ -218,11 +245,41 @@ def distill(
             arch=arch,
             save_every=save_every,
             select=select,
+            tracker=tracker,
+            cache=options.drawings_folder(cache),
             on_step=lambda report: show_step(meter, report),
             on_profile=render.say if profile_step else None,
             on_notice=render.say,
         )
     _end(result, json, arch)
+
+
+def _shrink(given: Path | None, ratio: float, recipe: "Recipe", student: Path) -> Path:
+    """The discriminator so many times smaller, in a file beside `student`; made once.
+
+    Raises:
+        OptionError: none is given or used, or several processes would make it.
+    """
+    import wkdc
+    from wkdc.checkpoint import read_card
+    from wkdc.errors import OptionError
+    from wkdc.files import sha256_of
+
+    if given is None or not recipe.adversarial:
+        lacks = "no --discriminator is given" if given is None else "the adversarial weight is 0"
+        raise OptionError(f"disc-ratio {ratio:g} would not be used: {lacks}")
+    made = student.with_name(f"{given.stem}-{ratio:g}x.pth")
+    card = (read_card(made) if made.is_file() else None) or {}
+    if given.is_file() and (card.get("teacher") or {}).get("sha256") == sha256_of(given):
+        return made
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise OptionError(
+            f"disc-ratio {ratio:g} was asked of several processes; make it first: wkdc prune "
+            f"{given} --ratio {ratio:g}, and give --discriminator discriminator.pth"
+        )
+    result = wkdc.prune(given, ratio=ratio, output=made, on_notice=render.say)
+    render.say(f"{given} -> {made}: {result.params_ratio:.2f}x fewer parameters")
+    return made
 
 
 def check_alone(context: typer.Context) -> None:

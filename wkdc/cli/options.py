@@ -55,13 +55,26 @@ DataUrl = Annotated[
     str | None, typer.Option("--data-url", help="Mirror to fetch named data sets from.")
 ]
 Precision = Annotated[
-    Literal["auto", "float32", "bfloat16"],
+    Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option("--precision", help="auto: bfloat16 where the device computes in it."),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where the run folder is made.")]
 SaveEvery = Annotated[
     float,
     typer.Option("--save-every", help="Minutes between two states that --resume can go on from."),
+]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(
+        "--accumulate",
+        help="Batches a step, one after the other.",
+        rich_help_panel="Pictures",
+        show_default="1",
+    ),
+]
+Tracker = Annotated[
+    Literal["none", "tensorboard", "mlflow", "wandb"],
+    typer.Option("--tracker", help="What shows the curves, beside metrics.jsonl."),
 ]
 Resume = Annotated[
     Path | None,
@@ -192,6 +205,15 @@ def parse_step(text: str) -> int | None:
 def arch_again(arch: str | None) -> str:
     """`--arch` as the next command needs it, too."""
     return "" if arch is None else f" --arch {arch}"
+
+
+def drawings_folder(cache: str | None) -> Path | None:
+    """Where teachers' drawings are kept: `--cache`, which may be `off`, else in wkdc's cache."""
+    from wkdc.files import cache_folder
+
+    if cache == "off":
+        return None
+    return cache_folder() / "drawings" if cache is None else Path(cache)
 
 
 def find_pictures(data: str | None, mirror: str | None) -> Path:

@@ -89,7 +89,7 @@ def train(
             show_default="1, for pix2pixHD 2",
         ),
     ] = None,
-    feature: Annotated[
+    feature_matching: Annotated[
         float | None,
         typer.Option(
             help="A multi-scale discriminator's features, to those of the real picture.",
@@ -101,6 +101,7 @@ def train(
         float | None, typer.Option(rich_help_panel=LOSSES, show_default="0.0002")
     ] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=PICTURES, show_default="1")] = None,
+    accumulate: options.Accumulate = None,
     load_size: Annotated[
         int | None,
         typer.Option(
@@ -118,6 +119,7 @@ def train(
     seed: options.Seed = 0,
     runs: options.Runs = Path("runs"),
     save_every: options.SaveEvery = 5.0,
+    tracker: options.Tracker = "none",
     resume: options.Resume = None,
     json: options.Json = False,
 ) -> None:
@@ -149,9 +151,10 @@ def train(
         "gan": gan,
         "ndf": ndf,
         "scales": scales,
-        "feature": feature,
+        "feature_matching": feature_matching,
         "learning_rate": learning_rate,
         "batch": batch,
+        "accumulate": accumulate,
         "load_size": load_size,
         "crop": crop,
     }
@@ -179,6 +182,7 @@ def train(
             seed=seed,
             runs=runs,
             save_every=save_every,
+            tracker=tracker,
             on_step=lambda report: show_step(meter, report),
             on_notice=render.say,
         )

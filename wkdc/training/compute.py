@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.devices import bfloat16_pays
+from wkdc.errors import DeviceError, OptionError
 from wkdc.networks.multiscale import Judgement, judge
 from wkdc.training.recipe import Precision
 
@@ -16,23 +17,31 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, whether networks run in bfloat16 there, and the order of pictures in memory.
+    """A device, what networks compute in there, and the order of pictures in memory.
 
     Weights are always float32.
     """
 
     device: torch.device
-    bfloat16: bool
+    dtype: torch.dtype
     order: torch.memory_format
 
     @classmethod
     def of(cls, place: torch.device, precision: Precision, batch: int) -> Self:
-        """For so many pictures a step; `auto` is bfloat16 where the device computes in it."""
-        pays = precision == "auto" and bfloat16_pays(place)
+        """For so many pictures at once; see `choose_dtype`."""
         # With one picture, PyTorch 2.15's InstanceNorm misreads channels-last gradients: what comes
         # out points anywhere. With several, they are right.
         order = torch.contiguous_format if batch == 1 else torch.channels_last
-        return cls(place, pays or precision == "bfloat16", order)
+        return cls(place, choose_dtype(precision, place), order)
+
+    @property
+    def precision(self) -> str:
+        """`float32`, `bfloat16` or `float16`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Keeps small gradients from vanishing in float16; with other types it does nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
     def place(self, network: nn.Module) -> nn.Module:
         """`network`, moved to the device in the run's order."""
@@ -41,7 +50,8 @@ class Compute:
     def forward(self, network: nn.Module, images: Tensor) -> Tensor:
         """Call a network at the run's precision; float32 comes back, on the device."""
         images = images.to(self.device, memory_format=self.order)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        narrow = self.dtype is not torch.float32
+        with torch.autocast(self.device.type, self.dtype, enabled=narrow):
             out: Tensor = network(images)
         return out.float()
 
@@ -60,6 +70,32 @@ class Compute:
         if training:
             trainable(network)
         return out.cpu()
+
+
+def choose_dtype(precision: Precision, place: torch.device) -> torch.dtype:
+    """What networks compute in; `auto` is bfloat16 where the device computes in it.
+
+    Raises:
+        DeviceError: float16 on a processor, which needs a hundred times as long for it.
+        OptionError: an unknown precision.
+    """
+    match precision:
+        case "auto":
+            return torch.bfloat16 if bfloat16_pays(place) else torch.float32
+        case "float32":
+            return torch.float32
+        case "bfloat16":
+            return torch.bfloat16
+        case "float16" if place.type == "cpu":
+            raise DeviceError(
+                "precision float16 is for GPUs; on the CPU choose bfloat16, float32 or auto"
+            )
+        case "float16":
+            return torch.float16
+        case _:
+            raise OptionError(
+                f"precision {precision!r} is not known; choose auto, float32, bfloat16 or float16"
+            )
 
 
 def trainable(network: nn.Module) -> nn.Module:

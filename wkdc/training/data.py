@@ -61,15 +61,20 @@ class Drawings:
     Attributes:
         parts: uint8 N×C×crop×crop, the inputs, and the truth where the data is paired.
         targets: float16 N×C×crop×crop in [-1, 1].
+        features: of the teacher there, float16, of the layers that are compared.
     """
 
     parts: tuple[Tensor, ...]
     targets: Tensor
+    features: tuple[Tensor, ...] = ()
 
-    def batch(self, start: int, count: int, seed: int) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Parts (uint8) and targets (float32); each pass through all is a new order."""
+    def batch(
+        self, start: int, count: int, seed: int
+    ) -> tuple[tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]:
+        """Parts (uint8), targets and features (float32); each pass through all is a new order."""
         picked = [shuffled(len(self.targets), i, seed) for i in range(start, start + count)]
-        return tuple(part[picked] for part in self.parts), self.targets[picked].float()
+        features = tuple(one[picked].float() for one in self.features)
+        return tuple(part[picked] for part in self.parts), self.targets[picked].float(), features
 
 
 def shuffled(total: int, i: int, seed: int) -> int:

@@ -59,7 +59,7 @@ PROFILE_ROWS = 15
 
 def steps_in(epochs: int, pictures: int, recipe: Recipe, ranks: Ranks) -> int:
     """How many steps show every picture so often."""
-    return max(1, round(epochs * pictures / (recipe.batch * ranks.count)))
+    return max(1, round(epochs * pictures / (recipe.step_pictures * ranks.count)))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Pace:
 
 def run_steps(
     trainer: Trainer,
-    next_batches: Callable[[int], Sequence[Batch]],
+    next_batches: Callable[[int], Sequence[Sequence[Batch]]],
     budget: Budget,
     ranks: Ranks,
     *,
@@ -124,7 +124,7 @@ def run_steps(
 
     Args:
         ranks: the processes of the run, which all call this; the first one's clock counts.
-        next_batches: the pictures of step 0, 1, 2, ..., a batch for each direction.
+        next_batches: the pictures of step 0, 1, 2, ...; see `Trainer.step`.
         started: `time.monotonic()` of the run's start, which time budgets count from.
         first: how many steps were done before.
         save_every: seconds between two calls of `on_save`, which also follows each `on_mark`.
@@ -137,7 +137,7 @@ def run_steps(
         FloatingPointError: see `Trainer.step`.
         Stopped: a signal came; the last step is whole.
     """
-    pace = Pace(budget, trainer.recipe.batch * ranks.count)
+    pace = Pace(budget, trainer.recipe.step_pictures * ranks.count)
     (begun,) = ranks.of_first([budget.progress(first, time.monotonic() - started)])
     step, saved, progress = first, time.monotonic(), begun
     with Deferred() as signals:

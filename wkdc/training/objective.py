@@ -35,6 +35,7 @@ class Batch:
         truth: the true pictures of paired data, else None.
         same: true pictures of the domain that the student draws, which it should leave alone; None
             where no loss looks at it.
+        features: of the teacher's layers that are compared, where some are.
     """
 
     inputs: Tensor
@@ -42,6 +43,7 @@ class Batch:
     real: Tensor | None = None
     truth: Tensor | None = None
     same: Tensor | None = None
+    features: tuple[Tensor, ...] = ()
 
 
 class Objective:
@@ -109,12 +111,15 @@ class Objective:
             found = self._judge(batch.inputs, drawn)
             each = [generator_loss(layers[-1], gan=recipe.gan) for layers in found]
             losses["adversarial"] = torch.stack(each).sum()
-            if recipe.feature and batch.real is not None:
-                weights["feature"] = recipe.feature
+            if recipe.feature_matching and batch.real is not None:
+                weights["feature_matching"] = recipe.feature_matching
                 with torch.no_grad():
                     real = self._judge(batch.inputs, batch.real)
-                losses["feature"] = feature_loss(*_features(found, real))
-        losses["total"] = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+                losses["feature_matching"] = feature_loss(*_features(found, real))
+        parts = [weights[name] * loss for name, loss in losses.items()]
+        losses["total"] = (
+            torch.stack(parts).sum() if parts else torch.zeros((), device=drawn.device)
+        )
         return losses
 
     def discriminator_loss(self, drawn: Tensor, batch: Batch) -> Tensor | None:

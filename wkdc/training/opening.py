@@ -11,6 +11,7 @@ from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.models import check_channels
 from wkdc.reader import check_inputs, check_reads
 from wkdc.recognition import drawable_side
+from wkdc.training.features import check_comparable
 from wkdc.training.recipe import Recipe
 from wkdc.training.request import Select
 from wkdc.training.side import Pair
@@ -66,6 +67,9 @@ def open_files(
     back = reverse[0] if reverse else closing
     if back is not None:
         _check_reverse(learner, back)
+    if recipe.features:
+        for ours, theirs in ((learner, guide), *([reverse] if reverse else [])):
+            check_comparable(ours.architecture, theirs.architecture)
     networks = [learner, guide, *(reverse or ()), *([closing] if closing else [])]
     crop = drawable_side(recipe.crop, *(one.architecture for one in networks))
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
@@ -107,17 +111,17 @@ def check_features(recipe: Recipe, layout: Layout, judge: Generator | None) -> N
     Raises:
         OptionError: it is none of several scales, or no picture is what the student should draw.
     """
-    if recipe.feature and layout.kind == "unpaired":
+    if recipe.feature_matching and layout.kind == "unpaired":
         raise OptionError(
-            f"feature weight {recipe.feature:g} needs a picture that the student should draw, and "
-            "unpaired data has none; give --feature 0"
+            f"feature-matching weight {recipe.feature_matching:g} needs a picture that the student should draw, and "
+            "unpaired data has none; give --feature-matching 0"
         )
     several = recipe.scales > 1 if judge is None else judge.architecture.family == "multiscale"
-    if recipe.feature and not several:
+    if recipe.feature_matching and not several:
         fresh = "give --scales 2" if judge is None else f"{judge.path} is a PatchGAN; give another"
         raise OptionError(
-            f"feature weight {recipe.feature:g} needs a multi-scale discriminator: {fresh}, or "
-            "--feature 0"
+            f"feature-matching weight {recipe.feature_matching:g} needs a multi-scale discriminator: {fresh}, or "
+            "--feature-matching 0"
         )
 
 
@@ -146,9 +150,11 @@ def check_losses(
     Raises:
         OptionError: a loss needs a teacher that is not there, or all with a weight need other data.
     """
-    if not teacher and (recipe.wavelet_weight or recipe.pixel):
-        raise OptionError("the wavelet and pixel losses need a teacher; set their weights to 0")
-    counts = [recipe.adversarial, recipe.wavelet_weight, recipe.pixel]
+    if not teacher and (recipe.wavelet_weight or recipe.pixel or recipe.features):
+        raise OptionError(
+            "the wavelet, pixel and features losses need a teacher; set their weights to 0"
+        )
+    counts = [recipe.adversarial, recipe.wavelet_weight, recipe.pixel, recipe.features]
     counts += [recipe.truth] if layout.kind == "paired" else []
     counts += [recipe.identity] if layout.kind == "unpaired" and alike else []
     counts += [recipe.cycle] if cycle else []

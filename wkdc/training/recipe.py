@@ -10,7 +10,7 @@ from wkdc.wavelet import check_wavelet
 
 Schedule = Literal["linear", "cosine"]
 Optimizer = Literal["adam", "adamw"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 SMALLEST_JUDGED = 24
 """Of smaller crops, the discriminator's last norm would see a single value, which has no spread."""
@@ -26,7 +26,7 @@ class Recipe:
         gan: which one; see `wkdc.losses.generator_loss`.
         ndf: channels of the discriminator's first layer; the paper's best for its students is 32.
         scales: 1 for a PatchGAN, more for a multi-scale discriminator of so many.
-        feature: weight of the difference, layer by layer, of what a multi-scale discriminator says
+        feature_matching: weight of the difference, layer by layer, of what a multi-scale discriminator says
             of the student's picture and of the real one.
         image_pool: how many earlier fakes the discriminator is also shown, 0 for none.
         wavelet_weight, wavelet, levels, bands, measure, reduction: see
@@ -37,10 +37,12 @@ class Recipe:
             picture; counts where there is a reverse generator.
         identity: the same between a true picture of the domain that the student draws and what it
             makes of that; counts with unpaired data.
+        features: weight of the difference of blocks' features; see `FeatureLoss`.
         optimizer, learning_rate, beta1: of the student and its discriminator.
         schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
             falls from the start.
-        batch: pictures a step.
+        batch: pictures that are drawn at once.
+        accumulate: batches of a step, one after the other, so that memory holds only one.
         load_size: the shorter side that pictures are resized to before they are cropped.
         crop: side of the squares that are trained on.
         reuse: how often a crop is used, on average, with one drawing of the teacher; 1 draws anew
@@ -55,7 +57,7 @@ class Recipe:
     gan: Gan
     ndf: int
     scales: int
-    feature: float
+    feature_matching: float
     image_pool: int
     wavelet_weight: float
     wavelet: str
@@ -64,6 +66,7 @@ class Recipe:
     measure: Measure
     reduction: Reduction
     pixel: float
+    features: float
     truth: float
     cycle: float
     identity: float
@@ -72,6 +75,7 @@ class Recipe:
     beta1: float
     schedule: Schedule
     batch: int
+    accumulate: int
     load_size: int
     crop: int
     reuse: int
@@ -87,9 +91,10 @@ class Recipe:
         """
         weights = (
             "adversarial",
-            "feature",
+            "feature_matching",
             "wavelet_weight",
             "pixel",
+            "features",
             "truth",
             "cycle",
             "identity",
@@ -98,14 +103,14 @@ class Recipe:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0:
                 raise OptionError(f"weight {name} is {value}; give 0 or a positive number")
-        for name in ("ndf", "scales", "levels", "batch", "crop", "reuse"):
+        for name in ("ndf", "scales", "levels", "batch", "accumulate", "crop", "reuse"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; give 1 or more")
         if not any(getattr(self, name) for name in weights):
             raise OptionError("all loss weights are 0; nothing would be learned")
-        if self.feature and not self.adversarial:
+        if self.feature_matching and not self.adversarial:
             raise OptionError(
-                f"feature weight {self.feature:g} would not be used: without an adversarial loss "
+                f"feature-matching weight {self.feature_matching:g} would not be used: without an adversarial loss "
                 "there is no discriminator; give --adversarial 1"
             )
         check_wavelet(self.wavelet)
@@ -125,6 +130,11 @@ class Recipe:
                 "most 1, such as 0.001"
             )
 
+    @property
+    def step_pictures(self) -> int:
+        """Pictures that one process sees a step."""
+        return self.batch * self.accumulate
+
 
 PAPER = Recipe(
     name="paper",
@@ -132,7 +142,7 @@ PAPER = Recipe(
     gan="lsgan",
     ndf=32,
     scales=1,
-    feature=0.0,
+    feature_matching=0.0,
     image_pool=50,
     wavelet_weight=0.4,
     wavelet="haar",
@@ -141,6 +151,7 @@ PAPER = Recipe(
     measure="l1",
     reduction="levels",
     pixel=0.0,
+    features=0.0,
     truth=100.0,
     cycle=10.0,
     identity=5.0,
@@ -149,6 +160,7 @@ PAPER = Recipe(
     beta1=0.5,
     schedule="linear",
     batch=1,
+    accumulate=1,
     load_size=286,
     crop=256,
     reuse=1,
@@ -164,7 +176,7 @@ FAITHFUL = Recipe(
     gan="lsgan",
     ndf=32,
     scales=1,
-    feature=0.0,
+    feature_matching=0.0,
     image_pool=50,
     wavelet_weight=16.0,
     wavelet="haar",
@@ -173,6 +185,7 @@ FAITHFUL = Recipe(
     measure="l1",
     reduction="pixels",
     pixel=1.0,
+    features=0.0,
     truth=0.0,
     cycle=0.0,
     identity=0.0,
@@ -181,6 +194,7 @@ FAITHFUL = Recipe(
     beta1=0.9,
     schedule="cosine",
     batch=4,
+    accumulate=1,
     load_size=256,
     crop=128,
     reuse=6,
@@ -197,7 +211,9 @@ CYCLEGAN = replace(PAPER, name="cyclegan", ndf=64, wavelet_weight=0.0, truth=0.0
 PIX2PIX = replace(CYCLEGAN, name="pix2pix", gan="vanilla", truth=100.0, cycle=0.0, identity=0.0)
 """Isola et al. 2017, likewise; without the dropout that their generator draws with."""
 
-PIX2PIXHD = replace(PIX2PIX, name="pix2pixhd", gan="lsgan", scales=2, feature=10.0, truth=0.0)
+PIX2PIXHD = replace(
+    PIX2PIX, name="pix2pixhd", gan="lsgan", scales=2, feature_matching=10.0, truth=0.0
+)
 """Wang et al. 2018, with the global generator alone, and without the loss of VGG's features."""
 
 

@@ -10,6 +10,7 @@ from wkdc.errors import OptionError
 from wkdc.layouts import Direction
 from wkdc.training.loop import Budget
 from wkdc.training.recipe import Precision, Recipe
+from wkdc.training.tracking import Tracker
 
 Command = Literal["distill", "train"]
 Select = Literal["last", "best"]
@@ -28,6 +29,8 @@ class Request:
         device, precision, seed, arch: see `wkdc.distill.distill`.
         select: whether the student at the end is the result, or the best on the way.
         save_every: seconds between two states that the run can be continued from.
+        tracker: what shows the run's curves; see `wkdc.training.tracking`.
+        cache: where drawings of teachers are kept, as an absolute path; None for nowhere.
     """
 
     command: Command
@@ -46,6 +49,8 @@ class Request:
     arch: str | None
     save_every: float
     select: Select
+    tracker: Tracker
+    cache: str | None
 
     def __post_init__(self) -> None:
         """Check the time between states.

@@ -16,6 +16,7 @@ from wkdc.files import write_atomically
 from wkdc.images import grid, save_pixels
 from wkdc.training.ranks import Ranks
 from wkdc.training.record import read_log, saved_steps, step_of
+from wkdc.training.tracking import Tracker, Tracking
 
 KEEP = 2
 """How many checkpoints, and how many states, a run folder holds, the latest ones."""
@@ -36,6 +37,7 @@ class RunFolder:
         self.path = path
         self._metrics, self._validation = path / "metrics.jsonl", path / "validation.jsonl"
         self._lock = FileLock(path / "lock")
+        self._tracking: Tracking | None = None
         if not ranks.first:
             return
         try:
@@ -70,6 +72,8 @@ class RunFolder:
         """
         rounded = {name: float(f"{value:.6g}") for name, value in values.items()}
         _append(self._metrics, {"step": step, "seconds": round(seconds, 3), **rounded})
+        if self._tracking is not None:
+            self._tracking.log("train", step, rounded)
 
     def log_validation(self, step: int, values: Mapping[str, float]) -> None:
         """Add one line to `validation.jsonl`; what is infinite, as of equal pictures, is null.
@@ -79,6 +83,16 @@ class RunFolder:
         """
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         _append(self._validation, {"step": step, **finite})
+        if self._tracking is not None:
+            self._tracking.log("validation", step, values)
+
+    def track(
+        self, tracker: Tracker, step: int, settings: Mapping[str, str | float | int | bool | None]
+    ) -> None:
+        """Let `tracker` show what is logged from now on, after so many steps, too."""
+        self._tracking = Tracking(tracker, self.path, step)
+        if not step:
+            self._tracking.describe(settings)
 
     def rewind(self, step: int) -> list[dict[str, float]]:
         """Take away what was logged and saved after `step`; the losses of the steps that stay."""
@@ -175,6 +189,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Let other processes use the folder."""
+        if self._tracking is not None:
+            self._tracking.close()
         self._lock.release()
 
     def __enter__(self) -> Self:

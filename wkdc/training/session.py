@@ -21,6 +21,7 @@ from wkdc.checkpoint import (
 )
 from wkdc.errors import DivergedError
 from wkdc.metrics import Fidelity
+from wkdc.training.ahead import batches_of, draw_ahead
 from wkdc.training.compute import Compute
 from wkdc.training.interrupt import Stopped
 from wkdc.training.loop import StepReport, run_steps
@@ -33,12 +34,6 @@ from wkdc.training.trainer import Learner, Trainer
 
 REVERSE = "reverse"
 """Marks the second direction's files and figures."""
-
-MAX_DRAWINGS = 4096
-"""Crops that a teacher draws ahead at most: 0.6 GB at 128x128."""
-
-DRAWING_SHARE = 0.2
-"""Share of a time budget that the teachers may spend on drawing ahead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +70,7 @@ class Session:
         closing: a frozen generator of the other direction, which closes the cycle of a single one.
         run: an open run folder, to be written into.
         ranks: the processes that train together; the first one writes.
+        on_notice: called with one sentence for each thing that the user should know.
     """
 
     def __init__(
@@ -85,12 +81,14 @@ class Session:
         ranks: Ranks,
         *,
         closing: Generator | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self._started = time.monotonic()  # teachers draw what is measured on already here
         recipe = request.recipe
         torch.manual_seed(request.seed)
         self._request, self._recipe, self._run, self._closing = request, recipe, run, closing
         self._ranks = ranks
+        self._notice = on_notice or (lambda _: None)
         self._compute = Compute.of(ranks.device, request.precision, recipe.batch)
         self._sides = [
             Side(pair, recipe, self._compute, ranks, seed=request.seed + 2 * place)
@@ -104,7 +102,7 @@ class Session:
             side.learner(back, prefix=f"{name}_" if name else "")
             for side, back, name in zip(self._sides, backs, self._names, strict=True)
         ]
-        self._trainer = Trainer(learners, recipe, ranks)
+        self._trainer = Trainer(learners, recipe, ranks, self._compute.scaler())
         torch.manual_seed(request.seed + ranks.index)  # no two draw the same noise
 
     def begin(self) -> None:
@@ -135,6 +133,8 @@ class Session:
         before = self._fidelity([side.student for side in self._sides])
         first = 0 if state is None else int(state["step"])
         losses, done = self._run.rewind(first) if self._ranks.first else [], first
+        if self._ranks.first:
+            self._run.track(self._request.tracker, first, self._settings())
         if not first:
             self._watch(0)
         if state is not None:
@@ -167,7 +167,19 @@ class Session:
         try:
             try:
                 again = None if state is None else int(state["drawings"])
-                drawn = self._draw_ahead(started, stepped, again)
+                drawn = draw_ahead(
+                    self._sides,
+                    self._request,
+                    self._ranks,
+                    started=started,
+                    again=again,
+                    on_step=stepped,
+                    on_notice=self._notice,
+                )
+                if state is None:
+                    for side, learner, _ in self._each():
+                        if learner.features is not None:
+                            side.fit_maps(learner.features)
                 train_started = time.monotonic()
                 if state is not None:
                     started = train_started - float(state["seconds"])
@@ -205,7 +217,7 @@ class Session:
         return Outcome(
             done,
             seconds,
-            (done - first) * self._recipe.batch * self._ranks.count / trained,
+            (done - first) * self._recipe.step_pictures * self._ranks.count / trained,
             mean_losses(losses[-max(1, done // 10) :]),
             before,
             self._finish(done, seconds, before, interrupted),
@@ -331,36 +343,16 @@ class Session:
         if values:
             self._run.log_validation(step, values)
 
-    def _draw_ahead(
-        self, started: float, on_step: Callable[[StepReport], None], again: int | None
-    ) -> int:
-        """Let the teachers draw before training, if the recipe says so; how many crops each drew.
-
-        Args:
-            again: how many they drew when the run began, where it goes on.
-        """
-        recipe, budget = self._recipe, self._request.budget
-        if recipe.reuse == 1 or any(side.teacher is None for side in self._sides):
-            return 0
-        wanted, together = again or MAX_DRAWINGS, recipe.batch * self._ranks.count
-        if budget.steps is not None and again is None:
-            wanted = min(wanted, -(-budget.steps * together // recipe.reuse))
-        count = 0
-        while count < wanted:
-            (share,) = self._ranks.of_first([budget.progress(0, time.monotonic() - started)])
-            if count and share > DRAWING_SHARE and again is None:
-                break
-            for side in self._sides:
-                side.draw_ahead(count // together)
-            count += together
-            on_step(StepReport("draw", count, share, {}, 0.0, 0.0))
-        for side in self._sides:
-            side.keep_drawings()
-        return count
-
-    def _batches(self, step: int) -> list[Batch]:
+    def _batches(self, step: int) -> list[list[Batch]]:
         """The pictures of a step."""
-        return [side.batch(step) for side in self._sides]
+        numbers = batches_of(step, self._recipe)
+        return [[side.batch(number) for side in self._sides] for number in numbers]
+
+    def _settings(self) -> dict[str, str | float | int | bool | None]:
+        """What the run was asked to do, flat, as trackers show it."""
+        recipe = dataclasses.asdict(self._recipe)
+        plain = (str, float, int, bool)
+        return recipe | {k: v for k, v in self.made_with.items() if isinstance(v, plain)}
 
     def _write_options(self, *, finished: bool) -> None:
         kept = {"request": self._request.as_plain(), "finished": finished}
@@ -387,7 +379,7 @@ class Session:
             **self._sides[0].pair.described,
             "directions": len(self._sides),
             "device": str(self._compute.device),
-            "precision": "bfloat16" if self._compute.bfloat16 else "float32",
+            "precision": self._compute.precision,
             "processes": self._ranks.count,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),

@@ -1,15 +1,18 @@
 """One direction of a run: a student, its teacher, and the pictures of each step."""
 
 import copy
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import wkdc
 from wkdc.checkpoint import Card, Generator, history_entry, make_card
 from wkdc.files import sha256_of
 from wkdc.images import pixels_to_images
@@ -19,13 +22,18 @@ from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.reader import Reader
 from wkdc.recognition import drawable_side
+from wkdc.training.cache import DrawingCache
 from wkdc.training.compute import Compute, trainable
 from wkdc.training.data import Crops, Drawings
+from wkdc.training.features import LAYERS, FeatureLoss, Watched
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import Recipe
 from wkdc.training.trainer import Averager, Learner
 from wkdc.training.validation import Validation, spread
+
+FITTED = 4
+"""Batches from which the maps of features start."""
 
 MEASURE_SIZE = 256
 """Pictures are compared at this height and width, or at the next that the network can draw."""
@@ -123,7 +131,12 @@ class Side:
         )
         self._parts: list[tuple[Tensor, ...]] = []
         self._targets: list[Tensor] = []
+        self._features: list[list[Tensor]] = []
+        self._watched: Watched | None = None
+        if recipe.features and self.teacher is not None:
+            self._watched = Watched(self.teacher)
         self._drawings: Drawings | None = None
+        self._cache: DrawingCache | None = None
 
     def learner(self, back: nn.Module | None, *, prefix: str = "") -> Learner:
         """The student with its losses; see `Objective` for `back`."""
@@ -140,24 +153,89 @@ class Side:
             judge=self._compute.judge,
             seed=self._seed + self._ranks.index,
         )
-        return Learner(self.student, objective, Averager(self.student), prefix)
+        average, features = Averager(self.student), None
+        if self._watched is not None and self.pair.teacher is not None:
+            # after the average is made: what watches the student is none of its copy's
+            ours, theirs = self.pair.student.architecture, self.pair.teacher.architecture
+            width = ours.options["stream"], theirs.options["stream"]
+            features = FeatureLoss(self.student, [width] * LAYERS)
+            features.maps.to(self._compute.device)
+        return Learner(self.student, objective, average, prefix, features)
+
+    def fit_maps(self, features: FeatureLoss) -> None:
+        """Start the maps of features from the first pictures; the same in all processes."""
+        batches = [self.batch(number) for number in range(FITTED)]
+        student, forward = self.student, self._compute.forward
+        features.fit(
+            (functools.partial(forward, student, one.inputs), one.features) for one in batches
+        )
+        features.maps.load_state_dict(self._ranks.share(features.maps.state_dict()))
 
     def draw_ahead(self, number: int) -> None:
-        """Let the teacher draw the crops of batch `number`, for steps to come."""
+        """Let the teacher draw the crops of batch `number`, for steps to come.
+
+        Those that the cache had are there already.
+        """
+        if number < len(self._targets):
+            return
         self._parts.append(self._crops.batch(self._first_of(number), self._recipe.batch))
         inputs, *_ = self._reader.images(self._parts[-1])
-        self._targets.append(self._taught(inputs).half().cpu())
+        targets, features = self._taught(inputs)
+        self._targets.append(targets.half().cpu())
+        self._features.append([one.half().cpu() for one in features])
 
-    def keep_drawings(self) -> None:
-        """From now on, steps use what all processes drew ahead."""
-        everywhere = self._ranks.gather((self._parts, self._targets))
+    def open_cache(self, folder: Path, on_notice: Callable[[str], None]) -> tuple[int, float]:
+        """Take from the cache what this process drew in an earlier run like this one.
+
+        How many batches there are, and for how long a run in seconds they are enough.
+        """
+        self._cache = DrawingCache(folder, self._drawn_from(), on_notice=on_notice)
+        found = self._cache.load()
+        if found is None:
+            return 0, 0.0
+        drawings, seconds = found
+        batches = [torch.split(part, self._recipe.batch) for part in drawings.parts]
+        self._parts = list(zip(*batches, strict=True))
+        self._targets = list(torch.split(drawings.targets, self._recipe.batch))
+        return len(self._targets), seconds
+
+    def fill_cache(self, seconds: float) -> None:
+        """Keep what was drawn ahead for later runs; see `open_cache`."""
+        if self._cache is not None:
+            parts = tuple(torch.cat(part) for part in zip(*self._parts, strict=True))
+            self._cache.save(Drawings(parts, torch.cat(self._targets)), seconds)
+
+    def _drawn_from(self) -> dict[str, Any]:
+        """All that the teacher's drawings depend on."""
+        if self.pair.teacher is None:
+            raise RuntimeError("there is no teacher to draw")
+        layout, recipe = self.pair.layout, self._recipe
+        return {
+            "teacher": self.pair.teacher.sha256,
+            "architecture": dataclasses.asdict(self.pair.teacher.architecture),
+            "data": self.pair.digests["data_sha256"],
+            "pictures": [layout.kind, layout.direction, len(layout.train)],
+            "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed],
+            "process": [self._ranks.index, self._ranks.count, torch.get_num_threads()],
+            "numbers": [str(self._compute.device), self._compute.precision],
+            "versions": [wkdc.__version__, str(torch.__version__)],
+        }
+
+    def keep_drawings(self, batches: int) -> None:
+        """From now on, steps use so many batches that each of the processes drew ahead."""
+        mine = (self._parts[:batches], self._targets[:batches], self._features[:batches])
+        everywhere = self._ranks.gather(mine)
         parts = [
-            one for batches in zip(*(p for p, _ in everywhere), strict=True) for one in batches
+            one for round_ in zip(*(p for p, _, _ in everywhere), strict=True) for one in round_
         ]
-        targets = [one for drawn in zip(*(t for _, t in everywhere), strict=True) for one in drawn]
+        targets = [
+            one for drawn in zip(*(t for _, t, _ in everywhere), strict=True) for one in drawn
+        ]
+        seen = [one for drawn in zip(*(f for _, _, f in everywhere), strict=True) for one in drawn]
+        features = tuple(torch.cat(layer) for layer in zip(*seen, strict=True))
         stacked = tuple(torch.cat(part) for part in zip(*parts, strict=True))
-        self._drawings = Drawings(stacked, torch.cat(targets))
-        self._parts, self._targets = [], []
+        self._drawings = Drawings(stacked, torch.cat(targets), features)
+        self._parts, self._targets, self._features = [], [], []
 
     def _first_of(self, number: int) -> int:
         """The first crop of this process's batch `number`."""
@@ -168,17 +246,18 @@ class Side:
         start = self._first_of(number)
         recipe, device, layout = self._recipe, self._compute.device, self.pair.layout
         targets: Tensor | None = None
+        features: tuple[Tensor, ...] = ()
         if self._drawings is not None:
-            parts, targets = self._drawings.batch(start, recipe.batch, self._seed)
-            targets = targets.to(device)
+            parts, targets, features = self._drawings.batch(start, recipe.batch, self._seed)
+            targets, features = targets.to(device), tuple(one.to(device) for one in features)
         else:
             parts = self._crops.batch(start, recipe.batch)
         pictures = self._reader.images([part.to(device) for part in parts])
         inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
         judged = recipe.adversarial > 0
-        guided = recipe.wavelet_weight > 0 or recipe.pixel > 0
+        guided = recipe.wavelet_weight > 0 or recipe.pixel > 0 or recipe.features > 0
         if targets is None and (guided or (judged and layout.kind == "inputs")):
-            targets = self._taught(inputs)
+            targets, features = self._taught(inputs)
         real, same = truth, None
         alike = self.pair.student.in_channels == self.pair.student.out_channels
         told_apart = recipe.identity > 0 and alike
@@ -188,13 +267,15 @@ class Side:
             same = real if told_apart else None
         elif layout.kind == "inputs":
             real = targets
-        return Batch(inputs, targets, real, truth, same)
+        return Batch(inputs, targets, real, truth, same, features)
 
     @torch.no_grad()
-    def _taught(self, inputs: Tensor) -> Tensor:
+    def _taught(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the teacher draws, and its features where they are compared."""
         if self.teacher is None:
             raise RuntimeError("there is no teacher to draw")
-        return self._compute.forward(self.teacher, inputs)
+        drawn = self._compute.forward(self.teacher, inputs)
+        return drawn, () if self._watched is None else tuple(self._watched.take())
 
     def _ready_discriminator(self, conditional: bool) -> nn.Module:
         """The one that was given, or one of random weights, ready to be trained."""

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.errors import OptionError
+from wkdc.training.features import FeatureLoss
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import Optimizer, Recipe, Schedule
@@ -43,12 +45,14 @@ class Learner:
 
     Attributes:
         prefix: of its losses' names, so that those of two directions are told apart.
+        features: compares blocks with the teacher's, where the recipe says so.
     """
 
     student: nn.Module
     objective: Objective
     average: Averager
     prefix: str = ""
+    features: FeatureLoss | None = None
 
     @property
     def result(self) -> nn.Module:
@@ -63,6 +67,7 @@ class Learner:
             "average": self.average.network.state_dict(),
             "updates": self.average.updates,
             "discriminator": None if judge is None else judge.state_dict(),
+            "maps": None if self.features is None else self.features.maps.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -72,6 +77,8 @@ class Learner:
         self.average.updates = state["updates"]
         if self.objective.discriminator is not None:
             self.objective.discriminator.load_state_dict(state["discriminator"])
+        if self.features is not None:
+            self.features.maps.load_state_dict(state["maps"])
 
 
 class Trainer:
@@ -79,51 +86,101 @@ class Trainer:
 
     As in CycleGAN the students share an optimiser, since the cycle's gradient reaches both, and so
     do the discriminators.
+
+    Args:
+        scaler: of the losses, for float16; see `Compute.scaler`.
     """
 
-    def __init__(self, learners: Sequence[Learner], recipe: Recipe, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        learners: Sequence[Learner],
+        recipe: Recipe,
+        ranks: Ranks,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
         self.learners = tuple(learners)
         self.recipe = recipe
         self._ranks = ranks
+        self._scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         judges = [one.objective.discriminator for one in self.learners]
-        self._optimizers = [make_optimizer([one.student for one in self.learners], recipe)]
+        learning: list[nn.Module] = [one.student for one in self.learners]
+        learning += [one.features.maps for one in self.learners if one.features is not None]
+        self._optimizers = [make_optimizer(learning, recipe)]
         if recipe.adversarial:
             found = [judge for judge in judges if judge is not None]
             self._optimizers.append(make_optimizer(found, recipe))
 
-    def step(self, batches: Sequence[Batch], progress: float) -> dict[str, float]:
+    def step(self, rounds: Sequence[Sequence[Batch]], progress: float) -> dict[str, float]:
         """Update students and discriminators once; the losses by name, as plain numbers.
 
         Every process of the run calls it with its own pictures; all get the same weights, and the
         mean of the losses.
+
+        Args:
+            rounds: one or more, whose gradients are averaged; each a batch for every learner.
 
         Raises:
             FloatingPointError: the loss is not finite.
         """
         rate = self.recipe.learning_rate * rate_factor(self.recipe.schedule, progress)
         for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        pairs = list(zip(self.learners, batches, strict=True))
-        drawn = [one.objective.forward(one.student, batch.inputs) for one, batch in pairs]
-        losses: dict[str, Tensor] = {}
-        for (one, batch), picture in zip(pairs, drawn, strict=True):
-            found = one.objective.student_losses(one.student, picture, batch)
-            losses |= {one.prefix + name: loss for name, loss in found.items()}
-        self._update(self._optimizers[0], [losses[f"{one.prefix}total"] for one in self.learners])
-        judged = {
-            f"{one.prefix}discriminator": loss
-            for (one, batch), picture in zip(pairs, drawn, strict=True)
-            if (loss := one.objective.discriminator_loss(picture, batch)) is not None
-        }
-        if judged:
-            self._update(self._optimizers[1], list(judged.values()))
+        losses: list[dict[str, Tensor]] = []
+        drawn: list[list[Tensor]] = []
+        for batches in rounds:
+            found, pictures = self._student_losses(batches)
+            self._backward([found[f"{one.prefix}total"] for one in self.learners], len(rounds))
+            losses.append({name: loss.detach() for name, loss in found.items()})
+            drawn.append([picture.detach() for picture in pictures])
+        self._update(self._optimizers[0])
+        for found, batches, pictures in zip(losses, rounds, drawn, strict=True):
+            judged = self._discriminator_losses(batches, pictures)
+            if judged:
+                self._backward(list(judged.values()), len(rounds))
+            found |= {name: loss.detach() for name, loss in judged.items()}
+        if self.recipe.adversarial:
+            self._update(self._optimizers[1])
+        self._scaler.update()
         if progress >= self.recipe.average_from:
             for one in self.learners:
                 one.average.update(one.student)
-        losses |= judged
-        means = self._ranks.mean(loss.item() for loss in losses.values())
-        return dict(zip(losses, means, strict=True))
+        names = losses[0]
+        means = self._ranks.mean(
+            statistics.fmean(found[name].item() for found in losses) for name in names
+        )
+        return dict(zip(names, means, strict=True))
+
+    def _student_losses(
+        self, batches: Sequence[Batch]
+    ) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
+        """All students' losses by name, and what each drew."""
+        pairs = list(zip(self.learners, batches, strict=True))
+        drawn: list[Tensor] = []
+        apart: list[Tensor | None] = []
+        for one, batch in pairs:
+            drawn.append(one.objective.forward(one.student, batch.inputs))
+            # before another loss calls the student again
+            apart.append(None if one.features is None else one.features.loss(batch.features))
+        losses: dict[str, Tensor] = {}
+        for (one, batch), picture, missed in zip(pairs, drawn, apart, strict=True):
+            found = one.objective.student_losses(one.student, picture, batch)
+            if missed is not None:
+                total = found.pop("total") + self.recipe.features * missed
+                found |= {"features": missed, "total": total}
+            losses |= {one.prefix + name: loss for name, loss in found.items()}
+        return losses, drawn
+
+    def _discriminator_losses(
+        self, batches: Sequence[Batch], drawn: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """The loss of each discriminator that there is, by name."""
+        return {
+            f"{one.prefix}discriminator": loss
+            for one, batch, picture in zip(self.learners, batches, drawn, strict=True)
+            if (loss := one.objective.discriminator_loss(picture, batch)) is not None
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, the pictures apart: plain types and tensors.
@@ -137,6 +194,7 @@ class Trainer:
         return {
             "learners": [one.state_dict() for one in self.learners],
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "scaler": self._scaler.state_dict(),
             "ranks": self._ranks.gather(mine),
         }
 
@@ -148,21 +206,25 @@ class Trainer:
             one.objective.pool.load_state_dict(pool)
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(mine["random"][0])
         if len(mine["random"]) == 1 + torch.cuda.device_count():
             torch.cuda.set_rng_state_all(mine["random"][1:])
 
-    def _update(self, optimizer: torch.optim.Optimizer, losses: Sequence[Tensor]) -> None:
+    def _backward(self, losses: Sequence[Tensor], rounds: int) -> None:
+        """Add the gradients of the sum of `losses`, as one of so many rounds."""
         loss = torch.stack(list(losses)).sum()
         (everywhere,) = self._ranks.sum([loss.item()])
         if not math.isfinite(everywhere):
             raise FloatingPointError("the loss stopped being a number")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss / rounds).backward()  # type: ignore[no-untyped-call]
+
+    def _update(self, optimizer: torch.optim.Optimizer) -> None:
+        """One step along the mean of all processes' gradients."""
         self._ranks.mean_gradients(
             weight for group in optimizer.param_groups for weight in group["params"]
         )
-        optimizer.step()
+        self._scaler.step(optimizer)
 
 
 def make_optimizer(networks: Sequence[nn.Module], recipe: Recipe) -> torch.optim.Optimizer:

@@ -1,0 +1,191 @@
+"""The teacher's drawings on disk: taken again by the same run, and by no other."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Called
+from torch import Tensor
+
+import wkdc
+from wkdc.checkpoint import load_generator, load_sealed, save_sealed
+from wkdc.distill import FAITHFUL
+from wkdc.training.cache import DrawingCache
+from wkdc.training.compute import Compute
+from wkdc.training.data import Drawings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures networks drew in training steps or before, call by call."""
+    calls: list[int] = []
+    forward = Compute.forward
+
+    def counted(self: Compute, network: torch.nn.Module, images: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # only teachers draw without
+            calls.append(len(images))
+        return forward(self, network, images)
+
+    monkeypatch.setattr(Compute, "forward", counted)
+    return calls
+
+
+def run(student: Path, photos: Path, output: str = "out.pth", **options: Any) -> list[Tensor]:
+    path = student.parent / output
+    given = {"recipe": SMALL, "steps": 9, "cache": student.parent / "cache", "precision": "float32"}
+    wkdc.distill(
+        photos, student=student, output=path, runs=student.parent / "runs", **(given | options)
+    )
+    return list(load_generator(path).network.state_dict().values())
+
+
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_same_run_draws_nothing_and_learns_the_same(
+    student: Path, photos: Path, drawn: list[int]
+) -> None:
+    without = run(student, photos, cache=None)
+    assert drawn == [4, 4]  # 36 pictures are wanted, each used six times
+    drawn.clear()
+    first = run(student, photos)
+    assert drawn == [4, 4]
+    drawn.clear()
+    again = run(student, photos)
+    assert drawn == []
+    assert same(without, first)
+    assert same(first, again)
+
+
+def test_a_longer_run_draws_what_is_missing(student: Path, photos: Path, drawn: list[int]) -> None:
+    run(student, photos)
+    drawn.clear()
+    longer = run(student, photos, steps=15)
+    assert drawn == [4]
+    assert same(longer, run(student, photos, steps=15, cache=None))
+    drawn.clear()
+    assert same(run(student, photos, steps=9), run(student, photos, steps=9, cache=None))
+    assert drawn == [4, 4]  # by the one without
+
+
+def test_a_run_by_the_clock_takes_what_one_as_long_drew(
+    student: Path, photos: Path, drawn: list[int]
+) -> None:
+    run(student, photos, steps=None, minutes=0.01)
+    assert drawn
+    drawn.clear()
+    run(student, photos, steps=None, minutes=0.01)
+    assert drawn == []
+
+
+@pytest.mark.parametrize("changed", ["seed", "crop", "teacher", "pictures"])
+def test_other_drawings_are_not_taken(
+    changed: str, student: Path, photos: Path, drawn: list[int]
+) -> None:
+    run(student, photos)
+    drawn.clear()
+    options: dict[str, Any] = {}
+    match changed:
+        case "seed":
+            options = {"seed": 1}
+        case "crop":
+            options = {"recipe": dataclasses.replace(SMALL, crop=40)}
+        case "teacher":
+            stored = torch.load(student.parent / "teacher.pth", weights_only=True)
+            stored["model.1.bias"] += 1
+            torch.save(stored, student.parent / "other.pth")
+            options = {"teacher": student.parent / "other.pth"}
+        case _:
+            next(photos.iterdir()).unlink()
+    run(student, photos, **options)
+    assert drawn == [4, 4]
+    assert len(list((student.parent / "cache").iterdir())) == 2
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_another_key(path: Path) -> None:
+    save_sealed(path, load_sealed(path) | {"key": "{}"})
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"), [(cut, "cannot be read"), (of_another_key, "of another teacher")]
+)
+def test_a_cache_that_does_not_match_is_named_and_drawn_anew(
+    harm: Callable[[Path], None], said: str, student: Path, photos: Path, drawn: list[int]
+) -> None:
+    whole = run(student, photos)
+    (path,) = (student.parent / "cache").iterdir()
+    harm(path)
+    drawn.clear()
+    notices: list[str] = []
+    assert same(run(student, photos, on_notice=notices.append), whole)
+    assert drawn == [4, 4]
+    (notice,) = notices
+    assert str(path) in notice
+    assert said in notice
+    assert notice.endswith("the teacher draws again")
+    drawn.clear()
+    run(student, photos)
+    assert drawn == []  # it was replaced
+
+
+def some(count: int) -> Drawings:
+    return Drawings((torch.zeros(count, 3, 32, 32).byte(),), torch.zeros(count, 3, 32, 32).half())
+
+
+def test_the_ones_used_longest_ago_go_first(tmp_path: Path) -> None:
+    notices: list[str] = []
+    size = 3 * (1 + 2) * 32 * 32 * 8
+
+    def cache(name: str) -> DrawingCache:
+        # Room for three, and for what a file has beside the pictures.
+        return DrawingCache(
+            tmp_path, {"name": name}, most_bytes=7 * size // 2, on_notice=notices.append
+        )
+
+    for age, name in enumerate(("a", "b", "c")):
+        cache(name).save(some(8), 0.0)
+        os.utime(cache(name).path, (1e9 + age, 1e9 + age))
+    assert cache("a").load() is not None  # it is used, so `b` is now the oldest
+    cache("d").save(some(8), 0.0)
+    assert [cache(name).path.exists() for name in "abcd"] == [True, False, True, True]
+    assert notices == []
+    cache("e").save(some(40), 0.0)
+    assert not cache("e").path.exists()
+    assert "are not cached" in notices[0]
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    student: Path, photos: Path, drawn: list[int]
+) -> None:
+    (student.parent / "file").write_text("")
+    notices: list[str] = []
+    run(student, photos, cache=student.parent / "file" / "cache", on_notice=notices.append)
+    assert ["not cached" in notice for notice in notices] == [True]
+
+
+@pytest.mark.usefixtures("photos", "student")
+def test_the_command_keeps_them_in_its_cache(
+    call_wkdc: Callable[..., Called], environment: dict[str, str], tmp_path: Path
+) -> None:
+    settings = ("--data", "photos", "--crop", 32, "--load-size", 48, "--steps", 2)
+    home = Path(environment["WKDC_CACHE"]) / "drawings"
+    done = call_wkdc("distill", *settings, "--cache", "off")
+    assert done.code == 0, done.stderr
+    assert not home.exists()
+    call_wkdc("distill", *settings)
+    assert len(list(home.glob("drawings-*.pth"))) == 1
+    call_wkdc("distill", *settings, "--cache", "mine")
+    assert len(list((tmp_path / "mine").iterdir())) == 1

@@ -1,0 +1,115 @@
+"""Features of residual blocks, the student's against the teacher's, through 1x1 maps."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from wkdc.errors import OptionError
+from wkdc.networks.resnet import ResnetBlock
+from wkdc.recognition import Architecture
+
+APART = 2
+"""Features are compared in every second column and row: neighbours tell nearly the same."""
+
+SHARES = (1 / 3, 2 / 3, 1)
+"""After which part of the blocks features are compared, besides in front of the first."""
+
+
+def check_comparable(student: Architecture, teacher: Architecture) -> None:
+    """Make sure that features of the two can be compared.
+
+    Raises:
+        OptionError: one is no ResNet with blocks, or they halve the picture unlike often.
+    """
+    for one in (student, teacher):
+        if one.family != "resnet" or not one.options["inner"]:
+            raise OptionError(
+                f"features compares blocks of ResNets, of which a {one.family} has none; leave it "
+                "out"
+            )
+    if len(student.options["encoder"]) != len(teacher.options["encoder"]):
+        raise OptionError(
+            "features cannot be compared: student and teacher halve the picture unlike often"
+        )
+
+
+LAYERS = 1 + len(SHARES)
+
+
+class Watched:
+    """What some layers of a ResNet put out in its last call.
+
+    They are the four of GAN-Compression (Li et al. 2020): the last of the encoder, and the blocks
+    after a third, two thirds and all.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        blocks = [name for name, part in network.named_modules() if isinstance(part, ResnetBlock)]
+        first = int(blocks[0].rpartition(".")[2])
+        names = [f"model.{first - 1}", *(blocks[round(s * len(blocks)) - 1] for s in SHARES)]
+        self._seen: dict[int, Tensor] = {}
+        for place, name in enumerate(names):
+            network.get_submodule(name).register_forward_hook(self._keeper(place))
+
+    def _keeper(self, place: int) -> Callable[..., None]:
+        def keep(_: nn.Module, __: object, out: Tensor) -> None:
+            self._seen[place] = out[..., ::APART, ::APART]
+
+        return keep
+
+    def take(self) -> list[Tensor]:
+        """N×C×H×W of each layer; they are not kept any longer."""
+        found = [self._seen[place] for place in sorted(self._seen)]
+        self._seen.clear()
+        return found
+
+
+class FeatureLoss:
+    """How far a student's features, through a linear map for each layer, are from its teacher's.
+
+    Args:
+        student: the network that will be called.
+        pairs: channels of student and teacher in each layer.
+    """
+
+    def __init__(self, student: nn.Module, pairs: Iterable[tuple[int, int]]) -> None:
+        self._watched = Watched(student)
+        self.maps = nn.ModuleList(nn.Conv2d(ours, theirs, 1, bias=False) for ours, theirs in pairs)
+
+    def loss(self, wanted: Sequence[Tensor]) -> Tensor:
+        """Of the student's last call: the sum over layers of the mean squared difference.
+
+        Each is over the mean square of the teacher's features, so that layers weigh alike.
+
+        Args:
+            wanted: the teacher's features of the same pictures, N×C×H×W for each layer.
+        """
+        wrong = [
+            (one(mine.float()) - theirs.float()).square().mean() / theirs.float().square().mean()
+            for one, mine, theirs in zip(self.maps, self._watched.take(), wanted, strict=True)
+        ]
+        return torch.stack(wrong).sum()
+
+    @torch.no_grad()
+    def fit(self, calls: Iterable[tuple[Callable[[], object], Sequence[Tensor]]]) -> None:
+        """Start from the maps that are the best for some pictures, by least squares.
+
+        Args:
+            calls: of each batch, what calls the student, and the teacher's features.
+        """
+        ours: list[list[Tensor]] = []
+        theirs: list[list[Tensor]] = []
+        for call, wanted in calls:
+            call()
+            ours.append([_rows(one) for one in self._watched.take()])
+            theirs.append([_rows(one) for one in wanted])
+        for place, layer in enumerate(self.maps):
+            x, y = (torch.cat([batch[place] for batch in side]) for side in (ours, theirs))
+            weight = torch.linalg.lstsq(x, y).solution.T[:, :, None, None]
+            layer.load_state_dict({"weight": weight.float()})
+
+
+def _rows(features: Tensor) -> Tensor:
+    """N×C×H×W -> a row of C for each place, in float64 on the CPU: least squares of many."""
+    return features.detach().movedim(1, -1).flatten(0, 2).double().cpu()
