@@ -113,15 +113,15 @@ def check_features(recipe: Recipe, layout: Layout, judge: Generator | None) -> N
     """
     if recipe.feature_matching and layout.kind == "unpaired":
         raise OptionError(
-            f"feature-matching weight {recipe.feature_matching:g} needs a picture that the student should draw, and "
-            "unpaired data has none; give --feature-matching 0"
+            f"feature-matching weight {recipe.feature_matching:g} needs a picture that the student "
+            "should draw, and unpaired data has none; give --feature-matching 0"
         )
     several = recipe.scales > 1 if judge is None else judge.architecture.family == "multiscale"
     if recipe.feature_matching and not several:
         fresh = "give --scales 2" if judge is None else f"{judge.path} is a PatchGAN; give another"
         raise OptionError(
-            f"feature-matching weight {recipe.feature_matching:g} needs a multi-scale discriminator: {fresh}, or "
-            "--feature-matching 0"
+            f"feature-matching weight {recipe.feature_matching:g} needs a multi-scale "
+            f"discriminator: {fresh}, or --feature-matching 0"
         )
 
 

@@ -26,8 +26,8 @@ class Recipe:
         gan: which one; see `wkdc.losses.generator_loss`.
         ndf: channels of the discriminator's first layer; the paper's best for its students is 32.
         scales: 1 for a PatchGAN, more for a multi-scale discriminator of so many.
-        feature_matching: weight of the difference, layer by layer, of what a multi-scale discriminator says
-            of the student's picture and of the real one.
+        feature_matching: weight of the difference, layer by layer, of what a multi-scale
+            discriminator says of the student's picture and of the real one.
         image_pool: how many earlier fakes the discriminator is also shown, 0 for none.
         wavelet_weight, wavelet, levels, bands, measure, reduction: see
             `wkdc.losses.wavelet_loss`.
@@ -110,8 +110,8 @@ class Recipe:
             raise OptionError("all loss weights are 0; nothing would be learned")
         if self.feature_matching and not self.adversarial:
             raise OptionError(
-                f"feature-matching weight {self.feature_matching:g} would not be used: without an adversarial loss "
-                "there is no discriminator; give --adversarial 1"
+                f"feature-matching weight {self.feature_matching:g} would not be used: without an "
+                "adversarial loss there is no discriminator; give --adversarial 1"
             )
         check_wavelet(self.wavelet)
         if self.crop > self.load_size:
