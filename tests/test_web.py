@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 Call = Callable[..., Called]
 
+NO_WEBGPU = "delete Navigator.prototype.gpu"  # the same everywhere, also where there is a GPU
 ISOLATING = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -89,10 +90,6 @@ class Watched:
     outside: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    @property
-    def status(self) -> str:
-        return self.page.locator("#status").inner_text()
-
     def wait_until_drawn(self, name: str) -> None:
         self.page.locator("#status", has_text=f"{name} is drawn").wait_for()
 
@@ -117,7 +114,11 @@ def open_site(browser: Browser, site: Path) -> Iterator[Open]:
     opened: list[Watched] = []
 
     def open_(
-        folder: Path = site, *, headers: dict[str, str] | None = None, script: str = "", **how: Any
+        folder: Path = site,
+        *,
+        headers: dict[str, str] | None = None,
+        script: str = NO_WEBGPU,
+        **how: Any,
     ) -> Watched:
         serving = served(folder.parents[1], headers or {})
         origin = serving.__enter__()
@@ -197,7 +198,7 @@ def test_a_photo_is_drawn_as_onnx_runtime_draws_it(
     page.locator("#how", has_text="median of 10").wait_for()
 
 
-def test_a_photo_is_dropped_scaled_and_drawn_again(open_site: Open, tmp_path: Path) -> None:
+def test_a_photo_is_dropped_scaled_and_drawn_again(open_site: Open) -> None:
     watched = open_site()
     page = watched.page
     content = list(photo_paths()[1].read_bytes())
@@ -313,7 +314,7 @@ def test_nothing_is_wider_than_a_phone(open_site: Open, photo: Path, scheme: str
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("delete Navigator.prototype.gpu", "This browser has no WebGPU: WebAssembly draws."),
+        (NO_WEBGPU, "This browser has no WebGPU: WebAssembly draws."),
         (
             "Object.defineProperty(Navigator.prototype, 'gpu',"
             " {get: () => ({requestAdapter: async () => null})})",
