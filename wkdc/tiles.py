@@ -25,7 +25,7 @@ Statistics = Literal["picture", "tile"]
 
 SAMPLES = 4
 """Samples along the height and along the width of a picture. Each is half as high and wide as a
-tile, together they take the memory of four; more and smaller ones were worse on average."""
+tile, together they take the memory of four. More and smaller ones were no better."""
 
 
 @dataclass(frozen=True)
