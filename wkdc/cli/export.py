@@ -112,8 +112,9 @@ def export(
             more = {"web": {"size_bytes": site.size_bytes, "runtime": site.runtime}}
             then = f"python3 -m http.server --directory {web}"
         elif triton is not None:
-            batch = {} if max_batch is None else {"max_batch": max_batch}
-            placed = wkdc.export_triton(generator, triton, **batch, **asked)
+            if max_batch is not None:
+                asked["max_batch"] = max_batch
+            placed = wkdc.export_triton(generator, triton, **asked)
             result = placed.exported
             more = {"triton": {"repository": placed.repository, "config": placed.config}}
             then = f"tritonserver --model-repository {triton}"

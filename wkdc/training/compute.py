@@ -49,18 +49,22 @@ class Compute:
 
     def forward(self, network: nn.Module, images: Tensor) -> Tensor:
         """Call a network at the run's precision; float32 comes back, on the device."""
-        images = images.to(self.device, memory_format=self.order)
-        narrow = self.dtype is not torch.float32
-        with torch.autocast(self.device.type, self.dtype, enabled=narrow):
-            out: Tensor = network(images)
+        with self._autocast():
+            out: Tensor = network(self._placed(images))
         return out.float()
 
     def judge(self, discriminator: nn.Module, images: Tensor) -> Judgement:
         """The same of a discriminator's layers; see `wkdc.networks.multiscale.judge`."""
-        images = images.to(self.device, memory_format=self.order)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            found = judge(discriminator, images)
+        with self._autocast():
+            found = judge(discriminator, self._placed(images))
         return [[made.float() for made in layers] for layers in found]
+
+    def _placed(self, images: Tensor) -> Tensor:
+        return images.to(self.device, memory_format=self.order)
+
+    def _autocast(self) -> torch.autocast:
+        narrow = self.dtype is not torch.float32
+        return torch.autocast(self.device.type, self.dtype, enabled=narrow)
 
     @torch.no_grad()
     def draw(self, network: nn.Module, images: Tensor) -> Tensor:
