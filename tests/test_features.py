@@ -105,8 +105,8 @@ def test_a_run_brings_features_nearer(reuse: int, student: Path, photos: Path) -
         on_step=lambda r: seen.append(r.losses["features"]) if r.phase == "train" else None,
     )
     assert set(result.losses) == {"features", "total"}
-    # Of batches that differ, ten each.
-    assert sum(seen[-10:]) < 0.8 * sum(seen[:10])
+    # Of batches that differ by a tenth, ten each; a random teacher is learned slowly.
+    assert sum(seen[-10:]) < 0.9 * sum(seen[:10])
 
 
 class Died(Exception):
