@@ -1,5 +1,6 @@
 """The page in a real browser, with the runtime of npm's package, and no other server in reach."""
 
+import base64
 import functools
 import http.server
 import io
@@ -95,13 +96,9 @@ class Watched:
 
     def drawn(self, canvas: str = "drawn") -> np.ndarray:
         """The pixels on a canvas, H×W×3."""
-        width, height, pixels = self.page.evaluate(
-            "id => { const c = document.getElementById(id); const data = c.getContext('2d')"
-            ".getImageData(0, 0, c.width, c.height).data;"
-            " return [c.width, c.height, Array.from(data)]; }",
-            canvas,
-        )
-        return np.array(pixels, np.uint8).reshape(height, width, 4)[..., :3]
+        url = self.page.locator(f"#{canvas}").evaluate("canvas => canvas.toDataURL('image/png')")
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as opened:
+            return np.array(opened.convert("RGB"))
 
 
 Open = Callable[..., Watched]
@@ -233,6 +230,7 @@ def test_what_is_no_picture_is_said_and_the_page_goes_on(
 def test_the_camera_takes_a_picture(open_site: Open) -> None:
     watched = open_site(permissions=["camera"])
     page = watched.page
+    page.locator("#longest").select_option("256")
     page.locator("#camera").focus()
     page.keyboard.press("Enter")
     page.locator("#shoot:focus").wait_for()  # once there is something to see
