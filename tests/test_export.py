@@ -235,9 +235,18 @@ def test_the_command_checks_and_reports(call_wkdc: Call, student: Path) -> None:
         "mean_abs_error",
         "tolerance",
         "size_bytes",
+        "precision",
+        "psnr_db",
+        "high_band_error",
+        "kept_in_float",
+        "latency_ms",
+        "float32_latency_ms",
+        "float32_size_bytes",
+        "warnings",
     }
     assert (report["output"], report["tolerance"]) == ("student.onnx", SAME_PICTURE)
-    assert report["size_bytes"] == output.stat().st_size
+    assert report["size_bytes"] == report["float32_size_bytes"] == output.stat().st_size
+    assert (report["precision"], report["kept_in_float"], report["warnings"]) == ("float32", [], [])
     assert 0 < report["mean_abs_error"] < report["max_abs_error"] <= SAME_PICTURE
     stored = metadata_of(output)
     assert stored["wkdc.card"] == torch.load(student, weights_only=True)["wkdc"]

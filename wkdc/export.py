@@ -232,7 +232,7 @@ def _write(
                 path,
                 examples,
                 on_layer=lambda done, of: tell(f"trying layer {done} of {of} in int8", done / of),
-            ).kept
+            )
     return ()
 
 

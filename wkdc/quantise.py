@@ -19,7 +19,8 @@ AIM_DB = VISIBLE_DB + 2
 """PSNR to the float32 picture that layers are kept in float for; other pictures may be worse."""
 
 MOST_KEPT = 0.5
-"""At most this share of the layers is kept in float; beyond it int8 would be a name only."""
+"""At most this share of the layers between the ends stays in float32; with more, int8 would be a
+name only."""
 
 MEASURED = 4
 """Every fourth picture measures what a layer loses; the others set the ranges. A range that was
@@ -27,26 +28,10 @@ too narrow shows on other pictures only."""
 
 MARGIN = 1.25
 """Ranges are so much wider than what was seen: of other pictures, the rare one that goes beyond
-gains 7 dB by it, the others lose 2 (a student of ratio 7, six photos)."""
+gains 7 dB by it, the others lose 2.5 (a student of ratio 7, six photos)."""
 
 TRIED_ON = 2
 """So many of them rank the layers; all of them decide how many stay in float32."""
-
-
-@dataclass(frozen=True)
-class Quantised:
-    """What became int8, and what that costs.
-
-    Attributes:
-        layers: of the network that are in int8, in order; `kept` those in float32.
-        loss_db: PSNR to float32 of every layer that was tried, alone in int8; lower is worse.
-        psnr_db: of the whole file, the worst of the pictures that it was measured on.
-    """
-
-    layers: tuple[str, ...]
-    kept: tuple[str, ...]
-    loss_db: Mapping[str, float]
-    psnr_db: float
 
 
 def quantise(
@@ -54,57 +39,82 @@ def quantise(
     pictures: Sequence[Tensor],
     *,
     on_layer: Callable[[int, int], None] | None = None,
-) -> Quantised:
+) -> tuple[str, ...]:
     """Rewrite the float32 file `path` with convolutions in int8, in QDQ form.
 
     Weights are symmetric, with a scale for every output channel; what goes in and comes out is
     uint8, with the range over `pictures`. The first and the last layer stay in float32: with few
     channels there is no time to win. Of the others, those that lose most alone stay too, as few as
-    give `AIM_DB`, and at most `MOST_KEPT` of all. Norms and everything else stay in float32.
+    give `AIM_DB`, and at most `MOST_KEPT` of them. Norms and everything else stay in float32.
 
     Args:
         pictures: 1×C×H×W in [-1, 1], of any size that the network draws at.
         on_layer: called with the layers tried and their number.
+
+    Returns:
+        The layers that stay in float32, in order, as PyTorch names them.
 
     Raises:
         CheckpointError: the file has fewer than three convolutions.
     """
     import onnx
 
-    model = onnx.load(str(path))
-    layers = _layers(model)
+    layers = _layers(onnx.load(str(path)))
     if len(layers) < 3:
         raise CheckpointError(
             f"int8 needs a layer between the first and the last one, but there are {len(layers)}; "
             "export in float32 or float16"
         )
-    measuring = list(pictures[::MEASURED])
-    ranging = [picture for n, picture in enumerate(pictures) if n % MEASURED] or measuring
-    float32 = OnnxNetwork(path)
-    wanted = [float32(images) for images in measuring]
     inner = list(layers)[1:-1]
     with TemporaryDirectory() as folder:
-        ranges = _ranges(path, ranging, Path(folder), pixels=float32.pixels)
-        trial = Path(folder, "trial.onnx")
-
-        def worst_db(names: Sequence[str], count: int | None = None) -> float:
-            nodes = [node for name in names for node in layers[name]]
-            _write(path, trial, nodes, ranges)
-            network, pairs = OnnxNetwork(trial), zip(measuring, wanted, strict=True)
-            return min(psnr_db(network(x), y) for x, y in list(pairs)[:count])
-
+        trial = _trial(path, layers, pictures, Path(folder))
         loss: dict[str, float] = {}
         for number, name in enumerate(inner, 1):
-            loss[name] = worst_db([name], TRIED_ON)
+            loss[name] = trial.worst_db([name], TRIED_ON)
             if on_layer is not None:
                 on_layer(number, len(inner))
         order = sorted(inner, key=lambda name: loss[name])
-        kept = _fewest(order, round(MOST_KEPT * len(layers)), worst_db)
+        kept = _fewest(order, int(MOST_KEPT * len(inner)), trial.worst_db)
         chosen = [name for name in inner if name not in kept]
-        reached = worst_db(chosen)
-        path.write_bytes(trial.read_bytes())
-    rest = tuple(name for name in layers if name not in chosen)
-    return Quantised(tuple(chosen), rest, loss, reached)
+        _write(path, path, trial.nodes(chosen), trial.ranges)
+    return tuple(name for name in layers if name not in chosen)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What it takes to try some layers in int8.
+
+    Attributes:
+        layers: names of nodes, by that of their layer.
+        ranges: of what goes into and comes out of them.
+        pairs: pictures, and what the file in float32 makes of them.
+    """
+
+    source: Path
+    output: Path
+    layers: Mapping[str, Sequence[str]]
+    ranges: Any
+    pairs: Sequence[tuple[Tensor, Tensor]]
+
+    def nodes(self, names: Sequence[str]) -> list[str]:
+        return [node for name in names for node in self.layers[name]]
+
+    def worst_db(self, names: Sequence[str], count: int | None = None) -> float:
+        """The lowest PSNR to float32, with these layers in int8, of the first `count` pictures."""
+        _write(self.source, self.output, self.nodes(names), self.ranges)
+        network = OnnxNetwork(self.output)
+        return min(psnr_db(network(images), wanted) for images, wanted in self.pairs[:count])
+
+
+def _trial(
+    path: Path, layers: Mapping[str, Sequence[str]], pictures: Sequence[Tensor], folder: Path
+) -> _Trial:
+    measuring = pictures[::MEASURED]
+    ranging = [picture for n, picture in enumerate(pictures) if n % MEASURED] or measuring
+    float32 = OnnxNetwork(path)
+    ranges = _ranges(path, ranging, folder, pixels=float32.pixels)
+    pairs = [(images, float32(images)) for images in measuring]
+    return _Trial(path, folder / "trial.onnx", layers, ranges, pairs)
 
 
 def _fewest(
