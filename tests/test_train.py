@@ -97,10 +97,14 @@ def test_unpaired_pictures_train_both_directions(unpaired: Path, tmp_path: Path)
 
 
 def test_pairs_teach_what_they_show(paired: Path, tmp_path: Path) -> None:
-    """A negative is one linear map of the colours, which a convolution learns in moments."""
+    """A negative is one linear map of the colours, which convolutions learn in some hundred steps.
+
+    They come 2 to 5 dB nearer on pictures set aside, by the seed; with fewer steps, or larger ones,
+    some seeds hardly do.
+    """
     assert recipe_for(paired) == PIX2PIX
     figures = []
-    for steps in (1, 60):
+    for steps in (1, 300):
         result = train(
             paired,
             output=tmp_path / f"{steps}.pth",
@@ -108,7 +112,7 @@ def test_pairs_teach_what_they_show(paired: Path, tmp_path: Path) -> None:
             norm="none",
             ngf=8,
             blocks=1,
-            recipe=small(PIX2PIX, learning_rate=5e-3),
+            recipe=small(PIX2PIX, learning_rate=2e-3),
             steps=steps,
             runs=tmp_path / "runs",
         )

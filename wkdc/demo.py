@@ -111,7 +111,7 @@ def demo(
     tell("export: ONNX, checked against PyTorch")
     exported = export(student)
     tell("profile: teacher and student side by side")
-    profiled = profile([teacher, student], rounds=8)
+    profiled = profile([teacher, student], rounds=5)
 
     guide, learned = load_generator(teacher).network, load_generator(student).network
     rows = []

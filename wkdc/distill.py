@@ -126,7 +126,7 @@ def distill(
         steps, epochs, minutes: at most one, the length of the run; the learning rate follows it.
         direction: `BtoA` for a generator that draws domain A from domain B.
         device: `cpu`, `cuda`, `cuda:1`, ...
-        precision: `auto` uses bfloat16 where the device computes in it; weights are float32.
+        precision: `auto` uses bfloat16 where the device gains by it; weights are float32.
             `float16` is for GPUs; the loss is then scaled, so that small gradients count.
         runs: where the run folder is made.
         arch: what makes student and teacher where they are custom networks; see `load_generator`.

@@ -56,7 +56,7 @@ DataUrl = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option("--precision", help="auto: bfloat16 where the device computes in it."),
+    typer.Option("--precision", help="auto: bfloat16 where the device gains by it."),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where the run folder is made.")]
 SaveEvery = Annotated[

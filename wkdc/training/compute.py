@@ -77,7 +77,7 @@ class Compute:
 
 
 def choose_dtype(precision: Precision, place: torch.device) -> torch.dtype:
-    """What networks compute in; `auto` is bfloat16 where the device computes in it.
+    """What networks compute in; `auto` is bfloat16 where the device gains by it.
 
     Raises:
         DeviceError: float16 on a processor, which needs a hundred times as long for it.
