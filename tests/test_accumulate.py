@@ -201,7 +201,7 @@ def test_losses_are_scaled_in_float16_and_steps_are_not(student: Path) -> None:
     # An absolute difference has a gradient of signs, of which roundings turn some; 0.98 was seen.
     assert min(cosines) > 0.95
     # `step` leaves gradients unscaled: of the same size.
-    assert ours[0].norm() == pytest.approx(theirs[0].norm(), rel=0.1)
+    assert ours[0].norm().item() == pytest.approx(theirs[0].norm().item(), rel=0.1)
 
 
 def test_a_step_whose_gradients_are_infinite_is_left_out_and_the_scale_falls(
