@@ -9,6 +9,12 @@ from wkdc.errors import DeviceError, OptionError
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 """What `wkdc export` is asked for; of these, ONNX Runtime does not compute in bfloat16."""
 
+TOLERANCE = 1e-4
+"""Largest allowed difference of one pixel in float32, of [-1, 1]: an eightieth of an 8-bit step."""
+
+PIXEL_TOLERANCE = 0.008
+"""The same where pictures are bytes: a step of 2/255. What differs by less may be rounded apart."""
+
 VISIBLE_DB = 40.0
 """Below it a difference is said to be visible: the error's root mean square is 2.6 of 255 steps."""
 
@@ -33,17 +39,17 @@ class Limits:
 def limits_of(precision: Precision, *, pixels: bool) -> Limits:
     """The limits of a precision, where pictures are bytes, too (`pixels`).
 
-    float32: an eightieth of an 8-bit step; as bytes, a step of 2/255, as what differs by less may
-    be rounded apart. float16: four steps, and 50 dB, an error of less than one step (root mean
-    square): weights and features have 11 bits. int8: 30 dB, as far as a good student is from its
-    teacher, and half the distance from black to white, which no rounding of a working file reaches.
+    float32: `TOLERANCE`, or `PIXEL_TOLERANCE`. float16: four steps, and 50 dB, an error of less
+    than one step (root mean square): weights and features have 11 bits. int8: 30 dB, as far as a
+    good student is from its teacher, and half the distance from black to white, which no rounding
+    of a working file reaches.
 
     Raises:
         OptionError, DeviceError: no such precision, or one that ONNX Runtime does not compute in.
     """
     match precision:
         case "float32":
-            return Limits(0.008 if pixels else 1e-4, 0.0)
+            return Limits(PIXEL_TOLERANCE if pixels else TOLERANCE, 0.0)
         case "float16":
             return Limits(0.032, 50.0)
         case "int8":
