@@ -23,7 +23,6 @@ from wkdc.export import ExportResult
 from wkdc.images import load_pixels, pixels_to_images, resize_short_side
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.photos import photo_paths
-from wkdc.precision import TOLERANCE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
