@@ -264,7 +264,7 @@ def _warnings(checks: Sequence[Parity], gain: Gain, precision: Precision) -> tup
         )
     slower = gain.slower_in()
     if slower:
-        aim = "; it is meant for GPUs and browsers" if precision == "float16" else ""
+        aim = "; it is meant for GPUs" if precision == "float16" else ""
         found.append(f"{precision} is not faster than float32 here in {' and '.join(slower)}{aim}")
     return tuple(found)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wkdc.errors import DatasetError
+from wkdc.errors import DatasetError, ImageError
 from wkdc.images import center_crop, list_images, load_pixels, pixels_to_images, resize_short_side
 from wkdc.labelmaps import check_labels, images_to_colours, load_maps, maps_to_images
 from wkdc.layouts import Layout, match_files, part_loader
@@ -114,7 +114,7 @@ def load_input(path: Path, in_channels: int) -> Tensor:
 
 
 def _instances_beside(path: Path) -> Path | None:
-    folder = path.resolve().parent
+    folder = path.absolute().parent
     phase, _, part = folder.name.rpartition("_")
     beside = folder.with_name(f"{phase}_inst")
     if part != "label" or not beside.is_dir():
@@ -122,4 +122,7 @@ def _instances_beside(path: Path) -> Path | None:
     alike = beside / path.name
     if alike.is_file():
         return alike
-    return match_files(list_images(folder), beside)[folder / path.name]
+    found = match_files(list_images(folder), beside).get(folder / path.name)
+    if found is None:
+        raise ImageError(f"{path} has no map of instances in {beside}; give both the same name")
+    return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from wkdc import video
-from wkdc.errors import ImageError, OptionError, OutputError
+from wkdc.errors import DatasetError, ImageError, OptionError, OutputError
 from wkdc.images import SUFFIXES, images_to_pixels, list_images, load_pixels, save_pixels
 from wkdc.models import ImageModel, open_model
 from wkdc.pipeline import in_turn
@@ -262,15 +262,15 @@ def _draw(hand: _Hand, path: Path, pixels: Tensor) -> Tensor:
             raise
         height, width = pixels.shape[-2:]
         raise ImageError(
-            f"{path} is {width}x{height}, too large for the memory as it is drawn; cut it into "
-            "smaller tiles: --tile 512"
+            f"{path} is {width}x{height}, too large for the memory as it is drawn; "
+            + ("give smaller tiles: --tile 512" if hand.channels in (1, 3) else "scale it down")
         ) from None
 
 
 def _or_why(make: Callable[[], Tensor]) -> Tensor | str:
     try:
         return make()
-    except ImageError as error:
+    except (ImageError, DatasetError) as error:  # the latter of label maps without their instances
         return str(error)
 
 

@@ -12,6 +12,7 @@ from wkdc.cli import options, render
 
 if TYPE_CHECKING:
     from wkdc.distill import DistillResult, Fidelity, Recipe, StepReport
+    from wkdc.layouts import Direction
 
 
 LENGTH, LOSSES, PICTURES = "Length (one of these)", "Losses (weights and forms)", "Pictures"
@@ -222,7 +223,9 @@ def distill(
     place = default_device() if device is None else device
     check_length(steps=steps, epochs=epochs, minutes=minutes)
     if disc_ratio is not None:
-        discriminator = _shrink(discriminator, disc_ratio, settings, output or student)
+        discriminator = _shrink(
+            discriminator, disc_ratio, settings, output or student, folder, direction, seed
+        )
     _say_plan(settings, folder, place, any((steps, epochs, minutes)))
     with render.meter() as meter:
         result = wkdc.distill(
@@ -254,8 +257,18 @@ def distill(
     _end(result, json, arch)
 
 
-def _shrink(given: Path | None, ratio: float, recipe: "Recipe", student: Path) -> Path:
+def _shrink(
+    given: Path | None,
+    ratio: float,
+    recipe: "Recipe",
+    student: Path,
+    data: Path,
+    direction: "Direction",
+    seed: int,
+) -> Path:
     """The discriminator so many times smaller, in a file beside `student`; made once.
+
+    Pictures of the run's `data` calibrate it.
 
     Raises:
         OptionError: none is given or used, or several processes would make it.
@@ -277,7 +290,15 @@ def _shrink(given: Path | None, ratio: float, recipe: "Recipe", student: Path) -
             f"disc-ratio {ratio:g} was asked of several processes; make it first: wkdc prune "
             f"{given} --ratio {ratio:g}, and give --discriminator discriminator.pth"
         )
-    result = wkdc.prune(given, ratio=ratio, output=made, on_notice=render.say)
+    result = wkdc.prune(
+        given,
+        ratio=ratio,
+        output=made,
+        data=data,
+        direction=direction,
+        seed=seed,
+        on_notice=render.say,
+    )
     render.say(f"{given} -> {made}: {result.params_ratio:.2f}x fewer parameters")
     return made
 

@@ -31,7 +31,7 @@ def export(
     ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Weights and layers in float16.")] = False,
     bf16: Annotated[
-        bool, typer.Option("--bf16", help="In bfloat16, where ONNX Runtime has it.")
+        bool, typer.Option("--bf16", help="Says how to draw in bfloat16, with OpenVINO.")
     ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Convolutions in int8, with ranges from --data.")
@@ -100,26 +100,25 @@ def export(
     with render.meter() as meter:
         asked: dict[str, Any] = {
             "tolerance": tolerance,
-            "pixels": uint8_io,
-            "precision": precision,
             "data": folder,
             "direction": direction,
             "on_progress": lambda text, share: meter.show(share, text),
         }
+        form: dict[str, Any] = {"pixels": uint8_io, "precision": precision}
         if web is not None:
-            site = wkdc.export_web(generator, web, runtime_files=runtime_files, tolerance=tolerance)
+            site = wkdc.export_web(generator, web, runtime_files=runtime_files, **asked)
             result = site.exported
             more = {"web": {"size_bytes": site.size_bytes, "runtime": site.runtime}}
             then = f"python3 -m http.server --directory {web}"
         elif triton is not None:
             if max_batch is not None:
-                asked["max_batch"] = max_batch
-            placed = wkdc.export_triton(generator, triton, **asked)
+                form["max_batch"] = max_batch
+            placed = wkdc.export_triton(generator, triton, **form, **asked)
             result = placed.exported
             more = {"triton": {"repository": placed.repository, "config": placed.config}}
             then = f"tritonserver --model-repository {triton}"
         else:
-            result = wkdc.export(generator, output=output, **asked)
+            result = wkdc.export(generator, output=output, **form, **asked)
     render.say_notes(result.notes)
     for warning in result.warnings:
         render.say(f"note: {warning}")

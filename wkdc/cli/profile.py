@@ -94,7 +94,7 @@ def show_profile(result: "ProfileResult") -> None:
         rows.append(row(runtime, [_time(latency) for latency in found], runtime))
         near = [model.agreement_db.get(runtime, math.inf) for model in models]
         if min(near) < EXACT_DB:  # float32 in another order is nearer
-            rows.append(row("  to float32", [f"{db:.1f} dB" for db in near]))
+            rows.append(row("  to the first runtime", [f"{db:.1f} dB" for db in near]))
     height, width = result.size
     render.table(
         f"{height}x{width}, batch {result.batch}, {result.threads} threads, {result.device}",

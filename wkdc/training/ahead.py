@@ -14,6 +14,9 @@ from wkdc.training.side import Side
 MAX_DRAWINGS = 4096
 """Crops that a teacher draws ahead at most: 0.6 GB at 128x128."""
 
+MAX_WATCHED = 1024
+"""The same where its features are kept, too: 0.7 GB at 128x128, for a stream of 256 channels."""
+
 DRAWING_SHARE = 0.2
 """Share of a time budget that the teachers may spend on drawing ahead."""
 
@@ -42,7 +45,8 @@ def draw_ahead(
     recipe, budget = request.recipe, request.budget
     if recipe.reuse == 1 or any(side.teacher is None for side in sides):
         return 0
-    wanted, together = again or MAX_DRAWINGS, recipe.step_pictures * ranks.count
+    most = MAX_WATCHED if recipe.features else MAX_DRAWINGS
+    wanted, together = again or most, recipe.step_pictures * ranks.count
     cached, enough_for = _open_caches(sides, request, ranks, on_notice)
     if budget.steps is not None and again is None:
         wanted = min(wanted, -(-budget.steps * together // recipe.reuse))

@@ -11,8 +11,9 @@ import wkdc
 from wkdc.checkpoint import Generator, load_generator
 from wkdc.complexity import count_params
 from wkdc.errors import CheckpointError
-from wkdc.export import ExportResult, export
+from wkdc.export import ExportResult, Progress, export
 from wkdc.files import sha256_of, write_folder
+from wkdc.layouts import Direction
 from wkdc.web.runtime import describe_runtime, find_runtime
 
 MODEL = "model.onnx"
@@ -44,6 +45,9 @@ def export_web(
     *,
     runtime_files: str | Path | None = None,
     tolerance: float | None = None,
+    data: str | Path | None = None,
+    direction: Direction = "AtoB",
+    on_progress: Progress | None = None,
 ) -> WebResult:
     """Write a page that draws photos with `model` in the browser, for any static web server.
 
@@ -53,13 +57,13 @@ def export_web(
     Args:
         folder: where the page goes; not there yet, or empty.
         runtime_files: the npm package onnxruntime-web, see `wkdc.web.runtime.find_runtime`.
-        tolerance: see `export`.
+        tolerance, data, direction, on_progress: see `export`.
 
     Raises:
         CheckpointError: the network's pictures are none that a browser has, or see `export`.
         PackageError: see `wkdc.web.runtime.find_runtime`.
         OutputError: something is at `folder` already, or it cannot be written.
-        ParityError, OptionError: see `export`.
+        ParityError, OptionError, DatasetError, ImageError: see `export`.
     """
     generator = model if isinstance(model, Generator) else load_generator(model)
     channels = {generator.in_channels, generator.out_channels}
@@ -73,7 +77,16 @@ def export_web(
 
     def write(site: Path) -> None:
         runtime = find_runtime(None if runtime_files is None else Path(runtime_files))
-        results.append(export(generator, output=site / MODEL, tolerance=tolerance))
+        results.append(
+            export(
+                generator,
+                output=site / MODEL,
+                tolerance=tolerance,
+                data=data,
+                direction=direction,
+                on_progress=on_progress,
+            )
+        )
         _write_page(site, generator)
         _write_runtime(site / "runtime", runtime)
 
