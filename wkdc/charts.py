@@ -182,7 +182,7 @@ def draw_times(axes: "Axes", times: Mapping[str, Mapping[str, float]]) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.18)
     axes.set(title="time for one picture")
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)  # not over a figure
 
 
 def draw_curves(
