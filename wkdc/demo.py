@@ -24,7 +24,7 @@ RATIO = 7.0
 MINUTES = 4.6
 """That the whole may take; people were promised five."""
 
-AFTERWARDS = 0.6
+AFTERWARDS = 0.8
 """Of these, in minutes, for export and profile. Training has what pruning leaves."""
 
 SHOWN = (
