@@ -199,9 +199,6 @@ def test_an_input_from_its_own_file(label_data: Path) -> None:
     assert torch.equal(load_input(path, LABELS + 1), whole)
     shutil.rmtree(label_data / "train_inst")
     assert load_input(path, LABELS).shape == (1, LABELS, 64, 72)
-    photo = label_data / "train_img" / path.name
-    assert load_input(photo, 3).shape == (1, 3, 64, 72)
-    assert load_input(photo, 1).shape == (1, 1, 64, 72)
 
 
 def layout_part(layout: Layout, path: Path) -> Tensor:

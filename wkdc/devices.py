@@ -41,8 +41,8 @@ def fast_autocast(device: torch.device) -> torch.autocast:
 def bfloat16_pays(device: torch.device) -> bool:
     """Whether `device` multiplies faster in bfloat16; elsewhere it is emulated, or no faster.
 
-    AVX-512's products of bfloat16 double AMD's pace. Intel's go at that of float32, and PyTorch
-    still has to convert; there only AMX pays.
+    With AVX-512 alone it pays on processors of AMD, and not on those of Intel, which need AMX:
+    docs/performance.md has the figures.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -28,7 +28,7 @@ too narrow shows on other pictures only."""
 
 MARGIN = 1.25
 """Ranges are so much wider than what was seen: of other pictures, the rare one that goes beyond
-gains 7 dB by it, the others lose 2.5 (a student of ratio 7, six photos)."""
+gains by it more than the others lose."""
 
 TRIED_ON = 2
 """So many of them rank the layers; all of them decide how many stay in float32."""

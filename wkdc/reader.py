@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wkdc.errors import DatasetError, ImageError
-from wkdc.images import center_crop, list_images, load_pixels, pixels_to_images, resize_short_side
+from wkdc.images import center_crop, list_images, pixels_to_images, resize_short_side
 from wkdc.labelmaps import check_labels, images_to_colours, load_maps, maps_to_images
 from wkdc.layouts import Layout, match_files, part_loader
 
@@ -97,17 +97,15 @@ def channels_for(layout: Layout) -> int:
 
 
 def load_input(path: Path, in_channels: int) -> Tensor:
-    """An input from its own file: 1×`in_channels`×H×W.
+    """A label map from its own file, for a generator of other channels than a picture's.
 
-    One or three channels are a picture's. For others it is a label map; where its folder is called
-    `NAME_label` and `NAME_inst` lies beside it, the file of the same place there marks instances.
+    1×`in_channels`×H×W. Where its folder is called `NAME_label` and `NAME_inst` lies beside it, the
+    file of the same place there marks instances.
 
     Raises:
         ImageError: the file cannot be read, or has labels beyond the channels.
         DatasetError: the two folders do not belong together.
     """
-    if in_channels in (1, 3):
-        return pixels_to_images(load_pixels(path, channels=in_channels)).unsqueeze(0)
     maps = load_maps(path, _instances_beside(path))
     check_labels(path, maps, in_channels)
     return maps_to_images(maps.unsqueeze(0), in_channels)

@@ -80,7 +80,7 @@ def choose_dtype(precision: Precision, place: torch.device) -> torch.dtype:
     """What networks compute in; `auto` is bfloat16 where the device gains by it.
 
     Raises:
-        DeviceError: float16 on a processor, which needs a hundred times as long for it.
+        DeviceError: float16 on a processor, which is slow at it.
         OptionError: an unknown precision.
     """
     match precision:
