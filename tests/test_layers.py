@@ -33,7 +33,7 @@ FLOORS = (
         "distribution",
         "images",
         "complexity",
-        "recognition",
+        "architecture",
         "fetch",
         "unpack",
         "photos",
@@ -45,7 +45,7 @@ FLOORS = (
         "onnx_providers",
         "precision",
     },
-    {"equalise"},
+    {"equalise", "recognition"},
     {
         "onnx_bound",
         "checkpoint",

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wkdc.architecture import drawable_side
 from wkdc.checkpoint import Generator
 from wkdc.errors import CheckpointError
 from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.photos import photo_paths
 from wkdc.reader import Reader, check_reads
-from wkdc.recognition import drawable_side
 
 CALIBRATE = 24
 """How many pictures calibrate a student, unless another number is asked for."""

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 import wkdc
+from wkdc.architecture import Architecture
 from wkdc.custom import build_custom, examine, shapes_of
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import sha256_of, write_atomically
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
-from wkdc.recognition import Architecture, Recognition, recognise
+from wkdc.recognition import Recognition, recognise
 
 FORMAT = 1
 """Version of the layout of a card; docs/checkpoint-format.md describes it."""

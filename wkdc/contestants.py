@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wkdc.architecture import Architecture
 from wkdc.calls import OPTIONAL, Call, Engine, InHalf, file_call, torch_call
 from wkdc.checkpoint import Generator, load_generator
 from wkdc.complexity import (
@@ -17,7 +18,6 @@ from wkdc.complexity import (
 )
 from wkdc.errors import CheckpointError, DeviceError, OptionError
 from wkdc.onnx_file import OnnxNetwork, count_onnx_params, write_onnx
-from wkdc.recognition import Architecture
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wkdc.architecture import drawable_side
 from wkdc.calibration import CALIBRATE, LEAST, calibration_images
 from wkdc.checkpoint import Generator, load_generator
 from wkdc.complexity import count_params
@@ -26,7 +27,6 @@ from wkdc.onnx_file import OPSET, OnnxNetwork, check_onnx, write_onnx
 from wkdc.precision import VISIBLE_DB, Limits, Precision, limits_of, to_float16
 from wkdc.quantise import quantise
 from wkdc.reader import Reader, check_reads
-from wkdc.recognition import drawable_side
 from wkdc.subjects import evenly_spread
 
 CHECKED = 6

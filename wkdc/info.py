@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from wkdc.architecture import Architecture, measured_size
 from wkdc.checkpoint import Card, find_teacher, load_network
 from wkdc.complexity import Complexity, measure_complexity
 from wkdc.files import sha256_of
 from wkdc.onnx_file import OnnxInterface, count_onnx_params, read_interface
-from wkdc.recognition import Architecture, measured_size
 
 Presence = Literal["there", "changed", "missing"]
 

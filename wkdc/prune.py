@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from wkdc.architecture import Architecture, measured_size
 from wkdc.calibration import CALIBRATE, calibration_images
 from wkdc.checkpoint import (
     Generator,
@@ -30,7 +31,7 @@ from wkdc.metrics import mean_fidelity
 from wkdc.observation import Observation
 from wkdc.plan import Clock, Plan
 from wkdc.planner import make_plan
-from wkdc.recognition import Architecture, measured_size, recognise
+from wkdc.recognition import recognise
 from wkdc.reconstruct import LayerFit, reconstruct
 from wkdc.stopwatch import measure_clock
 from wkdc.targets import Quantity, read_target

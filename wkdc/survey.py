@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from wkdc.architecture import drawable_side
 from wkdc.channels import CONVOLUTIONS, ChannelGroup, example_picture, trace_flow
 from wkdc.checkpoint import Generator
 from wkdc.cost import Cost
 from wkdc.importance import Importance, Ranking, accumulate_gradients, rank
 from wkdc.observation import Observation, observe
 from wkdc.plan import Plan
-from wkdc.recognition import drawable_side
 from wkdc.sensitivity import CROP, picture_damage
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from wkdc.architecture import Architecture, drawable_side
 from wkdc.checkpoint import load_generator, make_card, read_card, relative_to, save_generator
 from wkdc.devices import check_device
 from wkdc.errors import DatasetError, OptionError, OutputError
@@ -16,7 +17,6 @@ from wkdc.layouts import Direction, Layout, is_apart, is_paired, read_layout
 from wkdc.metrics import Fidelity
 from wkdc.networks.layers import Norm, initialise
 from wkdc.reader import channels_for, check_inputs
-from wkdc.recognition import Architecture, drawable_side
 from wkdc.training.compute import choose_dtype
 from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
 from wkdc.training.opening import MOST_ENLARGED, check_features, check_losses

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from wkdc.architecture import Architecture
 from wkdc.errors import OptionError
 from wkdc.networks.resnet import ResnetBlock
-from wkdc.recognition import Architecture
 
 APART = 2
 """Features are compared in every second column and row: neighbours tell nearly the same."""

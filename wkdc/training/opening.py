@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wkdc.architecture import drawable_side
 from wkdc.checkpoint import Generator, load_discriminator, load_generator, teacher_path
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.files import check_writable
 from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.models import check_channels
 from wkdc.reader import check_inputs, check_reads
-from wkdc.recognition import drawable_side
 from wkdc.training.features import check_comparable
 from wkdc.training.recipe import Recipe
 from wkdc.training.request import Select

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import wkdc
+from wkdc.architecture import drawable_side
 from wkdc.checkpoint import Card, Generator, history_entry, make_card
 from wkdc.files import sha256_of
 from wkdc.images import pixels_to_images
@@ -21,7 +22,6 @@ from wkdc.networks.layers import Norm, initialise
 from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.reader import Reader
-from wkdc.recognition import drawable_side
 from wkdc.training.cache import DrawingCache
 from wkdc.training.compute import Compute, trainable
 from wkdc.training.data import Crops, Drawings
