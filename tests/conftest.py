@@ -23,6 +23,9 @@ from wkdc.photos import photo_paths
 PHOTO_SIZE = (72, 64)  # width and height, as Pillow counts
 PHOTOS = 6
 
+# A shell's background job has SIGINT ignored, and so would be the commands whose Ctrl-C is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 

@@ -678,8 +678,6 @@ def start_training(
         stdout=subprocess.PIPE,
         stderr=log.open("w"),
         text=True,
-        # As from a terminal: whoever runs the tests in the background has SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -1,7 +1,12 @@
 """Any picture of any size comes back drawn, at its own size, in a file that was not there."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -499,6 +504,40 @@ def test_three_processes_draw_every_picture_once(
     assert len(outputs) == len(set(outputs)) == PHOTOS + 2
     wanted = {path.name for path in photos.iterdir()}
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == wanted
+
+
+def test_ctrl_c_keeps_what_is_drawn(
+    call_wkdc: Call, teacher: Path, photos: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for path in list(photos.iterdir()):
+        for copy in range(50):
+            shutil.copy(path, photos / f"{path.stem}-{copy}.png")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wkdc", "translate", teacher, "photos", "-o", "drawn"],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 300  # against a hang, not a busy machine
+    while not list(tmp_path.glob("drawn/*.png")):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "wkdc:" not in stderr  # asked for, so no error
+    assert "--resume draws the others" in stderr
+    drawn = list((tmp_path / "drawn").iterdir())
+    assert 0 < len(drawn) < 51 * PHOTOS
+    for path in drawn:
+        pixels_of(path)
+    done = call_wkdc("translate", teacher, "photos", "-o", "drawn", "--resume", "--json")
+    said = json.loads(done.stdout)
+    assert (done.code, said["interrupted"]) == (0, False)
+    assert len(said["kept"]) == len(drawn)
+    assert len(list((tmp_path / "drawn").iterdir())) == 51 * PHOTOS
 
 
 def test_a_folder_goes_on_where_it_stopped(

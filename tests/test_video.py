@@ -278,6 +278,7 @@ def test_ctrl_c_leaves_no_file(teacher: Path, tmp_path: Path, environment: dict[
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in stderr
+    assert "--resume draws the others" in stderr
     assert list((tmp_path / "out").iterdir()) == []
 
 

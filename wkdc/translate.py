@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ class TranslateResult:
         seconds: of reading, drawing and writing.
         tiling: how large pictures were cut, with what was left open; None where they were not.
         notes: what the model's file could not tell and was assumed.
+        interrupted: whether Ctrl-C stopped it before the last input.
     """
 
     outputs: tuple[Path, ...]
@@ -51,6 +52,7 @@ class TranslateResult:
     seconds: float
     tiling: Tiling | None
     notes: tuple[str, ...]
+    interrupted: bool
 
     @property
     def per_second(self) -> float:
@@ -72,7 +74,8 @@ def translate(
 ) -> TranslateResult:
     """Draw every picture and every frame of every video in `inputs` with `model`, at its own size.
 
-    Threads read ahead and write behind while the model draws.
+    Threads read ahead and write behind while the model draws. KeyboardInterrupt stops it: what is
+    written stays, each file whole, and `resume` goes on from there.
 
     For a model that reads other channels than a picture's they are label maps; see
     `wkdc.reader.load_input`.
@@ -113,10 +116,16 @@ def translate(
     if resume:
         there = set(taken)
         jobs = [(path, target) for path, target in jobs if target not in there]
-    outcomes = list(_drawn(jobs, _hand(opened, tiling, jobs), on_image))
+    outcomes: list[_Outcome] = []
+    interrupted = False
+    with contextlib.closing(_drawn(jobs, _hand(opened, tiling, jobs), on_image)) as drawn:
+        try:
+            outcomes.extend(drawn)
+        except KeyboardInterrupt:
+            interrupted = True
     skipped = tuple(problem for outcome in outcomes for problem in outcome.problems)
     outputs = tuple(outcome.output for outcome in outcomes if outcome.output is not None)
-    if skipped and not outputs:
+    if skipped and not outputs and not interrupted:
         raise ImageError(
             f"none of {len(jobs)} {_kinds([path for path, _ in jobs])} could be read: {skipped[0]}"
         )
@@ -126,10 +135,11 @@ def translate(
         videos,
         tuple(taken) if resume else (),
         skipped,
-        len(outputs) - len(videos) + sum(drawn.frames for drawn in videos),
+        len(outputs) - len(videos) + sum(one.frames for one in videos),
         time.monotonic() - started,
         tiling,
         opened.notes,
+        interrupted,
     )
 
 
@@ -181,7 +191,7 @@ class _Outcome:
 
 def _drawn(
     jobs: Sequence[Job], hand: _Hand, on_image: Callable[[int, int], None] | None
-) -> Iterator[_Outcome]:
+) -> Generator[_Outcome, None, None]:
     """Pictures that follow one another overlap; a video overlaps with itself."""
     frames = {path: _frames(path) for path, _ in jobs if _is_video(path)}
     total = len(jobs) - len(frames) + sum(frames.values())

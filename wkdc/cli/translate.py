@@ -50,7 +50,10 @@ def translate(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Draw pictures and videos with a generator, at their own size."""
+    """Draw pictures and videos with a generator, at their own size.
+
+    Ctrl-C keeps what is written; --resume draws the others.
+    """
     import wkdc
     from wkdc.devices import default_device
     from wkdc.models import open_model
@@ -91,10 +94,14 @@ def translate(
                 "seconds": round(result.seconds, 3),
                 "per_second": round(result.per_second, 3),
                 "tiling": result.tiling,
+                "interrupted": result.interrupted,
             }
         )
-        return
-    render.out.print(_summary(result, output), markup=False)
+    else:
+        render.out.print(_summary(result, output), markup=False)
+    if result.interrupted:
+        render.say("stopped before the last one; the same with --resume draws the others")
+        raise typer.Exit(130)
 
 
 def _summary(result: "TranslateResult", output: Path) -> str:
