@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +79,77 @@ def test_what_is_no_number_is_not_shown(tmp_path: Path) -> None:
     tracking.log("validation", 3, {"psnr_db": float("inf"), "ll4": 0.5})
     tracking.close()
     assert curves(tmp_path) == {"validation/ll4": {3: 0.5}}
+
+
+TWICE = """
+import json, sys
+from pathlib import Path
+from wkdc.training.tracking import Tracking
+
+run = Path("distill-001")
+for step in (0, 1):
+    tracking = Tracking(sys.argv[1], run, step)
+    if not step:
+        tracking.describe({"learning_rate": 5e-4, "schedule": "cosine", "tracked": True})
+    tracking.log("train", step + 1, {"total": 0.5 - 0.25 * step})
+    tracking.close()
+"""
+"""A run that is stopped after its first step, and goes on; its own process, for what trackers
+leave behind in one."""
+
+READ_MLFLOW = """
+import json
+import mlflow
+
+(run,) = mlflow.search_runs(experiment_names=["wkdc"], output_format="list")
+shown = mlflow.MlflowClient().get_metric_history(run.info.run_id, "train/total")
+print(json.dumps({
+    "id": run.info.run_id,
+    "name": run.info.run_name,
+    "params": run.data.params,
+    "total": [[one.step, one.value] for one in shown],
+}))
+"""
+
+
+def run_python(script: str, *arguments: str, folder: Path) -> str:
+    """What a script prints; its trackers keep to `folder`."""
+    told = {
+        "WANDB_MODE": "offline",
+        "MLFLOW_TRACKING_URI": f"file:{folder}/mlflow",
+        "MLFLOW_ALLOW_FILE_STORE": "true",  # a database needs more packages
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=folder,
+        env=os.environ | told,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_run_goes_on_in_mlflow(tmp_path: Path) -> None:
+    (tmp_path / "distill-001").mkdir()
+    run_python(TWICE, "mlflow", folder=tmp_path)
+    assert json.loads(run_python(READ_MLFLOW, folder=tmp_path)) == {
+        "id": (tmp_path / "distill-001" / "mlflow-run.txt").read_text().strip(),
+        "name": "distill-001",
+        "params": {"learning_rate": "0.0005", "schedule": "cosine", "tracked": "True"},
+        "total": [[1, 0.5], [2, 0.25]],
+    }
+
+
+def test_a_run_goes_on_in_weights_and_biases(tmp_path: Path) -> None:
+    run = tmp_path / "distill-001"
+    run.mkdir()
+    run_python(TWICE, "wandb", folder=tmp_path)
+    number = (run / "wandb-run.txt").read_text().strip()
+    written = list(run.glob("wandb/offline-run-*/run-*.wandb"))
+    assert [path.name for path in written] == [f"run-{number}.wandb"] * 2  # which sync into one
+    assert all(b"train/total" in path.read_bytes() for path in written)
 
 
 def test_without_a_tracker_nothing_is_written(student: Path, photos: Path) -> None:

@@ -49,7 +49,8 @@ class Tracking:
     """A tracker at work on one run, or none.
 
     Args:
-        run: the run's folder, whose name the run bears; TensorBoard's files go into it.
+        run: the run's folder, whose name the run bears; TensorBoard's files go into it, and the
+            name under which MLflow or Weights & Biases know the run, so that it goes on there.
         step: after which the run begins, or goes on: what TensorBoard has of later steps is hidden.
 
     Raises:
@@ -89,15 +90,26 @@ class Tracking:
 
 
 def _started(tracker: Tracker, run: Path, step: int) -> "GeneralTracker":
+    from accelerate import PartialState
     from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
+    PartialState()  # without it Weights & Biases's does not start
+    known = run / f"{tracker}-run.txt"
+    begun = known.read_text().strip() if step and known.is_file() else None
     made: GeneralTracker
     match tracker:
         case "tensorboard":
             made = TensorBoardTracker("tensorboard", run, purge_step=step + 1)
+            made.start()
+            return made
         case "mlflow":
-            made = MLflowTracker(PROJECT, run_name=run.name)
+            made = MLflowTracker(PROJECT, run_name=run.name, run_id=begun)
+            made.start()
+            number = made.tracker.info.run_id
         case _:
-            made = WandBTracker(PROJECT, name=run.name, dir=str(run))
-    made.start()
+            again = {"id": begun, "resume": "allow"} if begun else {}
+            made = WandBTracker(PROJECT, name=run.name, dir=str(run), **again)
+            made.start()
+            number = made.tracker.id
+    known.write_text(f"{number}\n")
     return made
