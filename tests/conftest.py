@@ -26,6 +26,8 @@ PHOTOS = 6
 # A shell's background job has SIGINT ignored, and so would be the commands whose Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+torch.set_num_threads(1)  # which draws small pictures sooner than several that wait for each other
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
@@ -42,15 +44,6 @@ class Called:
     def errors(self) -> list[str]:
         """The lines on stderr that say what went wrong."""
         return [line for line in self.stderr.splitlines() if line.startswith("wkdc:")]
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """One thread draws small pictures sooner than several that wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

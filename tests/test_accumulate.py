@@ -23,8 +23,6 @@ from wkdc.training.trainer import Averager, Learner, Trainer
 
 __all__ = ["launch"]  # a fixture
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 CPU = torch.device("cpu")

@@ -12,8 +12,6 @@ from PIL import Image
 import wkdc
 from wkdc.metrics import BandEnergies, mean_band_errors
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 

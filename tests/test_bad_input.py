@@ -27,8 +27,6 @@ from wkdc.checkpoint import load_generator
 from wkdc.photos import photo_paths
 from wkdc.training import trainer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 # A run of moments: pictures of 64 pixels, cut to 32.

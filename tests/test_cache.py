@@ -18,8 +18,6 @@ from wkdc.training.cache import DrawingCache
 from wkdc.training.compute import Compute
 from wkdc.training.data import Drawings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 
 

@@ -13,8 +13,6 @@ from wkdc.examples import example_input
 from wkdc.metrics import psnr_db
 from wkdc.onnx_file import OnnxNetwork
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CPU = torch.device("cpu")
 
 HALF_DB = 45.0

@@ -46,15 +46,6 @@ SAME_PICTURE = 1e-5
 SMALL = {"blocks": 3, "ngf": 4}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread draws such small pictures sooner than several that wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def pictures(channels: int, height: int = 32, width: int = 44, count: int = 2) -> Tensor:
     random = torch.Generator().manual_seed(height * width + channels)
     return torch.rand(count, channels, height, width, generator=random) * 2 - 1

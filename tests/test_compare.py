@@ -14,8 +14,6 @@ from wkdc.images import images_to_pixels, load_pixels, load_square
 from wkdc.metrics import psnr_db
 from wkdc.models import open_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 SIDE, GAP, TOP = 64, 4, 22

@@ -18,8 +18,6 @@ from wkdc.errors import CheckpointError, OptionError, TargetError
 from wkdc.images import load_square
 from wkdc.photos import photo_paths
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 STYLIST = "custom_networks:Stylist"
 

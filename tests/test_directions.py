@@ -17,8 +17,6 @@ from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport, distill
 from wkdc.errors import CheckpointError, DatasetError, OptionError
 from wkdc.layouts import read_layout
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def folder(student: Path, photos: Path) -> Path:

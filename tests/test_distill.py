@@ -28,8 +28,6 @@ from wkdc.training.objective import Batch, Forward, Objective
 from wkdc.training.opening import MOST_ENLARGED
 from wkdc.training.trainer import MAX_DECAY, Averager, rate_factor
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SMALL = {"crop": 32, "load_size": 48}
 
 

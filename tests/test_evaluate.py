@@ -23,8 +23,6 @@ from wkdc.likeness import LPIPS_FILES, Estimate, estimate
 from wkdc.metrics import mean_fidelity
 from wkdc.photos import photo_paths
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 # Photos for features: enough for a set, small enough to draw.

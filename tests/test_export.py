@@ -24,8 +24,6 @@ from wkdc.images import load_pixels, pixels_to_images, resize_short_side
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.photos import photo_paths
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # What the project promises: an eightieth of a step of 8 bits, in units of [-1, 1]. A right file is
 # some 1e-5 away, with the rounding of float32 over ten norms; a wrong layer is beyond 1e-2.
 SAME_PICTURE = 1e-4

@@ -14,8 +14,6 @@ import wkdc
 from wkdc.checkpoint import load_generator
 from wkdc.complexity import count_params, measure_complexity
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 

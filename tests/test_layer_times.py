@@ -9,8 +9,6 @@ from test_profile import write_convolution
 from wkdc.checkpoint import load_generator
 from wkdc.layer_times import time_layers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_every_convolution_is_there_under_its_own_name(
     made_once: Path, exported_once: Path

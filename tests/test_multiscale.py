@@ -23,8 +23,6 @@ from wkdc.training.objective import Batch, Objective
 from wkdc.training.recipe import PAPER, PIX2PIXHD
 from wkdc.widths import TOLERANCE
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # Both sides do the same float32 sums, perhaps in another order: one rounding is 6e-8, and five
 # layers with values of order 1 stay far below this. A wrong layer is beyond 1e-2.
 SAME = 1e-5

@@ -30,8 +30,6 @@ from wkdc.train import recipe_for, stock_architecture
 from wkdc.training.recipe import PIX2PIXHD
 from wkdc.widths import TOLERANCE
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 CHANNELS = LABELS + 1

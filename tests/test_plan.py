@@ -24,8 +24,6 @@ from wkdc.prune import PruneResult, prune
 from wkdc.targets import read_target
 from wkdc.widths import TOLERANCE
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "resnet": lambda: ResnetGenerator(
         encoder=(24, 40), stream=64, inner=(64, 48, 64), decoder=(40, 24), affine=True

@@ -30,8 +30,6 @@ from wkdc.photos import photo_paths
 from wkdc.precision import IN_FLOAT32, Limits, Precision
 from wkdc.quantise import MOST_KEPT, _fewest
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 # Wide enough for the forms of wkdc.lowering: 16 channels at the end.

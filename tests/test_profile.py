@@ -28,8 +28,6 @@ from wkdc.networks.resnet import ResnetGenerator
 from wkdc.profile import _warnings
 from wkdc.runtimes import OpenVinoNetwork, runtimes_on
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 

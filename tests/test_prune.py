@@ -25,8 +25,6 @@ from wkdc.networks.unet import UnetGenerator
 from wkdc.prune import prune
 from wkdc.widths import TOLERANCE
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHORT = dataclasses.replace(FAITHFUL, crop=32, load_size=64)
 HALF = {"encoder": (32, 64), "stream": 128, "decoder": (64, 32)}
 RESNETS = {

@@ -18,7 +18,7 @@ from wkdc.checkpoint import load_generator
 from wkdc.images import load_square
 from wkdc.training.ranks import Ranks
 
-pytestmark = pytest.mark.usefixtures("one_thread", "student", "photos")
+pytestmark = pytest.mark.usefixtures("student", "photos")
 
 Call = Callable[..., Called]
 

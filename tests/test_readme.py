@@ -15,8 +15,6 @@ from wkdc.checkpoint import load_generator
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def blocks() -> list[list[str]]:
     """The commands of each fenced `sh` block, without comments."""

@@ -21,8 +21,6 @@ from wkdc.results import read_result, to_plain
 from wkdc.subjects import evenly_spread
 from wkdc.training.record import read_record
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 SIZE, STEPS = 64, 3

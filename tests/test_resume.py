@@ -25,8 +25,6 @@ from wkdc.training.interrupt import Deferred
 from wkdc.training.ranks import Ranks
 from wkdc.training.run import RunFolder
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 STEPS = 40
@@ -262,9 +260,12 @@ def test_a_run_goes_on_with_the_files_that_it_began_with(student: Path, photos: 
 
 def test_other_threads_are_said(student: Path, photos: Path) -> None:
     folder = begun(student, photos)
-    torch.set_num_threads(2)
     notices: list[str] = []
-    wkdc.resume(folder, on_notice=notices.append)
+    torch.set_num_threads(2)
+    try:
+        wkdc.resume(folder, on_notice=notices.append)
+    finally:
+        torch.set_num_threads(1)
     assert notices == [
         "threads 2 instead of the 1 that the run began with: its numbers will differ in the last "
         "digits"

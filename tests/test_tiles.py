@@ -23,8 +23,6 @@ from wkdc.networks.pooled_norm import PooledNorm, pool_norms
 from wkdc.photos import photo_paths
 from wkdc.tiles import Tiling, draw_whole, settled, tiled
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 PHOTO = photo_paths()[-1]  # the largest, 1024x683

@@ -18,8 +18,6 @@ from wkdc.distill import FAITHFUL, StepReport
 from wkdc.errors import OptionError
 from wkdc.training.tracking import Tracking
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 
 

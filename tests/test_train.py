@@ -19,8 +19,6 @@ from wkdc.images import load_pixels, save_pixels
 from wkdc.train import recipe_for, stock_architecture, train
 from wkdc.training.recipe import CYCLEGAN, PAPER, PIX2PIX, Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def unpaired(photos: Path) -> Path:

@@ -22,8 +22,6 @@ import wkdc
 from wkdc.errors import CheckpointError, ImageError, OptionError, OutputError
 from wkdc.runtimes import runtimes_on
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 Array = np.ndarray
 

@@ -26,8 +26,6 @@ import wkdc
 from wkdc.images import load_pixels, pixels_to_images
 from wkdc.models import open_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 

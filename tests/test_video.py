@@ -23,8 +23,6 @@ from wkdc.errors import ImageError, OptionError, OutputError
 from wkdc.video import count_frames, draw_video
 from wkdc.video.writing import choose_encoder
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 # Each frame is another photo, so that H.264 has nothing to go by: at the quality that is written,

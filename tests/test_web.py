@@ -27,8 +27,6 @@ from wkdc.models import open_model
 from wkdc.photos import photo_paths
 from wkdc.web.runtime import FILES, fetch_archive, find_runtime
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Call = Callable[..., Called]
 
 NO_WEBGPU = "delete Navigator.prototype.gpu"  # the same everywhere, also where there is a GPU
