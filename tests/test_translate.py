@@ -333,7 +333,8 @@ def test_a_folder_keeps_names_and_sizes(call_wkdc: Call, teacher: Path, photos: 
             assert (opened.size, opened.mode, opened.format) == (PHOTO_SIZE, "RGB", "PNG")
     report = json.loads(called.stdout)
     assert list(report) == [
-        *("outputs", "videos", "kept", "skipped", "drawn", "seconds", "per_second", "tiling")
+        *("outputs", "videos", "kept", "skipped", "drawn", "seconds", "per_second", "tiling"),
+        "interrupted",
     ]
     assert (report["drawn"], report["videos"], report["tiling"]) == (PHOTOS, [], None)
     assert report["per_second"] == pytest.approx(PHOTOS / report["seconds"], rel=0.01)
