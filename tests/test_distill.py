@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from conftest import Called
 from originals import patchgan_state_dict
 from torch import Tensor, nn
 
-from wkdc.checkpoint import load_discriminator, load_generator
+from wkdc.checkpoint import load_discriminator, load_generator, make_card, save_generator
 from wkdc.distill import FAITHFUL, PAPER, Recipe, distill, recipe_named
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
 from wkdc.images import load_pixels, load_square, save_pixels
@@ -26,6 +27,7 @@ from wkdc.training.data import Crops, ImagePool, shuffled
 from wkdc.training.loop import Budget
 from wkdc.training.objective import Batch, Forward, Objective
 from wkdc.training.opening import MOST_ENLARGED
+from wkdc.training.recipe import FAR_DB, HALVED_DB, RATE, rate_for
 from wkdc.training.trainer import MAX_DECAY, Averager, rate_factor
 
 SMALL = {"crop": 32, "load_size": 48}
@@ -193,6 +195,13 @@ def test_learning_rates() -> None:
     assert rate_factor("cosine", 0) == 1
     assert rate_factor("cosine", 0.5) == pytest.approx(0.5)
     assert rate_factor("cosine", 1) == pytest.approx(0)
+
+
+def test_a_near_student_has_a_lower_rate() -> None:
+    assert rate_for(-math.inf) == rate_for(FAR_DB) == RATE
+    assert rate_for(FAR_DB + HALVED_DB) == pytest.approx(RATE / 2)
+    assert rate_for(FAR_DB + 3 * HALVED_DB) == pytest.approx(RATE / 8)
+    assert rate_for(math.inf) == 0
 
 
 def test_budgets() -> None:
@@ -369,6 +378,42 @@ def test_a_student_comes_nearer_to_its_teacher(student: Path, photos: Path) -> N
     assert not result.interrupted
 
 
+def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos: Path) -> None:
+    opened = load_generator(teacher)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in opened.network.parameters():
+            weight *= 1 + 0.003 * torch.randn_like(weight)
+    student = teacher.parent / "near.pth"
+    made_from = {"path": str(teacher), "sha256": opened.sha256}
+    save_generator(student, opened.network, make_card(opened.architecture, made_from, []))
+
+    def run(name: str, **changes: object) -> tuple[float, float, list[str]]:
+        """What is gained, the rate on the card, and what is said of it."""
+        notices: list[str] = []
+        output = student.parent / name
+        result = distill(
+            photos,
+            student=student,
+            output=output,
+            recipe=small(FAITHFUL, **changes),
+            steps=20,
+            runs=student.parent / "runs",
+            on_notice=notices.append,
+        )
+        card = load_generator(output).card
+        assert card is not None
+        rate = card["history"][-1]["options"]["learning_rate"]
+        return result.after.psnr_db - result.before.psnr_db, rate, notices
+
+    gained, rate, said = run("gentle.pth")
+    lost, told, nothing = run("told.pth", learning_rate=RATE)
+    assert (told, nothing) == (RATE, [])
+    assert rate < RATE / 2
+    assert [f"it learns at {rate:.1e} instead of {RATE:.1e}" in one for one in said] == [True]
+    assert gained > lost
+
+
 @pytest.mark.parametrize("recipe", [PAPER, dataclasses.replace(FAITHFUL, adversarial=0.5)])
 @pytest.mark.parametrize("kind", ["unpaired", "paired", "inputs"])
 def test_every_recipe_runs_on_every_layout(
@@ -380,7 +425,7 @@ def test_every_recipe_runs_on_every_layout(
         folder, student=student, recipe=small(recipe), steps=3, runs=student.parent / "runs"
     )
     expected = {"wavelet", "adversarial", "discriminator", "total"}
-    expected |= {"pixel"} if recipe.pixel else set()
+    expected |= {"pixel", "features"} if recipe.pixel else set()
     expected |= {"truth"} if kind == "paired" and recipe.truth else set()
     expected |= {"identity"} if kind == "unpaired" and recipe.identity else set()
     assert set(result.losses) == expected

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import wkdc
 from wkdc.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, PAPER, StepReport
 from wkdc.errors import OptionError
-from wkdc.training.features import LAYERS, FeatureLoss, Watched
+from wkdc.training.features import APART, LAYERS, FeatureLoss, Watched
 
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48, features=1.0)
 
@@ -42,7 +43,7 @@ def test_the_end_of_the_encoder_and_three_blocks_are_watched(student: Path) -> N
         for block in layers[10:13]:
             blocks.append(block(blocks[-1]))
     for one, expected in zip(found, blocks, strict=True):  # of three blocks, all
-        assert torch.equal(one, expected[..., ::2, ::2])
+        assert torch.equal(one, expected[..., ::APART, ::APART])
 
 
 def test_least_squares_maps_are_the_best_there_are(student: Path) -> None:
@@ -93,7 +94,7 @@ def weights_of(path: Path) -> list[Tensor]:
 def test_a_run_brings_features_nearer(reuse: int, student: Path, photos: Path) -> None:
     seen: list[float] = []
     recipe = dataclasses.replace(
-        SMALL, reuse=reuse, wavelet_weight=0.0, pixel=0.0, learning_rate=3e-3
+        SMALL, crop=64, load_size=64, reuse=reuse, wavelet_weight=0.0, pixel=0.0, learning_rate=3e-3
     )
     result = run(
         student,
@@ -158,5 +159,8 @@ def test_only_blocks_of_resnets_are_compared(
     done = call_wkdc("distill", "--data", "photos", "--features", 1, "--steps", 1)
     assert (done.code, len(done.errors)) == (2, 1)
     assert "features compares blocks of ResNets, of which a unet has none" in done.errors[0]
+    done = call_wkdc("distill", "--data", "photos", "--steps", 1, "--json")
+    assert (done.code, done.errors) == (0, [])
+    assert set(json.loads(done.stdout)["losses"]) == {"wavelet", "pixel", "total"}
     with pytest.raises(OptionError, match="weight features is -1"):
         dataclasses.replace(FAITHFUL, features=-1.0)

@@ -159,7 +159,7 @@ def run(
     output: str,
     *,
     steps: int = 8,
-    rate: float = FAITHFUL.learning_rate,
+    rate: float | None = None,
     **options: Any,
 ) -> list[Tensor]:
     """The weights of a whole run."""

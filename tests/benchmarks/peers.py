@@ -41,7 +41,7 @@ from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.training.compute import Compute, trainable
 from wkdc.training.data import Crops, shuffled
 from wkdc.training.opening import load_pair
-from wkdc.training.recipe import FAITHFUL
+from wkdc.training.recipe import FAITHFUL, RATE
 from wkdc.training.trainer import Averager, make_optimizer, rate_factor
 
 SIDE = 256
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         places = [shuffled(len(pool.inputs), i, seed) for i in range(start, start + FAITHFUL.batch)]
         for group in optimizer.param_groups:
             rate = rate_factor(FAITHFUL.schedule, step / options.steps)
-            group["lr"] = FAITHFUL.learning_rate * rate
+            group["lr"] = RATE * rate
         drawn = compute.forward(student, pool.inputs[places])
         loss = default_loss(drawn, pool.targets[places])
         if more is not None:

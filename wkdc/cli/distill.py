@@ -78,7 +78,9 @@ def distill(
     ] = None,
     features: Annotated[
         float | None,
-        typer.Option(help="Blocks' features, to the teacher's.", rich_help_panel=LOSSES),
+        typer.Option(
+            help="Blocks' features, to the teacher's, of ResNets.", rich_help_panel=LOSSES
+        ),
     ] = None,
     truth: Annotated[
         float | None, typer.Option(help="Pixels, to paired truth.", rich_help_panel=LOSSES)

@@ -12,10 +12,7 @@ from wkdc.training.request import Request
 from wkdc.training.side import Side
 
 MAX_DRAWINGS = 4096
-"""Crops that a teacher draws ahead at most: 0.6 GB at 128x128."""
-
-MAX_WATCHED = 1024
-"""The same where its features are kept, too: 0.7 GB at 128x128, for a stream of 256 channels."""
+"""Crops that a teacher draws ahead at most: at 128x128 0.6 GB, and 0.5 GB of its features."""
 
 DRAWING_SHARE = 0.2
 """Share of a time budget that the teachers may spend on drawing ahead."""
@@ -45,8 +42,7 @@ def draw_ahead(
     recipe, budget = request.recipe, request.budget
     if recipe.reuse == 1 or any(side.teacher is None for side in sides):
         return 0
-    most = MAX_WATCHED if recipe.features else MAX_DRAWINGS
-    wanted, together = again or most, recipe.step_pictures * ranks.count
+    wanted, together = again or MAX_DRAWINGS, recipe.step_pictures * ranks.count
     cached, enough_for = _open_caches(sides, request, ranks, on_notice)
     if budget.steps is not None and again is None:
         wanted = min(wanted, -(-budget.steps * together // recipe.reuse))
@@ -72,7 +68,7 @@ def _open_caches(
     sides: Sequence[Side], request: Request, ranks: Ranks, on_notice: Callable[[str], None]
 ) -> tuple[int, float]:
     """How many crops all sides of all processes have cached, and for how long a run."""
-    if request.cache is None or request.recipe.features:  # features are too large
+    if request.cache is None:
         return 0, 0.0
     mine = [side.open_cache(Path(request.cache), on_notice) for side in sides]
     found = [one for process in ranks.gather(mine) for one in process]

@@ -60,7 +60,9 @@ class DrawingCache:
             return None
         parts: list[Tensor] = content["parts"]
         self.path.touch()
-        return Drawings(tuple(parts), content["targets"]), float(content["seconds"])
+        features: list[Tensor] = content["features"]
+        found = Drawings(tuple(parts), content["targets"], tuple(features))
+        return found, float(content["seconds"])
 
     def save(self, drawings: Drawings, seconds: float) -> None:
         """Keep `drawings`, and remove what is too much; a full disk is said, and no harm.
@@ -68,7 +70,8 @@ class DrawingCache:
         Args:
             seconds: for how long a run they are enough; 0 where the run was counted in steps.
         """
-        size = sum(one.nbytes for one in (*drawings.parts, drawings.targets))
+        held = (*drawings.parts, drawings.targets, *drawings.features)
+        size = sum(one.nbytes for one in held)
         if size > self._most_bytes:
             self._notice(
                 f"the teacher's drawings are not cached: {size / 1e9:.1f} GB are more than the "
@@ -80,6 +83,7 @@ class DrawingCache:
             "seconds": seconds,
             "parts": list(drawings.parts),
             "targets": drawings.targets,
+            "features": list(drawings.features),
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from wkdc.architecture import Architecture
 from wkdc.errors import OptionError
 from wkdc.networks.resnet import ResnetBlock
 
-APART = 2
-"""Features are compared in every second column and row: neighbours tell nearly the same."""
+APART = 4
+"""Features are compared in every fourth column and row: neighbours tell nearly the same."""
 
 SHARES = (1 / 3, 2 / 3, 1)
 """After which part of the blocks features are compared, besides in front of the first."""
@@ -48,6 +48,8 @@ class Watched:
         blocks = [name for name, part in network.named_modules() if isinstance(part, ResnetBlock)]
         first = int(blocks[0].rpartition(".")[2])
         names = [f"model.{first - 1}", *(blocks[round(s * len(blocks)) - 1] for s in SHARES)]
+        self.described = [APART, *names]
+        """What is kept of which layers, as JSON has it."""
         self._seen: dict[int, Tensor] = {}
         for place, name in enumerate(names):
             network.get_submodule(name).register_forward_hook(self._keeper(place))

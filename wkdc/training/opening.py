@@ -12,7 +12,7 @@ from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.models import check_channels
 from wkdc.reader import check_inputs, check_reads
 from wkdc.training.features import check_comparable
-from wkdc.training.recipe import Recipe
+from wkdc.training.recipe import FEATURES, Recipe
 from wkdc.training.request import Select
 from wkdc.training.side import Pair
 
@@ -67,9 +67,7 @@ def open_files(
     back = reverse[0] if reverse else closing
     if back is not None:
         _check_reverse(learner, back)
-    if recipe.features:
-        for ours, theirs in ((learner, guide), *([reverse] if reverse else [])):
-            check_comparable(ours.architecture, theirs.architecture)
+    recipe = _with_features(recipe, [(learner, guide), *([reverse] if reverse else [])])
     networks = [learner, guide, *(reverse or ()), *([closing] if closing else [])]
     crop = drawable_side(recipe.crop, *(one.architecture for one in networks))
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
@@ -100,6 +98,24 @@ def open_files(
     if reverse:
         pairs.append(Pair(*reverse, layout.reversed()))
     return Opened(tuple(pairs), closing, recipe)
+
+
+def _with_features(recipe: Recipe, pairs: Sequence[tuple[Generator, Generator]]) -> Recipe:
+    """The recipe with a weight for features: its own, or one that these networks allow.
+
+    Raises:
+        OptionError: it has a weight, and they cannot be compared.
+    """
+    if recipe.features == 0:
+        return recipe
+    try:
+        for student, teacher in pairs:
+            check_comparable(student.architecture, teacher.architecture)
+    except OptionError:
+        if recipe.features is not None:
+            raise
+        return replace(recipe, features=0.0)
+    return replace(recipe, features=FEATURES if recipe.features is None else recipe.features)
 
 
 def check_features(recipe: Recipe, layout: Layout, judge: Generator | None) -> None:

@@ -12,6 +12,18 @@ Schedule = Literal["linear", "cosine"]
 Optimizer = Literal["adam", "adamw"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
+RATE = 5e-4
+"""The learning rate of a student that starts far from its teacher; see `rate_for`."""
+
+FEATURES = 1.0
+"""Weight of blocks' features where it is left open and they can be compared."""
+
+FAR_DB = 29.0
+"""A student that starts nearer than that, in PSNR, learns at a lower rate."""
+
+HALVED_DB = 2.5
+"""The rate is halved for each so many decibels beyond `FAR_DB`."""
+
 SMALLEST_JUDGED = 24
 """Of smaller crops, the discriminator's last norm would see a single value, which has no spread."""
 
@@ -37,8 +49,10 @@ class Recipe:
             picture; counts where there is a reverse generator.
         identity: the same between a true picture of the domain that the student draws and what it
             makes of that; counts with unpaired data.
-        features: weight of the difference of blocks' features; see `FeatureLoss`.
-        optimizer, learning_rate, beta1: of the student and its discriminator.
+        features: weight of the difference of blocks' features; see `FeatureLoss`. None is
+            `FEATURES` where student and teacher can be compared, else 0.
+        optimizer, learning_rate, beta1: of the student and its discriminator. A rate of None goes
+            by how near the student starts; see `rate_for`.
         schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
             falls from the start.
         batch: pictures that are drawn at once.
@@ -66,12 +80,12 @@ class Recipe:
     measure: Measure
     reduction: Reduction
     pixel: float
-    features: float
+    features: float | None
     truth: float
     cycle: float
     identity: float
     optimizer: Optimizer
-    learning_rate: float
+    learning_rate: float | None
     beta1: float
     schedule: Schedule
     batch: int
@@ -101,7 +115,7 @@ class Recipe:
         )
         for name in weights:
             value = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
+            if value is not None and (not math.isfinite(value) or value < 0):
                 raise OptionError(f"weight {name} is {value}; give 0 or a positive number")
         for name in ("ndf", "scales", "levels", "batch", "accumulate", "crop", "reuse"):
             if getattr(self, name) < 1:
@@ -124,9 +138,11 @@ class Recipe:
                 f"crop {self.crop} is too small for a discriminator to judge; give --crop "
                 f"{SMALLEST_JUDGED} or more, or --adversarial 0"
             )
-        if not 0 < self.learning_rate <= 1:  # Adam moves every weight by about so much a step
+        rate = self.learning_rate
+        # Adam moves every weight by about so much a step.
+        if rate is not None and not 0 < rate <= 1:
             raise OptionError(
-                f"learning rate {self.learning_rate} is not allowed; give a number above 0 and at "
+                f"learning rate {rate} is not allowed; give a number above 0 and at "
                 "most 1, such as 0.001"
             )
 
@@ -185,12 +201,12 @@ FAITHFUL = Recipe(
     measure="l1",
     reduction="pixels",
     pixel=1.0,
-    features=0.0,
+    features=None,
     truth=0.0,
     cycle=0.0,
     identity=0.0,
     optimizer="adamw",
-    learning_rate=5e-4,
+    learning_rate=None,
     beta1=0.9,
     schedule="cosine",
     batch=4,
@@ -230,3 +246,12 @@ def recipe_named(name: str) -> Recipe:
             return FAITHFUL
         case _:
             raise OptionError(f"recipe {name!r} is not known; choose faithful or paper")
+
+
+def rate_for(psnr_db: float) -> float:
+    """The learning rate for a student that starts so near to its teacher.
+
+    One that starts near has little to learn, and a rate that is right for a far one takes it
+    further away: docs/results.md has the figures.
+    """
+    return RATE * math.pow(0.5, max(0.0, (psnr_db - FAR_DB) / HALVED_DB))

@@ -27,6 +27,7 @@ from wkdc.training.interrupt import Stopped
 from wkdc.training.loop import StepReport, run_steps
 from wkdc.training.objective import Batch
 from wkdc.training.ranks import Ranks
+from wkdc.training.recipe import RATE, rate_for
 from wkdc.training.request import Request
 from wkdc.training.run import RunFolder
 from wkdc.training.side import Pair, Side
@@ -177,6 +178,7 @@ class Session:
                     on_notice=self._notice,
                 )
                 if state is None:
+                    self._choose_rate()
                     for side, learner, _ in self._each():
                         if learner.features is not None:
                             side.fit_maps(learner.features)
@@ -225,11 +227,27 @@ class Session:
             interrupted,
         )
 
+    def _choose_rate(self) -> None:
+        """Where the recipe leaves the rate open, it goes by how near the students start."""
+        if self._recipe.learning_rate is not None:
+            return
+        (nearest,) = self._ranks.of_first([max(side.nearness_db() for side in self._sides)])
+        self._trainer.rate = rate_for(nearest)
+        if self._trainer.rate < RATE:
+            self._notice(
+                f"the student starts near its teacher, at {nearest:.1f} dB: it learns at "
+                f"{self._trainer.rate:.1e} instead of {RATE:.1e}, which would take it further away"
+            )
+
     def _finish(
         self, steps: int, seconds: float, before: Sequence[Fidelity | None], interrupted: bool
     ) -> tuple[Fidelity | None, ...]:
         """Write the students, measure them, and write them again with their figures."""
-        made_with = {"steps": steps, "seconds": round(seconds, 1)}
+        made_with = {
+            "steps": steps,
+            "seconds": round(seconds, 1),
+            "learning_rate": self._trainer.rate,
+        }
         results = self._results()
         self._write_students(results, made_with, [{}] * len(self._sides))
         after = self._fidelity(results)

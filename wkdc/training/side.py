@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from wkdc.checkpoint import Card, Generator, history_entry, make_card
 from wkdc.files import sha256_of
 from wkdc.images import pixels_to_images
 from wkdc.layouts import Layout, part_loader
+from wkdc.metrics import mean_fidelity
 from wkdc.networks.layers import Norm, initialise
 from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
@@ -33,7 +35,7 @@ from wkdc.training.trainer import Averager, Learner
 from wkdc.training.validation import Validation, spread
 
 FITTED = 4
-"""Batches from which the maps of features start."""
+"""Batches by which it is told how near the student starts, and maps of features begin."""
 
 MEASURE_SIZE = 256
 """Pictures are compared at this height and width, or at the next that the network can draw."""
@@ -162,6 +164,20 @@ class Side:
             features.maps.to(self._compute.device)
         return Learner(self.student, objective, average, prefix, features)
 
+    def nearness_db(self) -> float:
+        """PSNR of the student to its teacher on the first pictures that it will learn from."""
+        pairs = [
+            pair
+            for one in map(self.batch, range(FITTED))
+            if one.targets is not None
+            for pair in zip(
+                torch.split(self._compute.draw(self.student, one.inputs), 1),
+                torch.split(one.targets.cpu(), 1),
+                strict=True,
+            )
+        ]
+        return mean_fidelity(pairs).psnr_db if pairs else -math.inf
+
     def fit_maps(self, features: FeatureLoss) -> None:
         """Start the maps of features from the first pictures; the same in all processes."""
         batches = [self.batch(number) for number in range(FITTED)]
@@ -197,13 +213,18 @@ class Side:
         batches = [torch.split(part, self._recipe.batch) for part in drawings.parts]
         self._parts = list(zip(*batches, strict=True))
         self._targets = list(torch.split(drawings.targets, self._recipe.batch))
+        layers = [torch.split(layer, self._recipe.batch) for layer in drawings.features]
+        self._features = [list(seen) for seen in zip(*layers, strict=True)] or [[]] * len(
+            batches[0]
+        )
         return len(self._targets), seconds
 
     def fill_cache(self, seconds: float) -> None:
         """Keep what was drawn ahead for later runs; see `open_cache`."""
         if self._cache is not None:
             parts = tuple(torch.cat(part) for part in zip(*self._parts, strict=True))
-            self._cache.save(Drawings(parts, torch.cat(self._targets)), seconds)
+            seen = tuple(torch.cat(layer) for layer in zip(*self._features, strict=True))
+            self._cache.save(Drawings(parts, torch.cat(self._targets), seen), seconds)
 
     def _drawn_from(self) -> dict[str, Any]:
         """All that the teacher's drawings depend on."""
@@ -215,6 +236,7 @@ class Side:
             "architecture": dataclasses.asdict(self.pair.teacher.architecture),
             "data": self.pair.digests["data_sha256"],
             "pictures": [layout.kind, layout.direction, len(layout.train)],
+            "features": None if self._watched is None else self._watched.described,
             "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed],
             "process": [self._ranks.index, self._ranks.count, torch.get_num_threads()],
             "numbers": [str(self._compute.device), self._compute.precision],
@@ -255,7 +277,7 @@ class Side:
         pictures = self._reader.images([part.to(device) for part in parts])
         inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
         judged = recipe.adversarial > 0
-        guided = recipe.wavelet_weight > 0 or recipe.pixel > 0 or recipe.features > 0
+        guided = bool(recipe.wavelet_weight or recipe.pixel or recipe.features)
         if targets is None and (guided or (judged and layout.kind == "inputs")):
             targets, features = self._taught(inputs)
         real, same = truth, None

@@ -14,7 +14,7 @@ from wkdc.errors import OptionError
 from wkdc.training.features import FeatureLoss
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.ranks import Ranks
-from wkdc.training.recipe import Optimizer, Recipe, Schedule
+from wkdc.training.recipe import RATE, Optimizer, Recipe, Schedule
 
 MAX_DECAY = 0.999
 """Of the moving average of the weights, once it has run in."""
@@ -89,6 +89,9 @@ class Trainer:
 
     Args:
         scaler: of the losses, for float16; see `Compute.scaler`.
+
+    Attributes:
+        rate: the learning rate that the schedule begins with.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Trainer:
     ) -> None:
         self.learners = tuple(learners)
         self.recipe = recipe
+        self.rate = RATE if recipe.learning_rate is None else recipe.learning_rate
         self._ranks = ranks
         self._scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         judges = [one.objective.discriminator for one in self.learners]
@@ -122,7 +126,7 @@ class Trainer:
         Raises:
             FloatingPointError: the loss is not finite.
         """
-        rate = self.recipe.learning_rate * rate_factor(self.recipe.schedule, progress)
+        rate = self.rate * rate_factor(self.recipe.schedule, progress)
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
@@ -167,7 +171,7 @@ class Trainer:
         for (one, batch), picture, missed in zip(pairs, drawn, apart, strict=True):
             found = one.objective.student_losses(one.student, picture, batch)
             if missed is not None:
-                total = found.pop("total") + self.recipe.features * missed
+                total = found.pop("total") + (self.recipe.features or 0.0) * missed
                 found |= {"features": missed, "total": total}
             losses |= {one.prefix + name: loss for name, loss in found.items()}
         return losses, drawn
@@ -192,6 +196,7 @@ class Trainer:
             "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
         }
         return {
+            "rate": self.rate,
             "learners": [one.state_dict() for one in self.learners],
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "scaler": self._scaler.state_dict(),
@@ -201,6 +206,7 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called, by as many processes."""
         mine = state["ranks"][self._ranks.index]
+        self.rate = state["rate"]
         for one, saved, pool in zip(self.learners, state["learners"], mine["pools"], strict=True):
             one.load_state_dict(saved)
             one.objective.pool.load_state_dict(pool)
@@ -228,15 +234,15 @@ class Trainer:
 
 
 def make_optimizer(networks: Sequence[nn.Module], recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser that `recipe` names, over all weights of `networks`."""
+    """The optimiser that `recipe` names, of all weights; each step sets its rate."""
     weights = [weight for network in networks for weight in network.parameters()]
     kind: Optimizer = recipe.optimizer
     betas = (recipe.beta1, 0.999)
     match kind:
         case "adam":
-            return torch.optim.Adam(weights, recipe.learning_rate, betas)
+            return torch.optim.Adam(weights, betas=betas)
         case "adamw":
-            return torch.optim.AdamW(weights, recipe.learning_rate, betas)
+            return torch.optim.AdamW(weights, betas=betas)
         case _:
             raise OptionError(f"optimizer {kind!r} is not known; choose adam or adamw")
 
