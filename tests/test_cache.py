@@ -85,7 +85,7 @@ def test_a_run_by_the_clock_takes_what_one_as_long_drew(
     assert drawn == []
 
 
-@pytest.mark.parametrize("changed", ["seed", "crop", "teacher", "pictures"])
+@pytest.mark.parametrize("changed", ["seed", "crop", "teacher", "features", "pictures"])
 def test_other_drawings_are_not_taken(
     changed: str, student: Path, photos: Path, drawn: list[int]
 ) -> None:
@@ -97,6 +97,8 @@ def test_other_drawings_are_not_taken(
             options = {"seed": 1}
         case "crop":
             options = {"recipe": dataclasses.replace(SMALL, crop=40)}
+        case "features":
+            options = {"recipe": dataclasses.replace(SMALL, features=0.0)}
         case "teacher":
             stored = torch.load(student.parent / "teacher.pth", weights_only=True)
             stored["model.1.bias"] += 1

@@ -59,7 +59,9 @@ def test_both_students_learn_and_say_from_whom(recipe: Recipe, folder: Path) -> 
         runs=folder / "runs",
     )
     forth = {"wavelet", "total"} | (
-        {"adversarial", "discriminator", "cycle", "identity"} if recipe.adversarial else {"pixel"}
+        {"adversarial", "discriminator", "cycle", "identity"}
+        if recipe.adversarial
+        else {"pixel", "features"}
     )
     assert set(result.losses) == forth | {f"reverse_{name}" for name in forth}
     assert result.reverse is not None

@@ -15,7 +15,7 @@ from originals import patchgan_state_dict
 from torch import Tensor, nn
 
 from wkdc.checkpoint import load_discriminator, load_generator, make_card, save_generator
-from wkdc.distill import FAITHFUL, PAPER, Recipe, distill, recipe_named
+from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport, distill, recipe_named, resume
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
 from wkdc.images import load_pixels, load_square, save_pixels
 from wkdc.layouts import part_loader, read_layout
@@ -201,7 +201,7 @@ def test_a_near_student_has_a_lower_rate() -> None:
     assert rate_for(-math.inf) == rate_for(FAR_DB) == RATE
     assert rate_for(FAR_DB + HALVED_DB) == pytest.approx(RATE / 2)
     assert rate_for(FAR_DB + 3 * HALVED_DB) == pytest.approx(RATE / 8)
-    assert rate_for(math.inf) == 0
+    assert rate_for(50.0) == rate_for(math.inf) == RATE / 32
 
 
 def test_budgets() -> None:
@@ -378,6 +378,10 @@ def test_a_student_comes_nearer_to_its_teacher(student: Path, photos: Path) -> N
     assert not result.interrupted
 
 
+class Died(Exception):
+    """Stands for a process that ends at once."""
+
+
 def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos: Path) -> None:
     opened = load_generator(teacher)
     torch.manual_seed(0)
@@ -388,7 +392,9 @@ def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos
     made_from = {"path": str(teacher), "sha256": opened.sha256}
     save_generator(student, opened.network, make_card(opened.architecture, made_from, []))
 
-    def run(name: str, **changes: object) -> tuple[float, float, list[str]]:
+    def run(
+        name: str, on_step: Callable[[StepReport], None] | None = None, **changes: object
+    ) -> tuple[float, float, list[str]]:
         """What is gained, the rate on the card, and what is said of it."""
         notices: list[str] = []
         output = student.parent / name
@@ -399,6 +405,9 @@ def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos
             recipe=small(FAITHFUL, **changes),
             steps=20,
             runs=student.parent / "runs",
+            precision="float32",
+            save_every=1e-9,
+            on_step=on_step,
             on_notice=notices.append,
         )
         card = load_generator(output).card
@@ -410,8 +419,20 @@ def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos
     lost, told, nothing = run("told.pth", learning_rate=RATE)
     assert (told, nothing) == (RATE, [])
     assert rate < RATE / 2
-    assert [f"it learns at {rate:.1e} instead of {RATE:.1e}" in one for one in said] == [True]
+    assert [f"the learning rate is {rate:.1e}, as {RATE:.1e}" in one for one in said] == [True]
     assert gained > lost
+
+    def die(report: StepReport) -> None:
+        if report.phase == "train" and report.step == 8:
+            raise Died
+
+    with pytest.raises(Died):
+        run("killed.pth", on_step=die)
+    resume(max((student.parent / "runs").iterdir()))
+    pairs = zip(
+        *(weights_of(student.parent / f"{n}.pth") for n in ("gentle", "killed")), strict=True
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("recipe", [PAPER, dataclasses.replace(FAITHFUL, adversarial=0.5)])

@@ -225,7 +225,8 @@ def test_equalised_channels_fill_one_range_and_draw_the_same() -> None:
             assert psnr_db(changed(images), network(images)) >= SAME_DB
     high = torch.stack([out.amax((0, 2, 3)) for out in seen]).amax(0)
     low = torch.stack([out.amin((0, 2, 3)) for out in seen]).amin(0)
-    torch.testing.assert_close(high, high[:1].expand_as(high))
+    # One sum, rounded apart in each channel: a few times 6e-8 of it.
+    torch.testing.assert_close(high, high[:1].expand_as(high), rtol=1e-5, atol=0)
     torch.testing.assert_close(low, -high, rtol=1e-5, atol=0)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,15 +83,15 @@ def test_what_is_no_number_is_not_shown(tmp_path: Path) -> None:
 TWICE = """
 import json, sys
 from pathlib import Path
-from wkdc.training.tracking import Tracking
+import torch
+from wkdc.training.ranks import Ranks
+from wkdc.training.run import RunFolder
 
-run = Path("distill-001")
 for step in (0, 1):
-    tracking = Tracking(sys.argv[1], run, step)
-    if not step:
-        tracking.describe({"learning_rate": 5e-4, "schedule": "cosine", "tracked": True})
-    tracking.log("train", step + 1, {"total": 0.5 - 0.25 * step})
-    tracking.close()
+    with RunFolder(Path("distill-001"), Ranks(0, 1, torch.device("cpu"))) as run:
+        settings = {"learning_rate": 5e-4, "schedule": "cosine", "threads": 1 + step}
+        run.track(sys.argv[1], step, settings)
+        run.log(step + 1, 0.0, {"total": 0.5 - 0.25 * step})
 """
 """A run that is stopped after its first step, and goes on; its own process, for what trackers
 leave behind in one."""
@@ -135,9 +136,20 @@ def test_a_run_goes_on_in_mlflow(tmp_path: Path) -> None:
     assert json.loads(run_python(READ_MLFLOW, folder=tmp_path)) == {
         "id": (tmp_path / "distill-001" / "mlflow-run.txt").read_text().strip(),
         "name": "distill-001",
-        "params": {"learning_rate": "0.0005", "schedule": "cosine", "tracked": "True"},
+        "params": {"learning_rate": "0.0005", "schedule": "cosine", "threads": "1"},
         "total": [[1, 0.5], [2, 0.25]],
     }
+
+
+def test_an_mlflow_that_does_not_know_the_run_begins_one(tmp_path: Path) -> None:
+    run = tmp_path / "distill-001"
+    run.mkdir()
+    run_python(TWICE.replace("(0, 1)", "(0,)"), "mlflow", folder=tmp_path)
+    shutil.rmtree(tmp_path / "mlflow")
+    run_python(TWICE.replace("(0, 1)", "(1,)"), "mlflow", folder=tmp_path)
+    found = json.loads(run_python(READ_MLFLOW, folder=tmp_path))
+    assert found["id"] == (run / "mlflow-run.txt").read_text().strip()
+    assert found["total"] == [[2, 0.25]]
 
 
 def test_a_run_goes_on_in_weights_and_biases(tmp_path: Path) -> None:

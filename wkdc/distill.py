@@ -135,7 +135,7 @@ def distill(
             teacher, of ten on the way, on a tenth of the training pictures set aside for that.
         tracker: what shows the curves, too: `tensorboard`, `mlflow`, `wandb`, or `none`.
         cache: a folder for what the teacher draws before training; a later run of the same teacher
-            on the same crops takes it from there. It is kept below 2 GB.
+            on the same crops takes it from there. It is kept below 4 GB.
         on_profile: called once, with a table of where the time of the third step went.
         on_step: called after each step; `on_notice` with each thing that the user should know.
 

@@ -12,7 +12,9 @@ from wkdc.wavelet import decompose
 
 
 def psnr_db(images: Tensor, target: Tensor) -> float:
-    """Peak signal-to-noise ratio of 1×C×H×W images in [-1, 1] in decibels; infinite when equal.
+    """Peak signal-to-noise ratio of N×C×H×W images in [-1, 1] in decibels; infinite when equal.
+
+    Of several images it is that of their mean squared error.
 
     10 log10(2² / mean squared error): the peak is the range's width, 2.
     """

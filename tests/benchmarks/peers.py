@@ -3,10 +3,10 @@
     python tests/benchmarks/peers.py --student student.pth --data photo2vintage default features:1
 
 FOLDER holds trainA, trainB and testA. Each row is a loss, and the weight at which it is added to
-those of `--recipe faithful`. All see the same crops, each drawn by the teacher once, its features
-kept beside the picture. Weights are to be chosen by `selection`, a tenth of trainA that is set
-aside; `testA` decides nothing. Rows go to a JSON file as they are made; the table is of all that
-it holds.
+those of `--recipe faithful` without features. All see the same crops, each drawn by the teacher
+once, its features kept beside the picture. Weights are to be chosen by `selection`, a tenth of
+trainA that is set aside; `testA` decides nothing. Rows go to a JSON file as they are made; the
+table is of all that it holds.
 
 - `features`: blocks' features through 1x1 maps, mean squared difference (GAN-Compression, Li et
   al. 2020). The maps start as least squares over the first crops and learn along.

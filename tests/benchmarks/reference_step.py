@@ -208,7 +208,7 @@ def ours(
                 side.draw_ahead(number)
             before = time.perf_counter() - started
         for side in sides:
-            side.keep_drawings()
+            side.keep_drawings(AHEAD)
     numbers = itertools.count()
 
     def step() -> None:

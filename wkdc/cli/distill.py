@@ -125,7 +125,10 @@ def distill(
             show_default="as it is",
         ),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(rich_help_panel=LOSSES)] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="faithful: 5e-4, less for a near start.", rich_help_panel=LOSSES),
+    ] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=PICTURES)] = None,
     accumulate: options.Accumulate = None,
     load_size: Annotated[

@@ -100,7 +100,8 @@ def translate(
     else:
         render.out.print(_summary(result, output), markup=False)
     if result.interrupted:
-        render.say("stopped before the last one; the same with --resume draws the others")
+        how = "what is not drawn yet is as it was" if overwrite else "--resume draws the others"
+        render.say(f"stopped before the last one; {how}")
         raise typer.Exit(130)
 
 

@@ -12,7 +12,7 @@ from wkdc.checkpoint import load_sealed, save_sealed
 from wkdc.errors import CheckpointError, OutputError
 from wkdc.training.data import Drawings
 
-CACHE_BYTES = 2_000_000_000
+CACHE_BYTES = 4_000_000_000
 """Of all cached drawings together; the ones that were used longest ago go first."""
 
 

@@ -24,6 +24,9 @@ FAR_DB = 29.0
 HALVED_DB = 2.5
 """The rate is halved for each so many decibels beyond `FAR_DB`."""
 
+LEAST_RATE = RATE / 32
+"""However near it starts: of one that is 41.5 dB from its teacher."""
+
 SMALLEST_JUDGED = 24
 """Of smaller crops, the discriminator's last norm would see a single value, which has no spread."""
 
@@ -120,7 +123,7 @@ class Recipe:
         for name in ("ndf", "scales", "levels", "batch", "accumulate", "crop", "reuse"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; give 1 or more")
-        if not any(getattr(self, name) for name in weights):
+        if not any(getattr(self, name) != 0 for name in weights):
             raise OptionError("all loss weights are 0; nothing would be learned")
         if self.feature_matching and not self.adversarial:
             raise OptionError(
@@ -254,4 +257,4 @@ def rate_for(psnr_db: float) -> float:
     One that starts near has little to learn, and a rate that is right for a far one takes it
     further away: docs/results.md has the figures.
     """
-    return RATE * math.pow(0.5, max(0.0, (psnr_db - FAR_DB) / HALVED_DB))
+    return max(LEAST_RATE, RATE * math.pow(0.5, max(0.0, (psnr_db - FAR_DB) / HALVED_DB)))

@@ -235,19 +235,15 @@ class Session:
         self._trainer.rate = rate_for(nearest)
         if self._trainer.rate < RATE:
             self._notice(
-                f"the student starts near its teacher, at {nearest:.1f} dB: it learns at "
-                f"{self._trainer.rate:.1e} instead of {RATE:.1e}, which would take it further away"
+                f"a student starts near its teacher, at {nearest:.1f} dB: the learning rate is "
+                f"{self._trainer.rate:.1e}, as {RATE:.1e} would take it further away"
             )
 
     def _finish(
         self, steps: int, seconds: float, before: Sequence[Fidelity | None], interrupted: bool
     ) -> tuple[Fidelity | None, ...]:
         """Write the students, measure them, and write them again with their figures."""
-        made_with = {
-            "steps": steps,
-            "seconds": round(seconds, 1),
-            "learning_rate": self._trainer.rate,
-        }
+        made_with = {"steps": steps, "seconds": round(seconds, 1)}
         results = self._results()
         self._write_students(results, made_with, [{}] * len(self._sides))
         after = self._fidelity(results)
@@ -324,6 +320,7 @@ class Session:
 
     def _card(self, side: Side, more: Mapping[str, Any]) -> Card:
         made_with = {**self.made_with, **side.pair.described, **side.pair.digests, **more}
+        made_with["learning_rate"] = self._trainer.rate
         if self._closing is not None:
             made_with["reverse_teacher_sha256"] = self._closing.sha256
         return side.pair.card(self._request.command, made_with)

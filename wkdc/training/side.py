@@ -19,7 +19,7 @@ from wkdc.checkpoint import Card, Generator, history_entry, make_card
 from wkdc.files import sha256_of
 from wkdc.images import pixels_to_images
 from wkdc.layouts import Layout, part_loader
-from wkdc.metrics import mean_fidelity
+from wkdc.metrics import psnr_db
 from wkdc.networks.layers import Norm, initialise
 from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
@@ -34,8 +34,11 @@ from wkdc.training.recipe import Recipe
 from wkdc.training.trainer import Averager, Learner
 from wkdc.training.validation import Validation, spread
 
-FITTED = 4
-"""Batches by which it is told how near the student starts, and maps of features begin."""
+FITTED = 16
+"""Crops by which it is told how near the student starts, and from which maps of features begin."""
+
+TOGETHER = 4
+"""Of these, so many are drawn at once."""
 
 MEASURE_SIZE = 256
 """Pictures are compared at this height and width, or at the next that the network can draw."""
@@ -165,25 +168,24 @@ class Side:
         return Learner(self.student, objective, average, prefix, features)
 
     def nearness_db(self) -> float:
-        """PSNR of the student to its teacher on the first pictures that it will learn from."""
-        pairs = [
-            pair
-            for one in map(self.batch, range(FITTED))
-            if one.targets is not None
-            for pair in zip(
-                torch.split(self._compute.draw(self.student, one.inputs), 1),
-                torch.split(one.targets.cpu(), 1),
-                strict=True,
-            )
-        ]
-        return mean_fidelity(pairs).psnr_db if pairs else -math.inf
+        """PSNR of the student to its teacher, over all of the first pictures of the training."""
+        drawn: list[Tensor] = []
+        wanted: list[Tensor] = []
+        for one in self._first():
+            if one.targets is not None:
+                drawn.append(self._compute.draw(self.student, one.inputs))
+                wanted.append(one.targets.cpu())
+        return psnr_db(torch.cat(drawn), torch.cat(wanted)) if drawn else -math.inf
+
+    def _first(self) -> list[Batch]:
+        """The first pictures of the training, the same in every process and for every batch."""
+        return [self._pictures(start, TOGETHER) for start in range(0, FITTED, TOGETHER)]
 
     def fit_maps(self, features: FeatureLoss) -> None:
         """Start the maps of features from the first pictures; the same in all processes."""
-        batches = [self.batch(number) for number in range(FITTED)]
         student, forward = self.student, self._compute.forward
         features.fit(
-            (functools.partial(forward, student, one.inputs), one.features) for one in batches
+            (functools.partial(forward, student, one.inputs), one.features) for one in self._first()
         )
         features.maps.load_state_dict(self._ranks.share(features.maps.state_dict()))
 
@@ -210,14 +212,17 @@ class Side:
         if found is None:
             return 0, 0.0
         drawings, seconds = found
-        batches = [torch.split(part, self._recipe.batch) for part in drawings.parts]
+        batches = [self._apart(part) for part in drawings.parts]
         self._parts = list(zip(*batches, strict=True))
-        self._targets = list(torch.split(drawings.targets, self._recipe.batch))
-        layers = [torch.split(layer, self._recipe.batch) for layer in drawings.features]
-        self._features = [list(seen) for seen in zip(*layers, strict=True)] or [[]] * len(
-            batches[0]
-        )
+        self._targets = self._apart(drawings.targets)
+        layers = [self._apart(layer) for layer in drawings.features]
+        self._features = [list(seen) for seen in zip(*layers, strict=True)]
+        self._features = self._features or [[] for _ in self._targets]
         return len(self._targets), seconds
+
+    def _apart(self, pictures: Tensor) -> list[Tensor]:
+        """Batches of their own: a mere view would be sent to other processes with all the rest."""
+        return [one.clone() for one in torch.split(pictures, self._recipe.batch)]
 
     def fill_cache(self, seconds: float) -> None:
         """Keep what was drawn ahead for later runs; see `open_cache`."""
@@ -265,15 +270,17 @@ class Side:
 
     def batch(self, number: int) -> Batch:
         """The pictures of step `number`."""
-        start = self._first_of(number)
+        return self._pictures(self._first_of(number), self._recipe.batch)
+
+    def _pictures(self, start: int, count: int) -> Batch:
         recipe, device, layout = self._recipe, self._compute.device, self.pair.layout
         targets: Tensor | None = None
         features: tuple[Tensor, ...] = ()
         if self._drawings is not None:
-            parts, targets, features = self._drawings.batch(start, recipe.batch, self._seed)
+            parts, targets, features = self._drawings.batch(start, count, self._seed)
             targets, features = targets.to(device), tuple(one.to(device) for one in features)
         else:
-            parts = self._crops.batch(start, recipe.batch)
+            parts = self._crops.batch(start, count)
         pictures = self._reader.images([part.to(device) for part in parts])
         inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
         judged = recipe.adversarial > 0
@@ -284,7 +291,7 @@ class Side:
         alike = self.pair.student.in_channels == self.pair.student.out_channels
         told_apart = recipe.identity > 0 and alike
         if self._real is not None and (judged or told_apart):
-            (pixels,) = self._real.batch(start, recipe.batch)
+            (pixels,) = self._real.batch(start, count)
             real = pixels_to_images(pixels).to(device)
             same = real if told_apart else None
         elif layout.kind == "inputs":

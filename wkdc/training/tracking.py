@@ -103,13 +103,26 @@ def _started(tracker: Tracker, run: Path, step: int) -> "GeneralTracker":
             made.start()
             return made
         case "mlflow":
-            made = MLflowTracker(PROJECT, run_name=run.name, run_id=begun)
+            again = begun if begun and _in_mlflow(begun) else None
+            made = MLflowTracker(PROJECT, run_name=run.name, run_id=again)
             made.start()
             number = made.tracker.info.run_id
         case _:
-            again = {"id": begun, "resume": "allow"} if begun else {}
-            made = WandBTracker(PROJECT, name=run.name, dir=str(run), **again)
+            same = {"id": begun, "resume": "allow"} if begun else {}
+            made = WandBTracker(PROJECT, name=run.name, dir=str(run), **same)
             made.start()
             number = made.tracker.id
     known.write_text(f"{number}\n")
     return made
+
+
+def _in_mlflow(number: str) -> bool:
+    """Whether MLflow, as it is set up now, knows a run; else the run goes on as a new one."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        MlflowClient().get_run(number)
+    except MlflowException:
+        return False
+    return True
