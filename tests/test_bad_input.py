@@ -385,7 +385,7 @@ USAGE: dict[str, tuple[str, ...]] = {
     "distill --data photos --steps 1 --learning-rate 1e38": ("learning rate 1e+38",),
     "distill --data photos --steps 1 --pixel nan": ("pixel is nan",),
     "distill --data photos --steps 1 --wavelet-weight -1": ("wavelet_weight is -1",),
-    "distill --data photos --steps 1 --pixel 0 --wavelet-weight 0": ("weights are 0",),
+    "distill --data photos --steps 1 --pixel 0 --wavelet-weight 0 --features 0": ("weights are 0",),
     "distill --data photos --steps 1 --batch 0": ("batch is 0",),
     "distill --data photos --steps 1 --crop 0": ("crop is 0",),
     "distill --data photos --steps 1 --crop 300": ("crop 300", "256"),

@@ -242,7 +242,7 @@ def test_presets() -> None:
         {"learning_rate": 0.0},
         {"learning_rate": 1.001},
         {"adversarial": 1.0, "crop": 23},
-        {"adversarial": 0.0, "wavelet_weight": 0.0, "pixel": 0.0, "truth": 0.0},
+        {"wavelet_weight": 0.0, "pixel": 0.0, "features": 0.0},
     ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, float]) -> None:

@@ -78,20 +78,22 @@ class FeatureLoss:
     def __init__(self, student: nn.Module, pairs: Iterable[tuple[int, int]]) -> None:
         self._watched = Watched(student)
         self.maps = nn.ModuleList(nn.Conv2d(ours, theirs, 1, bias=False) for ours, theirs in pairs)
+        self.maps.register_buffer("energy", torch.ones(len(self.maps)))
 
     def loss(self, wanted: Sequence[Tensor]) -> Tensor:
         """Of the student's last call: the sum over layers of the mean squared difference.
 
-        Each is over the mean square of the teacher's features, so that layers weigh alike.
+        Each is over the mean square of the teacher's features in the pictures of `fit`, so that
+        layers weigh alike, and a batch as its pictures one by one.
 
         Args:
             wanted: the teacher's features of the same pictures, N×C×H×W for each layer.
         """
         wrong = [
-            (one(mine.float()) - theirs.float()).square().mean() / theirs.float().square().mean()
+            (one(mine.float()) - theirs.float()).square().mean()
             for one, mine, theirs in zip(self.maps, self._watched.take(), wanted, strict=True)
         ]
-        return torch.stack(wrong).sum()
+        return (torch.stack(wrong) / self.maps.get_buffer("energy")).sum()
 
     @torch.no_grad()
     def fit(self, calls: Iterable[tuple[Callable[[], object], Sequence[Tensor]]]) -> None:
@@ -110,6 +112,8 @@ class FeatureLoss:
             x, y = (torch.cat([batch[place] for batch in side]) for side in (ours, theirs))
             weight = torch.linalg.lstsq(x, y).solution.T[:, :, None, None]
             layer.load_state_dict({"weight": weight.float()})
+            energy = y.square().mean()
+            self.maps.get_buffer("energy")[place] = energy if energy > 0 else 1.0
 
 
 def _rows(features: Tensor) -> Tensor:
