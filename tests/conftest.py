@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,31 @@ class Called:
     def errors(self) -> list[str]:
         """The lines on stderr that say what went wrong."""
         return [line for line in self.stderr.splitlines() if line.startswith("wkdc:")]
+
+
+class Died(Exception):
+    """Stands for a process that ends at once."""
+
+
+def interrupt(
+    *arguments: object, when: Callable[[], object], folder: Path, environment: dict[str, str]
+) -> tuple[int, str]:
+    """Call `wkdc ARGUMENTS` in `folder`, with Ctrl-C at the given moment; exit code and stderr."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wkdc", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 300  # against a hang, not a busy machine
+    while not when():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=300)
+    return process.returncode, stderr
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Called
+from conftest import Called, Died
 from originals import resnet_state_dict
 
 import wkdc
@@ -142,10 +142,6 @@ def test_a_frozen_way_back_closes_the_cycle(folder: Path) -> None:
     )
     assert "cycle" not in open_.losses
     assert not same(folder / "closed.pth", folder / "open.pth")
-
-
-class Died(Exception):
-    """Stands for a process that ends at once."""
 
 
 @pytest.mark.parametrize("closing", [False, True])

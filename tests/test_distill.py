@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Called
+from conftest import Called, Died
 from originals import patchgan_state_dict
 from torch import Tensor, nn
 
@@ -376,10 +376,6 @@ def test_a_student_comes_nearer_to_its_teacher(student: Path, photos: Path) -> N
     assert result.after.high_band_error < result.before.high_band_error
     assert result.steps == 80
     assert not result.interrupted
-
-
-class Died(Exception):
-    """Stands for a process that ends at once."""
 
 
 def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Called
+from conftest import Called, Died
 from originals import resnet_state_dict, unet_state_dict
 from torch import Tensor, nn
 
@@ -106,10 +106,6 @@ def test_a_run_brings_features_nearer(reuse: int, student: Path, photos: Path) -
     assert set(result.losses) == {"features", "total"}
     # Of batches that differ by a tenth, ten each; a random teacher is learned slowly.
     assert sum(seen[-10:]) < 0.9 * sum(seen[:10])
-
-
-class Died(Exception):
-    """Stands for a process that ends at once."""
 
 
 def test_maps_are_part_of_the_state(student: Path, photos: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import LABELS, Called
+from conftest import LABELS, Called, Died
 from originals import (
     global_generator_forward,
     global_generator_state_dict,
@@ -207,9 +207,6 @@ def test_a_run_goes_on_bit_for_bit(hd_student: Path, label_data: Path, tmp_path:
             runs=tmp_path / "runs",
             **options,
         )
-
-    class Died(Exception):
-        pass
 
     def die(report: StepReport) -> None:
         if report.phase == "train" and report.step == 4:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Called
+from conftest import Called, Died
 from torch import Tensor
 
 import wkdc
@@ -135,10 +135,6 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     card = load_generator(tmp_path / "stopped.pth").card
     assert card is not None
     assert [entry["command"] for entry in card["history"]] == ["prune", "distill"]
-
-
-class Died(Exception):
-    """Stands for a process that ends at once."""
 
 
 def begun(student: Path, photos: Path, at: int = 6, **options: Any) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Called
+from conftest import Called, Died
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import wkdc
@@ -35,10 +35,6 @@ def curves(run: Path) -> dict[str, dict[int, float]]:
 def logged(path: Path, name: str) -> dict[int, float]:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return {line["step"]: line[name] for line in lines}
-
-
-class Died(Exception):
-    """Stands for a process that ends at once."""
 
 
 @pytest.mark.parametrize("killed", [False, True])

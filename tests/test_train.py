@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Called
+from conftest import Called, Died
 from originals import resnet_state_dict, unet_state_dict
 
 import wkdc
@@ -119,10 +119,6 @@ def test_pairs_teach_what_they_show(paired: Path, tmp_path: Path) -> None:
         assert result.to_truth is not None
         figures.append(result.to_truth.psnr_db)
     assert figures[1] > figures[0] + 1
-
-
-class Died(Exception):
-    """Stands for a process that ends at once."""
 
 
 def test_a_killed_training_goes_on_bit_for_bit(unpaired: Path, tmp_path: Path) -> None:

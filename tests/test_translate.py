@@ -1,12 +1,7 @@
 """Any picture of any size comes back drawn, at its own size, in a file that was not there."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PHOTO_SIZE, PHOTOS, Called
+from conftest import PHOTO_SIZE, PHOTOS, Called, interrupt
 from originals import resnet_forward, resnet_state_dict, unet_forward, unet_state_dict
 from PIL import Image
 
@@ -511,21 +506,13 @@ def test_ctrl_c_keeps_what_is_drawn(
     for path in list(photos.iterdir()):
         for copy in range(50):
             shutil.copy(path, photos / f"{path.stem}-{copy}.png")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wkdc", "translate", teacher, "photos", "-o", "drawn"],
-        cwd=tmp_path,
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
+    code, stderr = interrupt(
+        *("translate", teacher, "photos", "-o", "drawn"),
+        when=lambda: list(tmp_path.glob("drawn/*.png")),
+        folder=tmp_path,
+        environment=environment,
     )
-    until = time.monotonic() + 300  # against a hang, not a busy machine
-    while not list(tmp_path.glob("drawn/*.png")):
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 130
+    assert code == 130
     assert "wkdc:" not in stderr  # asked for, so no error
     assert "--resume draws the others" in stderr
     drawn = list((tmp_path / "drawn").iterdir())

@@ -1,11 +1,8 @@
 """A video comes back drawn: same size, same moments, same sound, in a whole file or none."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import Called
+from conftest import Called, interrupt
 from moving import SIZE, decoded, make_video, moments, photo_frames, sound_packets, spoil
 from PIL import Image
 from torch import Tensor
@@ -260,21 +257,13 @@ def test_a_network_that_fails_leaves_no_file(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_no_file(teacher: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     make_video(tmp_path / "in.mp4", photo_frames(2000, (160, 120)), sound="aac")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wkdc", "translate", teacher, "in.mp4", "-o", "out"],
-        cwd=tmp_path,
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
+    code, stderr = interrupt(
+        *("translate", teacher, "in.mp4", "-o", "out"),
+        when=lambda: any(p.stat().st_size for p in tmp_path.glob("out/.in.mp4.*")),
+        folder=tmp_path,
+        environment=environment,
     )
-    until = time.monotonic() + 300  # against a hang, not a busy machine
-    while not any(p.stat().st_size for p in tmp_path.glob("out/.in.mp4.*")):
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 130
+    assert code == 130
     assert "Traceback" not in stderr
     assert "--resume draws the others" in stderr
     assert list((tmp_path / "out").iterdir()) == []

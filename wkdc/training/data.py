@@ -1,11 +1,12 @@
 """The crops that are trained on, and the teacher's drawings of them."""
 
+import dataclasses
 import functools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -67,6 +68,29 @@ class Drawings:
     parts: tuple[Tensor, ...]
     targets: Tensor
     features: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def joined(cls, batches: Sequence[Self]) -> Self:
+        """All crops of one batch or more, in their order."""
+        parts = zip(*(one.parts for one in batches), strict=True)
+        features = zip(*(one.features for one in batches), strict=True)
+        return cls(
+            tuple(torch.cat(part) for part in parts),
+            torch.cat([one.targets for one in batches]),
+            tuple(torch.cat(layer) for layer in features),
+        )
+
+    def split(self, size: int) -> list[Self]:
+        """Batches of `size`: copies, as a mere view is sent to a process with all the rest."""
+        return [
+            dataclasses.replace(
+                self,
+                parts=tuple(one[at].clone() for one in self.parts),
+                targets=self.targets[at].clone(),
+                features=tuple(one[at].clone() for one in self.features),
+            )
+            for at in (slice(n, n + size) for n in range(0, len(self.targets), size))
+        ]
 
     def batch(
         self, start: int, count: int, seed: int

@@ -252,7 +252,7 @@ def recipe_named(name: str) -> Recipe:
 
 
 def rate_for(psnr_db: float) -> float:
-    """The learning rate for a student that starts so near to its teacher.
+    """The learning rate for a student that starts so near to its teacher, on training crops.
 
     One that starts near has little to learn, and a rate that is right for a far one takes it
     further away: docs/results.md has the figures.

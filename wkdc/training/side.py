@@ -134,9 +134,7 @@ class Side:
             )
             for paths in (layout.validation, layout.selection)
         )
-        self._parts: list[tuple[Tensor, ...]] = []
-        self._targets: list[Tensor] = []
-        self._features: list[list[Tensor]] = []
+        self._ahead: list[Drawings] = []
         self._watched: Watched | None = None
         if recipe.features and self.teacher is not None:
             self._watched = Watched(self.teacher)
@@ -194,13 +192,13 @@ class Side:
 
         Those that the cache had are there already.
         """
-        if number < len(self._targets):
+        if number < len(self._ahead):
             return
-        self._parts.append(self._crops.batch(self._first_of(number), self._recipe.batch))
-        inputs, *_ = self._reader.images(self._parts[-1])
+        parts = self._crops.batch(self._first_of(number), self._recipe.batch)
+        inputs, *_ = self._reader.images(parts)
         targets, features = self._taught(inputs)
-        self._targets.append(targets.half().cpu())
-        self._features.append([one.half().cpu() for one in features])
+        kept = tuple(one.half().cpu() for one in features)
+        self._ahead.append(Drawings(parts, targets.half().cpu(), kept))
 
     def open_cache(self, folder: Path, on_notice: Callable[[str], None]) -> tuple[int, float]:
         """Take from the cache what this process drew in an earlier run like this one.
@@ -212,24 +210,13 @@ class Side:
         if found is None:
             return 0, 0.0
         drawings, seconds = found
-        batches = [self._apart(part) for part in drawings.parts]
-        self._parts = list(zip(*batches, strict=True))
-        self._targets = self._apart(drawings.targets)
-        layers = [self._apart(layer) for layer in drawings.features]
-        self._features = [list(seen) for seen in zip(*layers, strict=True)]
-        self._features = self._features or [[] for _ in self._targets]
-        return len(self._targets), seconds
-
-    def _apart(self, pictures: Tensor) -> list[Tensor]:
-        """Batches of their own: a mere view would be sent to other processes with all the rest."""
-        return [one.clone() for one in torch.split(pictures, self._recipe.batch)]
+        self._ahead = drawings.split(self._recipe.batch)
+        return len(self._ahead), seconds
 
     def fill_cache(self, seconds: float) -> None:
         """Keep what was drawn ahead for later runs; see `open_cache`."""
         if self._cache is not None:
-            parts = tuple(torch.cat(part) for part in zip(*self._parts, strict=True))
-            seen = tuple(torch.cat(layer) for layer in zip(*self._features, strict=True))
-            self._cache.save(Drawings(parts, torch.cat(self._targets), seen), seconds)
+            self._cache.save(Drawings.joined(self._ahead), seconds)
 
     def _drawn_from(self) -> dict[str, Any]:
         """All that the teacher's drawings depend on."""
@@ -250,19 +237,10 @@ class Side:
 
     def keep_drawings(self, batches: int) -> None:
         """From now on, steps use so many batches that each of the processes drew ahead."""
-        mine = (self._parts[:batches], self._targets[:batches], self._features[:batches])
-        everywhere = self._ranks.gather(mine)
-        parts = [
-            one for round_ in zip(*(p for p, _, _ in everywhere), strict=True) for one in round_
-        ]
-        targets = [
-            one for drawn in zip(*(t for _, t, _ in everywhere), strict=True) for one in drawn
-        ]
-        seen = [one for drawn in zip(*(f for _, _, f in everywhere), strict=True) for one in drawn]
-        features = tuple(torch.cat(layer) for layer in zip(*seen, strict=True))
-        stacked = tuple(torch.cat(part) for part in zip(*parts, strict=True))
-        self._drawings = Drawings(stacked, torch.cat(targets), features)
-        self._parts, self._targets, self._features = [], [], []
+        everywhere = self._ranks.gather(self._ahead[:batches])
+        rounds = zip(*everywhere, strict=True)
+        self._drawings = Drawings.joined([one for round_ in rounds for one in round_])
+        self._ahead = []
 
     def _first_of(self, number: int) -> int:
         """The first crop of this process's batch `number`."""
