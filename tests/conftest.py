@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from wkdc.photos import photo_paths
 
 PHOTO_SIZE = (72, 64)  # width and height, as Pillow counts
 PHOTOS = 6
+HANG_S = 500
+"""Longer than anything takes on a busy machine, and less than training that was asked for."""
 
 # A shell's background job has SIGINT ignored, and so would be the commands whose Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,8 +50,27 @@ class Called:
         return [line for line in self.stderr.splitlines() if line.startswith("wkdc:")]
 
 
+def check_pace(said: dict[str, Any]) -> None:
+    """`translate --json`: what was drawn a second, of times that are rounded to a thousandth."""
+    most, least = (said["drawn"] / (said["seconds"] + by) for by in (-0.0006, 0.0006))
+    assert least - 0.0006 <= said["per_second"] <= most + 0.0006
+
+
 class Died(Exception):
     """Stands for a process that ends at once."""
+
+
+def wait_until(
+    ready: Callable[[], object],
+    process: "subprocess.Popen[str] | None" = None,
+    told: Callable[[], object] = lambda: None,
+) -> None:
+    """Wait until something is `ready`, while `process` lives; what is `told` explains a failure."""
+    limit = time.monotonic() + HANG_S
+    while not ready():
+        assert process is None or process.poll() is None, told()
+        assert time.monotonic() < limit, told()
+        time.sleep(0.002)
 
 
 def interrupt(
@@ -62,13 +84,9 @@ def interrupt(
         stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 300  # against a hang, not a busy machine
-    while not when():
-        assert process.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(when, process)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=HANG_S)
     return process.returncode, stderr
 
 
@@ -236,7 +254,7 @@ def run_wkdc(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Calle
             env=os.environ | environment | (set_ or {}),
             capture_output=True,
             text=True,
-            timeout=900,  # against a command that hangs, not one on a busy machine
+            timeout=HANG_S,
             preexec_fn=prepare,
         )
         return Called(done.returncode, done.stdout, done.stderr)

@@ -11,14 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import PHOTOS, Called
+from conftest import HANG_S, PHOTOS, Called, wait_until
 from originals import patchgan_state_dict, resnet_state_dict, unet_state_dict
 from PIL import Image
 
@@ -679,20 +678,11 @@ def start_training(
     )
 
 
-def wait_until(ready: Callable[[], bool], process: "subprocess.Popen[str]", log: Path) -> None:
-    limit = time.monotonic() + 60  # for a slow machine; it takes some seconds
-    while not ready():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < limit, log.read_text()
-        time.sleep(0.02)
-
-
 def stop(process: "subprocess.Popen[str]", how: signal.Signals) -> str:
     """Send a signal, wait for the end, and return what was said on stdout."""
     process.send_signal(how)
     try:
-        # A few seconds are promised; ten minutes were asked for. What is between is generous.
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=HANG_S)  # ten minutes were asked for
     finally:
         with suppress(ProcessLookupError):
             process.kill()
@@ -710,7 +700,9 @@ def test_ctrl_c_ends_the_training_with_a_usable_student(
     options = ("--minutes", "10", "--recipe", "paper", "--json")
     process = start_training(folder, environment, log, *options)
     metrics = folder / "runs" / "distill-001" / "metrics.jsonl"
-    wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, process, log)
+    wait_until(
+        lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, process, log.read_text
+    )
     report = json.loads(stop(process, signal.SIGINT))
     assert process.returncode == 130
     assert "Traceback" not in log.read_text()
@@ -741,7 +733,7 @@ def test_a_kill_while_the_teacher_draws_keeps_the_student(
     folder, log = student.parent, tmp_path_factory.mktemp("log") / "stderr"
     before = load_generator(student)
     process = start_training(folder, environment, log, "--minutes", "10", "--batch", "1")
-    wait_until(lambda: "the teacher draws" in log.read_text(), process, log)
+    wait_until(lambda: "the teacher draws" in log.read_text(), process, log.read_text)
     stop(process, signal.SIGTERM)
     assert process.returncode == 130
     assert "Traceback" not in log.read_text()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import HANG_S
 from originals import (
     StateDict,
     patchgan_forward,
@@ -1137,7 +1138,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, teacher: Generator) -> N
             cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=HANG_S,
         )
         assert done.returncode == 42, done.stderr
         assert path.read_bytes() == old

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from conftest import HANG_S
 
 from wkdc.pipeline import in_turn, read_ahead
 
@@ -18,7 +19,7 @@ class Gate:
 
     def __call__(self, item: int) -> int:
         self.begun.append(item)
-        assert self.open.wait(60)
+        assert self.open.wait(HANG_S)
         return item * item
 
 
@@ -41,11 +42,11 @@ def test_one_draws_while_others_read_and_write() -> None:
 
     def draw(n: int) -> int:
         drawn_begun[n].set()
-        assert read_begun[min(n + 1, last)].wait(60)
+        assert read_begun[min(n + 1, last)].wait(HANG_S)
         return n
 
     def write(n: int) -> int:
-        assert drawn_begun[min(n + 1, last)].wait(60)
+        assert drawn_begun[min(n + 1, last)].wait(HANG_S)
         return n
 
     items = in_turn(read, range(last + 1), threads=1, ahead=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Called
+from conftest import HANG_S, Called
 from playwright.sync_api import Browser, Page
 
 import wkdc
@@ -64,6 +64,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def open_(file: Path, **how: Any) -> Page:
         context = browser.new_context(offline=True, **how)
+        context.set_default_timeout(HANG_S * 1000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: wrong.append(message.text))

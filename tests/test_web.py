@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from conftest import Called
+from conftest import HANG_S, Called
 from originals import resnet_state_dict
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route
@@ -118,6 +118,7 @@ def open_site(browser: Browser, site: Path) -> Iterator[Open]:
         serving = served(folder.parents[1], headers or {})
         origin = serving.__enter__()
         context = browser.new_context(**how)
+        context.set_default_timeout(HANG_S * 1000)
         closing.extend([context.close, lambda: serving.__exit__(None, None, None)])
         watched = Watched(context.new_page())
         opened.append(watched)
