@@ -1,15 +1,14 @@
 """One call of a model in each of the runtimes that `wkdc profile` sets beside each other."""
 
-import contextlib
 import copy
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from wkdc import compiling
 from wkdc.errors import DeviceError
 from wkdc.onnx_bound import BoundNetwork
 from wkdc.onnx_file import OnnxNetwork, from_file, to_file
@@ -98,7 +97,7 @@ def torch_call(
     batch = images.to(place)
     # A copy: the network itself is exported, too, and stays where it is.
     ours = (InHalf(network) if half else copy.deepcopy(network)).to(place)
-    drawing = torch.compile(ours, dynamic=False) if compiled else ours
+    drawing = compiling.compiled(ours) if compiled else ours
 
     def call() -> Tensor:
         with torch.inference_mode():
@@ -106,15 +105,7 @@ def torch_call(
         return drawn
 
     if compiled:
-        with _quiet_compiler():
-            try:
-                call()
-            except Exception as error:  # compilers raise nearly anything
-                reason = str(error).strip().splitlines()[0]
-                raise DeviceError(
-                    f"torch.compile does not work on device {place}: {reason}; install a C++ "
-                    "compiler (on a GPU Triton, too), or leave out --compile"
-                ) from None
+        call()
     return call
 
 
@@ -158,15 +149,3 @@ def picture_of(drawn: Tensor) -> Tensor:
     """What a call returned, as float32 N×C×H×W in [-1, 1] in the processor's memory."""
     images = from_file(drawn) if drawn.dtype == torch.uint8 else drawn
     return images.float().cpu()
-
-
-@contextlib.contextmanager
-def _quiet_compiler() -> Iterator[None]:
-    """Keep the compiler's warnings off the console: what goes wrong is raised, too."""
-    logger: Any = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

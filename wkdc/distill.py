@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wkdc.checkpoint import Generator, relative_to
 from wkdc.devices import check_device
+from wkdc.discriminator import smaller_discriminator
 from wkdc.layouts import Direction, Layout
 from wkdc.metrics import Fidelity
 from wkdc.training.compute import choose_dtype
@@ -16,7 +17,8 @@ from wkdc.training.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_name
 from wkdc.training.reopening import check_same, read_request
 from wkdc.training.request import Request, Select
 from wkdc.training.run import RunFolder
-from wkdc.training.session import REVERSE, Outcome, Selected, Session
+from wkdc.training.session import Outcome, Session
+from wkdc.training.students import REVERSE, Selected
 from wkdc.training.tracking import Tracker, check_tracker
 
 __all__ = [
@@ -89,6 +91,7 @@ def distill(
     student: str | Path = "student.pth",
     teacher: str | Path | None = None,
     discriminator: str | Path | None = None,
+    disc_ratio: float | None = None,
     output: str | Path | None = None,
     reverse_student: str | Path | None = None,
     reverse_teacher: str | Path | None = None,
@@ -102,6 +105,7 @@ def distill(
     seed: int = 0,
     runs: str | Path = "runs",
     arch: str | None = None,
+    compiled: bool = False,
     save_every: float = SAVE_EVERY,
     select: Select = "last",
     tracker: Tracker = "none",
@@ -118,7 +122,8 @@ def distill(
     Args:
         data: a folder in one of the layouts of `wkdc.layouts.read_layout`.
         student: a file of `prune`; `teacher` its teacher, by default the one on its card.
-        discriminator: one to start from, instead of a fresh one of the recipe's `ndf`.
+        discriminator: one to start from, instead of a fresh one of the recipe's `ndf`;
+            `disc_ratio` how many times smaller it is made first, in a file beside the student.
         output: the file to write, by default `student` itself.
         reverse_student: the student of the other direction, trained along and written back;
             `reverse_teacher` its teacher. A reverse teacher alone stays as it is and closes the
@@ -130,6 +135,8 @@ def distill(
             `float16` is for GPUs; the loss is then scaled, so that small gradients count.
         runs: where the run folder is made.
         arch: what makes student and teacher where they are custom networks; see `load_generator`.
+        compiled: whether generators are called by torch.compile in training steps: faster, after
+            a minute or two of compiling.
         save_every: minutes between two states that `resume` can go on from.
         select: `last` writes the student at the end; `best` the one that was nearest to its
             teacher, of ten on the way, on a tenth of the training pictures set aside for that.
@@ -141,9 +148,10 @@ def distill(
 
     Raises:
         OptionError: two lengths at once, a value out of range, or the teacher as output.
-        DeviceError: a device that is not there, or float16 on the CPU.
+        DeviceError: a device that is not there, float16 on the CPU, or no compiler.
         MissingExtraError: the tracker's package is not there.
         CheckpointError: student or teacher cannot be used, or do not belong together.
+        TargetError: the discriminator cannot be made so small.
         DatasetError, ImageError: the pictures cannot be used.
         DivergedError: the loss or a picture became NaN; the last good student is in the run folder.
         OutputError: something cannot be written; that `output` cannot is found out first.
@@ -152,6 +160,19 @@ def distill(
     check_tracker(tracker)
     ranks = Ranks.join(check_device(device))
     choose_dtype(precision, ranks.device)
+    notice = on_notice or (lambda _: None)
+    if disc_ratio is not None:
+        discriminator = smaller_discriminator(
+            None if discriminator is None else Path(discriminator),
+            disc_ratio,
+            student=Path(output or student),
+            recipe=recipe,
+            data=Path(data),
+            direction=direction,
+            seed=seed,
+            ranks=ranks,
+            on_notice=notice,
+        )
     found = open_files(
         student,
         teacher,
@@ -164,7 +185,7 @@ def distill(
         seed=seed,
         arch=arch,
         select=select,
-        on_notice=on_notice or (lambda _: None),
+        on_notice=notice,
     )
     recipe, first = found.recipe, found.pairs[0]
     outputs = [Path(student if output is None else output)]
@@ -193,6 +214,7 @@ def distill(
         precision=precision,
         seed=seed,
         arch=arch,
+        compiled=compiled,
         save_every=60 * save_every,
         select=select,
         tracker=tracker,

@@ -25,8 +25,9 @@ from wkdc.training.recipe import CYCLEGAN, PIX2PIX, PIX2PIXHD, Precision, Recipe
 from wkdc.training.reopening import check_same, read_request
 from wkdc.training.request import Request
 from wkdc.training.run import RunFolder
-from wkdc.training.session import REVERSE, Outcome, Session
+from wkdc.training.session import Outcome, Session
 from wkdc.training.side import Pair
+from wkdc.training.students import REVERSE
 from wkdc.training.tracking import Tracker, check_tracker
 
 Network = Literal["resnet", "unet", "pix2pixhd"]
@@ -78,6 +79,7 @@ def train(
     precision: Precision = "auto",
     seed: int = 0,
     runs: str | Path = "runs",
+    compiled: bool = False,
     save_every: float = SAVE_EVERY,
     tracker: Tracker = "none",
     on_step: Callable[[StepReport], None] | None = None,
@@ -97,8 +99,8 @@ def train(
         ngf: channels of the first layer; `blocks` residual blocks, of all but a U-Net.
         norm: by default `batch` for pairs side by side, else `instance`, as in the papers.
         recipe: by default `CYCLEGAN`, `PIX2PIX` or `PIX2PIXHD`.
-        steps, epochs, minutes, direction, device, precision, seed, runs, save_every, tracker,
-            on_step, on_notice: see `wkdc.distill.distill`.
+        steps, epochs, minutes, direction, device, precision, seed, runs, compiled, save_every,
+            tracker, on_step, on_notice: see `wkdc.distill.distill`.
 
     Raises:
         OptionError: two lengths at once, or a value out of range.
@@ -161,6 +163,7 @@ def train(
         precision=precision,
         seed=seed,
         arch=None,
+        compiled=compiled,
         save_every=60 * save_every,
         select="last",
         tracker=tracker,

@@ -40,15 +40,16 @@ from wkdc.wavelet import decompose
 Step = Callable[[], object]
 
 SAME = dataclasses.replace(PAPER, ndf=64)
-LEVERS: dict[str, tuple[Recipe, Precision]] = {
-    "no unread passes": (SAME, "float32"),
-    "and the precision that pays here": (SAME, "auto"),
-    "and the teachers draw ahead, a crop for 6 steps": (
-        dataclasses.replace(SAME, reuse=6),
-        "auto",
-    ),
-    "and compressed discriminators, ndf 32": (dataclasses.replace(PAPER, reuse=6), "auto"),
+REUSE = dataclasses.replace(SAME, reuse=6)
+SMALL = dataclasses.replace(PAPER, reuse=6)
+LEVERS: dict[str, tuple[Recipe, Precision, bool]] = {
+    "no unread passes": (SAME, "float32", False),
+    "and the precision that pays here": (SAME, "auto", False),
+    "and the teachers draw ahead, a crop for 6 steps": (REUSE, "auto", False),
+    "and torch.compile": (REUSE, "auto", True),
+    "and compressed discriminators, ndf 32": (SMALL, "auto", True),
 }
+"""Recipe, precision, and whether it is compiled."""
 AHEAD = 2
 """Crops that each teacher draws ahead here: enough to time it."""
 
@@ -170,7 +171,7 @@ def reference(size: int, device: str) -> Step:
 
 
 def ours(
-    recipe: Recipe, precision: Precision, size: int, device: str, folder: Path
+    recipe: Recipe, precision: Precision, compiled: bool, size: int, device: str, folder: Path
 ) -> tuple[Step, float]:
     """One step of both students as `wkdc distill` takes it, and its share of drawing ahead."""
     torch.manual_seed(0)
@@ -186,7 +187,7 @@ def ours(
         initialise(network)
         save_generator(files[name], network, make_card(architecture, None, []))
     ranks = Ranks(0, 1, torch.device(device))
-    compute = Compute.of(ranks.device, precision, recipe.batch)
+    compute = Compute.of(ranks.device, precision, recipe.batch, compiled=compiled)
     sides = [
         Side(
             Pair(load_generator(files["student"]), load_generator(files["teacher"]), one),

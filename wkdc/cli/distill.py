@@ -1,7 +1,6 @@
 """wkdc distill."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +11,6 @@ from wkdc.cli import options, render
 
 if TYPE_CHECKING:
     from wkdc.distill import DistillResult, Fidelity, Recipe, StepReport
-    from wkdc.layouts import Direction
 
 
 LENGTH, LOSSES, PICTURES = "Length (one of these)", "Losses (weights and forms)", "Pictures"
@@ -156,6 +154,7 @@ def distill(
     data_url: options.DataUrl = None,
     device: options.Device = None,
     precision: options.Precision = "auto",
+    compile_: options.Compile = False,
     seed: options.Seed = 0,
     arch: options.Arch = None,
     runs: options.Runs = Path("runs"),
@@ -227,10 +226,6 @@ def distill(
     folder = options.find_data(data, data_url)
     place = default_device() if device is None else device
     check_length(steps=steps, epochs=epochs, minutes=minutes)
-    if disc_ratio is not None:
-        discriminator = _shrink(
-            discriminator, disc_ratio, settings, output or student, folder, direction, seed
-        )
     _say_plan(settings, folder, place, any((steps, epochs, minutes)))
     with render.meter() as meter:
         result = wkdc.distill(
@@ -238,6 +233,7 @@ def distill(
             student=student,
             teacher=teacher,
             discriminator=discriminator,
+            disc_ratio=disc_ratio,
             output=output,
             reverse_student=reverse_student,
             reverse_teacher=reverse,
@@ -248,6 +244,7 @@ def distill(
             direction=direction,
             device=place,
             precision=precision,
+            compiled=compile_,
             seed=seed,
             runs=runs,
             arch=arch,
@@ -260,52 +257,6 @@ def distill(
             on_notice=render.say,
         )
     _end(result, json, arch)
-
-
-def _shrink(
-    given: Path | None,
-    ratio: float,
-    recipe: "Recipe",
-    student: Path,
-    data: Path,
-    direction: "Direction",
-    seed: int,
-) -> Path:
-    """The discriminator so many times smaller, in a file beside `student`; made once.
-
-    Pictures of the run's `data` calibrate it.
-
-    Raises:
-        OptionError: none is given or used, or several processes would make it.
-    """
-    import wkdc
-    from wkdc.checkpoint import read_card
-    from wkdc.errors import OptionError
-    from wkdc.files import sha256_of
-
-    if given is None or not recipe.adversarial:
-        lacks = "no --discriminator is given" if given is None else "the adversarial weight is 0"
-        raise OptionError(f"disc-ratio {ratio:g} would not be used: {lacks}")
-    made = student.with_name(f"{given.stem}-{ratio:g}x.pth")
-    card = (read_card(made) if made.is_file() else None) or {}
-    if given.is_file() and (card.get("teacher") or {}).get("sha256") == sha256_of(given):
-        return made
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        raise OptionError(
-            f"disc-ratio {ratio:g} was asked of several processes; make it first: wkdc prune "
-            f"{given} --ratio {ratio:g}, and give --discriminator discriminator.pth"
-        )
-    result = wkdc.prune(
-        given,
-        ratio=ratio,
-        output=made,
-        data=data,
-        direction=direction,
-        seed=seed,
-        on_notice=render.say,
-    )
-    render.say(f"{given} -> {made}: {result.params_ratio:.2f}x fewer parameters")
-    return made
 
 
 def check_alone(context: typer.Context) -> None:

@@ -58,6 +58,10 @@ Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option("--precision", help="auto: bfloat16 where the device gains by it."),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="Steps by torch.compile: for long runs. Needs a C++ compiler."),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Where the run folder is made.")]
 SaveEvery = Annotated[
     float,

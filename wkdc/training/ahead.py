@@ -11,8 +11,8 @@ from wkdc.training.recipe import Recipe
 from wkdc.training.request import Request
 from wkdc.training.side import Side
 
-MAX_DRAWINGS = 4096
-"""Crops that a teacher draws ahead at most: at 128x128 0.6 GB, and 0.5 GB of its features."""
+MAX_PIXELS = 4096 * 128 * 128
+"""Of all crops that a teacher draws ahead: 0.6 GB, and for a ResNet-9 0.5 GB of its features."""
 
 DRAWING_SHARE = 0.2
 """Share of a time budget that the teachers may spend on drawing ahead."""
@@ -42,7 +42,8 @@ def draw_ahead(
     recipe, budget = request.recipe, request.budget
     if recipe.reuse == 1 or any(side.teacher is None for side in sides):
         return 0
-    wanted, together = again or MAX_DRAWINGS, recipe.step_pictures * ranks.count
+    wanted = again or max(1, MAX_PIXELS // recipe.crop**2)
+    together = recipe.step_pictures * ranks.count
     cached, enough_for = _open_caches(sides, request, ranks, on_notice)
     if budget.steps is not None and again is None:
         wanted = min(wanted, -(-budget.steps * together // recipe.reuse))

@@ -1,11 +1,13 @@
 """Where a run computes, and how precisely."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from wkdc import compiling
 from wkdc.devices import bfloat16_pays
 from wkdc.errors import DeviceError, OptionError
 from wkdc.networks.multiscale import Judgement, judge
@@ -20,19 +22,25 @@ class Compute:
     """A device, what networks compute in there, and the order of pictures in memory.
 
     Weights are always float32.
+
+    Attributes:
+        compiled: whether training steps use torch.compile.
     """
 
     device: torch.device
     dtype: torch.dtype
     order: torch.memory_format
+    compiled: bool = False
 
     @classmethod
-    def of(cls, place: torch.device, precision: Precision, batch: int) -> Self:
+    def of(
+        cls, place: torch.device, precision: Precision, batch: int, *, compiled: bool = False
+    ) -> Self:
         """For so many pictures at once; see `choose_dtype`."""
         # With one picture, PyTorch 2.15's InstanceNorm misreads channels-last gradients: what comes
         # out points anywhere. With several, they are right.
         order = torch.contiguous_format if batch == 1 else torch.channels_last
-        return cls(place, choose_dtype(precision, place), order)
+        return cls(place, choose_dtype(precision, place), order, compiled)
 
     @property
     def precision(self) -> str:
@@ -47,10 +55,21 @@ class Compute:
         """`network`, moved to the device in the run's order."""
         return network.to(self.device, memory_format=self.order)  # type: ignore[call-overload, no-any-return]
 
-    def forward(self, network: nn.Module, images: Tensor) -> Tensor:
+    def in_steps(self) -> Callable[[nn.Module, Tensor], Tensor]:
+        """`forward` for the pictures of steps, which all have one shape."""
+        made: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
+
+        def call(network: nn.Module, images: Tensor) -> Tensor:
+            if network not in made:
+                made[network] = compiling.compiled(network)
+            return self.forward(made[network], images)
+
+        return call if self.compiled else self.forward
+
+    def forward(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Call a network at the run's precision; float32 comes back, on the device."""
         with self._autocast():
-            out: Tensor = network(self._placed(images))
+            out = network(self._placed(images))
         return out.float()
 
     def judge(self, discriminator: nn.Module, images: Tensor) -> Judgement:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.architecture import Architecture
-from wkdc.errors import OptionError
 from wkdc.networks.resnet import ResnetBlock
 
 APART = 4
@@ -16,22 +15,14 @@ SHARES = (1 / 3, 2 / 3, 1)
 """After which part of the blocks features are compared, besides in front of the first."""
 
 
-def check_comparable(student: Architecture, teacher: Architecture) -> None:
-    """Make sure that features of the two can be compared.
-
-    Raises:
-        OptionError: one is no ResNet with blocks, or they halve the picture unlike often.
-    """
+def why_incomparable(student: Architecture, teacher: Architecture) -> str | None:
+    """Why the two have no features that can be compared; None if they have."""
     for one in (student, teacher):
         if one.family != "resnet" or not one.options["inner"]:
-            raise OptionError(
-                f"features compares blocks of ResNets, of which a {one.family} has none; leave it "
-                "out"
-            )
+            return f"features compares blocks of ResNets, of which a {one.family} has none"
     if len(student.options["encoder"]) != len(teacher.options["encoder"]):
-        raise OptionError(
-            "features cannot be compared: student and teacher halve the picture unlike often"
-        )
+        return "features cannot be compared: student and teacher halve the picture unlike often"
+    return None
 
 
 LAYERS = 1 + len(SHARES)

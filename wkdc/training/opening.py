@@ -11,7 +11,7 @@ from wkdc.files import check_writable
 from wkdc.layouts import Direction, Layout, read_layout
 from wkdc.models import check_channels
 from wkdc.reader import check_inputs, check_reads
-from wkdc.training.features import check_comparable
+from wkdc.training.features import why_incomparable
 from wkdc.training.recipe import FEATURES, Recipe
 from wkdc.training.request import Select
 from wkdc.training.side import Pair
@@ -106,16 +106,13 @@ def _with_features(recipe: Recipe, pairs: Sequence[tuple[Generator, Generator]])
     Raises:
         OptionError: it has a weight, and they cannot be compared.
     """
-    if recipe.features == 0:
-        return recipe
-    try:
-        for student, teacher in pairs:
-            check_comparable(student.architecture, teacher.architecture)
-    except OptionError:
-        if recipe.features is not None:
-            raise
-        return replace(recipe, features=0.0)
-    return replace(recipe, features=FEATURES if recipe.features is None else recipe.features)
+    reasons = [why_incomparable(*(one.architecture for one in pair)) for pair in pairs]
+    why = next(filter(None, reasons), None)
+    if recipe.features and why:
+        raise OptionError(f"{why}; leave --features out")
+    if recipe.features is None:
+        return replace(recipe, features=0.0 if why else FEATURES)
+    return recipe
 
 
 def check_features(recipe: Recipe, layout: Layout, judge: Generator | None) -> None:

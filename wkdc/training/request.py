@@ -28,6 +28,7 @@ class Request:
         budget: the run's length, however it was given.
         device, precision, seed, arch: see `wkdc.distill.distill`.
         select: whether the student at the end is the result, or the best on the way.
+        compiled: whether steps use torch.compile.
         save_every: seconds between two states that the run can be continued from.
         tracker: what shows the run's curves; see `wkdc.training.tracking`.
         cache: where drawings of teachers are kept, as an absolute path; None for nowhere.
@@ -47,6 +48,7 @@ class Request:
     precision: Precision
     seed: int
     arch: str | None
+    compiled: bool
     save_every: float
     select: Select
     tracker: Tracker

@@ -4,21 +4,14 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from wkdc.checkpoint import (
-    Card,
-    Generator,
-    load_generator,
-    read_card,
-    relative_to,
-    save_generator,
-)
+from wkdc.checkpoint import Generator, relative_to
 from wkdc.errors import DivergedError
 from wkdc.metrics import Fidelity
 from wkdc.training.ahead import batches_of, draw_ahead
@@ -31,18 +24,8 @@ from wkdc.training.recipe import RATE, rate_for
 from wkdc.training.request import Request
 from wkdc.training.run import RunFolder
 from wkdc.training.side import Pair, Side
-from wkdc.training.trainer import Learner, Trainer
-
-REVERSE = "reverse"
-"""Marks the second direction's files and figures."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Selected:
-    """The student that was the best: of which step, and its PSNR on the pictures set aside."""
-
-    step: int
-    psnr_db: float
+from wkdc.training.students import REVERSE, Selected, Students
+from wkdc.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,20 +73,25 @@ class Session:
         self._request, self._recipe, self._run, self._closing = request, recipe, run, closing
         self._ranks = ranks
         self._notice = on_notice or (lambda _: None)
-        self._compute = Compute.of(ranks.device, request.precision, recipe.batch)
+        self._compute = Compute.of(
+            ranks.device, request.precision, recipe.batch, compiled=request.compiled
+        )
         self._sides = [
             Side(pair, recipe, self._compute, ranks, seed=request.seed + 2 * place)
             for place, pair in enumerate(pairs)
         ]
-        self._names = ["", REVERSE][: len(pairs)]
         backs = [side.student for side in reversed(self._sides)] if len(pairs) > 1 else [None]
         if closing is not None:
             backs = [self._compute.place(closing.network)]
         learners = [
-            side.learner(back, prefix=f"{name}_" if name else "")
-            for side, back, name in zip(self._sides, backs, self._names, strict=True)
+            side.learner(back, prefix=prefix)
+            for side, back, prefix in zip(self._sides, backs, ("", f"{REVERSE}_"), strict=False)
         ]
         self._trainer = Trainer(learners, recipe, ranks, self._compute.scaler())
+        made_with = self.made_with | self._closing_digest()
+        self._students = Students(
+            self._sides, self._trainer, request, run, ranks, self._compute, made_with
+        )
         torch.manual_seed(request.seed + ranks.index)  # no two draw the same noise
 
     def begin(self) -> None:
@@ -111,8 +99,7 @@ class Session:
         if not self._ranks.first:
             return
         self._write_options(finished=False)
-        for side, name in zip(self._sides, self._names, strict=True):
-            self._run.keep_start(side.pair.student.path, name)
+        self._students.keep_starts()
 
     def train(
         self,
@@ -154,8 +141,8 @@ class Session:
 
         def marked(step: int) -> None:
             self._check()
-            self._save(step)
-            self._select(step)
+            self._students.save(step)
+            self._students.select(step)
             self._watch(step)
 
         def saved(step: int) -> None:
@@ -179,7 +166,7 @@ class Session:
                 )
                 if state is None:
                     self._choose_rate()
-                    for side, learner, _ in self._each():
+                    for side, learner, _ in self._students.each():
                         if learner.features is not None:
                             side.fit_maps(learner.features)
                 train_started = time.monotonic()
@@ -215,7 +202,7 @@ class Session:
             nothing = tuple(None for _ in self._sides)
             return Outcome(0, seconds, 0.0, {}, before, before, nothing, interrupted)
         if not interrupted:
-            self._select(done)
+            self._students.select(done)
         return Outcome(
             done,
             seconds,
@@ -223,7 +210,7 @@ class Session:
             mean_losses(losses[-max(1, done // 10) :]),
             before,
             self._finish(done, seconds, before, interrupted),
-            tuple(map(self._selected, self._names)),
+            self._students.selected(),
             interrupted,
         )
 
@@ -244,86 +231,19 @@ class Session:
     ) -> tuple[Fidelity | None, ...]:
         """Write the students, measure them, and write them again with their figures."""
         made_with = {"steps": steps, "seconds": round(seconds, 1)}
-        results = self._results()
-        self._write_students(results, made_with, [{}] * len(self._sides))
+        results = self._students.results()
+        self._students.write(results, made_with, [{}] * len(self._sides))
         after = self._fidelity(results)
         figures = [
             {"before": dataclasses.asdict(a), "after": dataclasses.asdict(b)} if a and b else {}
             for a, b in zip(before, after, strict=True)
         ]
-        self._write_students(results, made_with, figures)
+        self._students.write(results, made_with, figures)
         self._watch(steps)
         if not interrupted and self._ranks.first:
             self._write_options(finished=True)
             self._run.forget_states()
         return after
-
-    def _results(self) -> list[nn.Module]:
-        """The students that are the result: the last ones, or the best ones."""
-        self._ranks.wait()  # for the files
-        results = []
-        for _, learner, name in self._each():
-            best = self._run.best_of(name)
-            if best is None:
-                results.append(learner.result)
-            else:
-                picked = load_generator(best, arch=self._request.arch)
-                results.append(self._compute.place(picked.network))
-        return results
-
-    def _select(self, step: int) -> None:
-        """Keep each student that is better than all before, if one is to be picked."""
-        if self._request.select == "last" or not self._ranks.first:
-            return
-        for side, learner, name in self._each():
-            found, best = side.selection.fidelity(learner.result), self._selected(name)
-            better = found is not None and (best is None or found.psnr_db > best.psnr_db)
-            if better and found is not None:
-                card = self._card(side, {"steps": step, "selected_psnr_db": found.psnr_db})
-                self._run.save_best(step, learner.result, card, name)
-
-    def _selected(self, name: str) -> Selected | None:
-        """What the file of the best student says; None where there is none."""
-        path = self._run.best_of(name)
-        if path is None:
-            return None
-        options = (read_card(path) or {})["history"][-1]["options"]
-        return Selected(options["steps"], options["selected_psnr_db"])
-
-    def _each(self) -> Iterable[tuple[Side, Learner, str]]:
-        return zip(self._sides, self._trainer.learners, self._names, strict=True)
-
-    def _write_students(
-        self,
-        results: Sequence[nn.Module],
-        made_with: dict[str, Any],
-        figures: Sequence[dict[str, Any]],
-    ) -> None:
-        if not self._ranks.first:
-            return
-        outputs = self._request.outputs
-        for side, name, network, output, found in zip(
-            self._sides, self._names, results, outputs, figures, strict=True
-        ):
-            picked = self._selected(name)
-            selected = {"selected": dataclasses.asdict(picked)} if picked else {}
-            card = self._card(side, made_with | selected | found)
-            save_generator(output, network, card)
-
-    def _save(self, step: int) -> None:
-        """Students that can be used, in the run folder."""
-        if not self._ranks.first:
-            return
-        for side, learner, name in self._each():
-            card = self._card(side, {"steps": step})
-            self._run.save_checkpoint(step, learner.result, card, name)
-
-    def _card(self, side: Side, more: Mapping[str, Any]) -> Card:
-        made_with = {**self.made_with, **side.pair.described, **side.pair.digests, **more}
-        made_with["learning_rate"] = self._trainer.rate
-        if self._closing is not None:
-            made_with["reverse_teacher_sha256"] = self._closing.sha256
-        return side.pair.card(self._request.command, made_with)
 
     def _check(self) -> None:
         """Make sure that the students are worth writing to a file.
@@ -348,7 +268,7 @@ class Session:
         values: dict[str, float] = {}
         if not self._ranks.first:
             return
-        for side, learner, name in self._each():
+        for side, learner, name in self._students.each():
             network = learner.result if step else side.student
             found, bands, rows = side.validation.watch(network)
             self._run.save_sample(step, rows, name)
@@ -381,8 +301,10 @@ class Session:
             for side, learner in zip(self._sides, self._trainer.learners, strict=True)
             for key, value in side.pair.digests.items()
         }
-        closing = {"reverse_teacher_sha256": self._closing.sha256} if self._closing else {}
-        return found | closing
+        return found | self._closing_digest()
+
+    def _closing_digest(self) -> dict[str, str]:
+        return {"reverse_teacher_sha256": self._closing.sha256} if self._closing else {}
 
     @functools.cached_property
     def made_with(self) -> dict[str, Any]:
@@ -395,6 +317,7 @@ class Session:
             "directions": len(self._sides),
             "device": str(self._compute.device),
             "precision": self._compute.precision,
+            "compiled": self._compute.compiled,
             "processes": self._ranks.count,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),

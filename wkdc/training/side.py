@@ -113,6 +113,7 @@ class Side:
     ) -> None:
         self.pair = pair
         self._recipe, self._compute, self._seed, self._ranks = recipe, compute, seed, ranks
+        self._forward = compute.in_steps()
         self.student = trainable(compute.place(copy.deepcopy(pair.student.network)))
         self.teacher = None if pair.teacher is None else compute.place(pair.teacher.network)
         layout, student = pair.layout, pair.student
@@ -152,7 +153,7 @@ class Side:
             judge,
             conditional=conditional,
             back=back,
-            forward=self._compute.forward,
+            forward=self._forward,
             judge=self._compute.judge,
             seed=self._seed + self._ranks.index,
         )
@@ -222,7 +223,7 @@ class Side:
         """All that the teacher's drawings depend on."""
         if self.pair.teacher is None:
             raise RuntimeError("there is no teacher to draw")
-        layout, recipe = self.pair.layout, self._recipe
+        layout, recipe, compute = self.pair.layout, self._recipe, self._compute
         return {
             "teacher": self.pair.teacher.sha256,
             "architecture": dataclasses.asdict(self.pair.teacher.architecture),
@@ -231,7 +232,7 @@ class Side:
             "features": None if self._watched is None else self._watched.described,
             "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed],
             "process": [self._ranks.index, self._ranks.count, torch.get_num_threads()],
-            "numbers": [str(self._compute.device), self._compute.precision],
+            "numbers": [str(compute.device), compute.precision, compute.compiled],
             "versions": [wkdc.__version__, str(torch.__version__)],
         }
 
@@ -281,7 +282,7 @@ class Side:
         """What the teacher draws, and its features where they are compared."""
         if self.teacher is None:
             raise RuntimeError("there is no teacher to draw")
-        drawn = self._compute.forward(self.teacher, inputs)
+        drawn = self._forward(self.teacher, inputs)
         return drawn, () if self._watched is None else tuple(self._watched.take())
 
     def _ready_discriminator(self, conditional: bool) -> nn.Module:

@@ -1,0 +1,126 @@
+"""The students of a run as files: on the way, the best one, and the result."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from wkdc.checkpoint import Card, load_generator, read_card, save_generator
+from wkdc.training.compute import Compute
+from wkdc.training.ranks import Ranks
+from wkdc.training.request import Request
+from wkdc.training.run import RunFolder
+from wkdc.training.side import Side
+from wkdc.training.trainer import Learner, Trainer
+
+REVERSE = "reverse"
+"""Marks the second direction's files and figures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """The student that was the best: of which step, and its PSNR on the pictures set aside."""
+
+    step: int
+    psnr_db: float
+
+
+class Students:
+    """What a run makes, one student for each direction. The first process writes.
+
+    Args:
+        sides: the directions that `trainer` trains.
+        made_with: what the run is made with, for the students' cards.
+    """
+
+    def __init__(
+        self,
+        sides: Sequence[Side],
+        trainer: Trainer,
+        request: Request,
+        run: RunFolder,
+        ranks: Ranks,
+        compute: Compute,
+        made_with: Mapping[str, Any],
+    ) -> None:
+        self._sides, self._trainer, self._request = sides, trainer, request
+        self._run, self._ranks, self._compute, self._made_with = run, ranks, compute, made_with
+        self._names = ["", REVERSE][: len(sides)]
+
+    def each(self) -> Iterable[tuple[Side, Learner, str]]:
+        """Each direction, who learns in it, and the mark of its files."""
+        return zip(self._sides, self._trainer.learners, self._names, strict=True)
+
+    def keep_starts(self) -> None:
+        """Copy the students as they were before the run."""
+        for side, name in zip(self._sides, self._names, strict=True):
+            self._run.keep_start(side.pair.student.path, name)
+
+    def save(self, step: int) -> None:
+        """Write students that can be used into the run folder."""
+        if not self._ranks.first:
+            return
+        for side, learner, name in self.each():
+            card = self._card(side, {"steps": step})
+            self._run.save_checkpoint(step, learner.result, card, name)
+
+    def select(self, step: int) -> None:
+        """Keep each student that is better than all before, if one is to be picked."""
+        if self._request.select == "last" or not self._ranks.first:
+            return
+        for side, learner, name in self.each():
+            found, best = side.selection.fidelity(learner.result), self._best_of(name)
+            if found is not None and (best is None or found.psnr_db > best.psnr_db):
+                card = self._card(side, {"steps": step, "selected_psnr_db": found.psnr_db})
+                self._run.save_best(step, learner.result, card, name)
+
+    def selected(self) -> tuple[Selected | None, ...]:
+        """The best students so far, where one is picked."""
+        return tuple(map(self._best_of, self._names))
+
+    def results(self) -> list[nn.Module]:
+        """The students that are the result: the last ones, or the best ones."""
+        self._ranks.wait()  # for the files
+        results = []
+        for _, learner, name in self.each():
+            best = self._run.best_of(name)
+            if best is None:
+                results.append(learner.result)
+            else:
+                picked = load_generator(best, arch=self._request.arch)
+                results.append(self._compute.place(picked.network))
+        return results
+
+    def write(
+        self,
+        results: Sequence[nn.Module],
+        made_with: Mapping[str, Any],
+        figures: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Write the run's outputs.
+
+        Args:
+            results: of `results`.
+            made_with: for the cards of all; `figures` for each one's.
+        """
+        if not self._ranks.first:
+            return
+        for side, picked, network, output, found in zip(
+            self._sides, self.selected(), results, self._request.outputs, figures, strict=True
+        ):
+            selected = {"selected": dataclasses.asdict(picked)} if picked else {}
+            save_generator(output, network, self._card(side, {**made_with, **selected, **found}))
+
+    def _best_of(self, name: str) -> Selected | None:
+        """What the file of the best student says; None where there is none."""
+        path = self._run.best_of(name)
+        if path is None:
+            return None
+        options = (read_card(path) or {})["history"][-1]["options"]
+        return Selected(options["steps"], options["selected_psnr_db"])
+
+    def _card(self, side: Side, more: Mapping[str, Any]) -> Card:
+        made_with = {**self._made_with, **side.pair.described, **side.pair.digests, **more}
+        made_with["learning_rate"] = self._trainer.rate
+        return side.pair.card(self._request.command, made_with)
