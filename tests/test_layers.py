@@ -18,6 +18,7 @@ FLOORS = (
     {
         "files",
         "devices",
+        "compiling",
         "networks",
         "wavelet",
         "lowering",
@@ -86,7 +87,7 @@ FLOORS = (
         "evaluate",
         "info",
     },
-    {"demo", "report", "triton", "web"},
+    {"demo", "discriminator", "report", "triton", "web"},
     {"cli"},
     {"__main__"},
 )

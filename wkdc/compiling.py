@@ -1,4 +1,4 @@
-"""torch.compile, which says in one line that it does not work, and never draws uncompiled."""
+"""torch.compile, which says in one line that it does not work, and never runs uncompiled code."""
 
 import contextlib
 import logging
@@ -18,38 +18,32 @@ near PyTorch's own limit of 8, after which networks would run as they are, witho
 def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """What calls `network` by torch.compile: faster, with other last digits.
 
-    Each shape of pictures is compiled when it first comes, which takes up to a minute.
+    Each shape of pictures is compiled when it first comes, which takes up to a minute. What the
+    backward pass lacks, PyTorch says when that is first run.
 
     Raises:
-        DeviceError: by the first call: torch.compile does not work there.
+        DeviceError: by a call: torch.compile does not work there.
     """
+    settings: Any = torch._dynamo.config
+    settings.recompile_limit, settings.fail_on_recompile_limit_hit = MOST, True
+    # A network that is watched by hooks is none that was compiled without them.
+    settings.skip_nnmodule_hook_guards = False
     made = torch.compile(network, dynamic=False)
-    works = False
 
     def call(images: Tensor) -> Tensor:
-        nonlocal works
-        with _many_allowed():
-            if works:
+        with _quiet_compiler():
+            try:
                 return made(images)  # type: ignore[no-any-return]
-            with _quiet_compiler():
-                try:
-                    drawn: Tensor = made(images)
-                except Exception as error:  # compilers raise nearly anything
-                    reason = str(error).strip().splitlines()[0]
-                    raise DeviceError(
-                        f"torch.compile does not work on device {images.device}: {reason}; install "
-                        "a C++ compiler (on a GPU Triton, too), or leave out --compile"
-                    ) from None
-        works = True
-        return drawn
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # compilers raise nearly anything
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise DeviceError(
+                    f"torch.compile does not work on device {images.device}: {reason}; leave out "
+                    "--compile, or if a C++ compiler is missing (on a GPU Triton), install it"
+                ) from None
 
     return call
-
-
-def _many_allowed() -> contextlib.AbstractContextManager[None]:
-    settings: Any = torch._dynamo.config
-    limits = {"recompile_limit": MOST, "fail_on_recompile_limit_hit": True}
-    return settings.patch(**limits)  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wkdc.checkpoint import read_card
-from wkdc.errors import OptionError
+from wkdc.devices import check_device
+from wkdc.errors import OptionError, WkdcError
 from wkdc.files import sha256_of
 from wkdc.layouts import Direction
 from wkdc.prune import prune
@@ -20,35 +21,42 @@ def smaller_discriminator(
     recipe: Recipe,
     data: Path,
     direction: Direction,
+    device: str,
     seed: int,
-    ranks: Ranks,
     on_notice: Callable[[str], None],
 ) -> Path:
     """`given` with `ratio` times fewer parameters, in a file beside `student`.
 
-    The first process makes it, calibrated on the run's `data`. One that an earlier run made of the
-    same file is taken as it is.
+    Of several processes the first one makes it, calibrated on the `data` of the run to come. One
+    that was made of the same file before is taken as it is.
 
     Raises:
         OptionError: no discriminator is given, or the `recipe` has no adversarial loss.
-        CheckpointError, TargetError, OutputError: see `wkdc.prune.prune`.
+        WkdcError: see `wkdc.prune.prune`; in every process.
     """
     if given is None or not recipe.adversarial:
         lacks = "no --discriminator is given" if given is None else "the adversarial weight is 0"
         raise OptionError(f"disc-ratio {ratio:g} would not be used: {lacks}")
     made = student.with_name(f"{given.stem}-{ratio:g}x.pth")
+    ranks = Ranks.join(check_device(device))
+    wrong: WkdcError | None = None
     if ranks.first and not _is_made_of(given, made):
-        result = prune(
-            given,
-            ratio=ratio,
-            output=made,
-            data=data,
-            direction=direction,
-            seed=seed,
-            on_notice=on_notice,
-        )
-        on_notice(f"{given} -> {made}: {result.params_ratio:.2f}x fewer parameters")
-    ranks.wait()  # for the file
+        try:
+            result = prune(
+                given,
+                ratio=ratio,
+                output=made,
+                data=data,
+                direction=direction,
+                seed=seed,
+                on_notice=on_notice,
+            )
+            on_notice(f"{given} -> {made}: {result.params_ratio:.2f}x fewer parameters")
+        except WkdcError as error:
+            wrong = error
+    wrong = ranks.share(wrong)  # the others wait for it here
+    if wrong is not None:
+        raise wrong
     return made
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from wkdc.checkpoint import Generator, relative_to
 from wkdc.devices import check_device
-from wkdc.discriminator import smaller_discriminator
 from wkdc.layouts import Direction, Layout
 from wkdc.metrics import Fidelity
 from wkdc.training.compute import choose_dtype
@@ -91,7 +90,6 @@ def distill(
     student: str | Path = "student.pth",
     teacher: str | Path | None = None,
     discriminator: str | Path | None = None,
-    disc_ratio: float | None = None,
     output: str | Path | None = None,
     reverse_student: str | Path | None = None,
     reverse_teacher: str | Path | None = None,
@@ -122,8 +120,7 @@ def distill(
     Args:
         data: a folder in one of the layouts of `wkdc.layouts.read_layout`.
         student: a file of `prune`; `teacher` its teacher, by default the one on its card.
-        discriminator: one to start from, instead of a fresh one of the recipe's `ndf`;
-            `disc_ratio` how many times smaller it is made first, in a file beside the student.
+        discriminator: one to start from, instead of a fresh one of the recipe's `ndf`.
         output: the file to write, by default `student` itself.
         reverse_student: the student of the other direction, trained along and written back;
             `reverse_teacher` its teacher. A reverse teacher alone stays as it is and closes the
@@ -151,7 +148,6 @@ def distill(
         DeviceError: a device that is not there, float16 on the CPU, or no compiler.
         MissingExtraError: the tracker's package is not there.
         CheckpointError: student or teacher cannot be used, or do not belong together.
-        TargetError: the discriminator cannot be made so small.
         DatasetError, ImageError: the pictures cannot be used.
         DivergedError: the loss or a picture became NaN; the last good student is in the run folder.
         OutputError: something cannot be written; that `output` cannot is found out first.
@@ -160,19 +156,6 @@ def distill(
     check_tracker(tracker)
     ranks = Ranks.join(check_device(device))
     choose_dtype(precision, ranks.device)
-    notice = on_notice or (lambda _: None)
-    if disc_ratio is not None:
-        discriminator = smaller_discriminator(
-            None if discriminator is None else Path(discriminator),
-            disc_ratio,
-            student=Path(output or student),
-            recipe=recipe,
-            data=Path(data),
-            direction=direction,
-            seed=seed,
-            ranks=ranks,
-            on_notice=notice,
-        )
     found = open_files(
         student,
         teacher,
@@ -185,7 +168,7 @@ def distill(
         seed=seed,
         arch=arch,
         select=select,
-        on_notice=notice,
+        on_notice=on_notice or (lambda _: None),
     )
     recipe, first = found.recipe, found.pairs[0]
     outputs = [Path(student if output is None else output)]

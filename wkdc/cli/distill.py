@@ -176,6 +176,7 @@ def distill(
     """
     import wkdc
     from wkdc.devices import default_device
+    from wkdc.discriminator import smaller_discriminator
     from wkdc.distill import check_length, recipe_named
     from wkdc.errors import OptionError
 
@@ -226,6 +227,18 @@ def distill(
     folder = options.find_data(data, data_url)
     place = default_device() if device is None else device
     check_length(steps=steps, epochs=epochs, minutes=minutes)
+    if disc_ratio is not None:
+        discriminator = smaller_discriminator(
+            discriminator,
+            disc_ratio,
+            student=output or student,
+            recipe=settings,
+            data=folder,
+            direction=direction,
+            device=place,
+            seed=seed,
+            on_notice=render.say,
+        )
     _say_plan(settings, folder, place, any((steps, epochs, minutes)))
     with render.meter() as meter:
         result = wkdc.distill(
@@ -233,7 +246,6 @@ def distill(
             student=student,
             teacher=teacher,
             discriminator=discriminator,
-            disc_ratio=disc_ratio,
             output=output,
             reverse_student=reverse_student,
             reverse_teacher=reverse,

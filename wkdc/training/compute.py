@@ -56,7 +56,7 @@ class Compute:
         return network.to(self.device, memory_format=self.order)  # type: ignore[call-overload, no-any-return]
 
     def in_steps(self) -> Callable[[nn.Module, Tensor], Tensor]:
-        """`forward` for the pictures of steps, which all have one shape."""
+        """`forward` for the batches of steps, which all have one shape: compiled, if asked for."""
         made: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
 
         def call(network: nn.Module, images: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class Watched:
         names = [f"model.{first - 1}", *(blocks[round(s * len(blocks)) - 1] for s in SHARES)]
         self.described = [APART, *names]
         """What is kept of which layers, as JSON has it."""
-        self._seen: dict[int, Tensor] = {}
+        # Always the same keys: new ones would let torch.compile begin anew.
+        self._seen: dict[int, Tensor | None] = dict.fromkeys(range(LAYERS))
         for place, name in enumerate(names):
             network.get_submodule(name).register_forward_hook(self._keeper(place))
 
@@ -53,8 +54,8 @@ class Watched:
 
     def take(self) -> list[Tensor]:
         """N×C×H×W of each layer; they are not kept any longer."""
-        found = [self._seen[place] for place in sorted(self._seen)]
-        self._seen.clear()
+        found = [one for one in self._seen.values() if one is not None]
+        self._seen = dict.fromkeys(range(LAYERS))
         return found
 
 

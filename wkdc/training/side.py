@@ -282,7 +282,8 @@ class Side:
         """What the teacher draws, and its features where they are compared."""
         if self.teacher is None:
             raise RuntimeError("there is no teacher to draw")
-        drawn = self._forward(self.teacher, inputs)
+        in_steps = len(inputs) == self._recipe.batch
+        drawn = (self._forward if in_steps else self._compute.forward)(self.teacher, inputs)
         return drawn, () if self._watched is None else tuple(self._watched.take())
 
     def _ready_discriminator(self, conditional: bool) -> nn.Module:
