@@ -135,6 +135,18 @@ def test_bad_input_is_said_by_the_first(launch: Callable[..., subprocess.Popen[s
     assert any("nowhere" in line and "process" not in line for line in lines)
 
 
+def test_what_the_first_cannot_make_ends_all(launch: Callable[..., subprocess.Popen[str]]) -> None:
+    process = launch(
+        *("distill", *COMMON, "--recipe", "paper", "--steps", 1),
+        *("--discriminator", "nowhere.pth", "--disc-ratio", 4),
+    )
+    _, errors = process.communicate()
+    assert process.returncode != 0
+    lines = [line for line in errors.splitlines() if line.startswith("wkdc:")]
+    assert any("nowhere.pth" in line and "process" not in line for line in lines)
+    assert not any("unexpected" in line for line in lines)
+
+
 def test_one_process_asks_nobody() -> None:
     alone = Ranks(0, 1, torch.device("cpu"))
     assert alone.sum([1.5, 2.0]) == [1.5, 2.0]
