@@ -3,18 +3,19 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import Called
 from torch import Tensor, nn
 
 import wkdc
 from wkdc.checkpoint import load_generator
 from wkdc.compiling import compiled
 from wkdc.distill import FAITHFUL, StepReport, distill
-from wkdc.errors import DeviceError
 from wkdc.training.features import Watched
 
 COMPILER = any(map(shutil.which, ("g++", "clang++", "c++")))
@@ -36,10 +37,14 @@ class Times(nn.Module):
         return images * self.number
 
 
-@pytest.mark.skipif(COMPILER, reason="there is a compiler")
-def test_no_compiler_is_said() -> None:
-    with pytest.raises(DeviceError, match="leave out --compile"):
-        compiled(nn.Tanh())(torch.rand(1, 3, 8, 8))
+def test_no_compiler_is_said(student: Path, photos: Path, run_wkdc: Callable[..., Called]) -> None:
+    before = student.read_bytes()
+    lacking = {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(student.parent / "made")}
+    done = run_wkdc("distill", "--data", photos, "--compile", "--steps", 1, set_=lacking)
+    assert (done.code, len(done.errors)) == (1, 1), done.stderr
+    assert "leave out --compile" in done.errors[0]
+    assert "Traceback" not in done.stderr
+    assert student.read_bytes() == before
 
 
 @pytest.mark.skipif(not COMPILER, reason="there is no compiler")
