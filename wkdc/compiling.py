@@ -12,7 +12,8 @@ from wkdc.errors import DeviceError
 
 MOST = 64
 """Networks and shapes of one class that a process compiles. Two directions of two networks come
-near PyTorch's own limit of 8, after which networks would run as they are, without a word."""
+near PyTorch's own limit of 8, after which networks would run as they are, without a word. The
+limit is the process's: what else is compiled there has it, too."""
 
 
 def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:

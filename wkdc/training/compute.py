@@ -1,5 +1,6 @@
 """Where a run computes, and how precisely."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -55,8 +56,12 @@ class Compute:
         """`network`, moved to the device in the run's order."""
         return network.to(self.device, memory_format=self.order)  # type: ignore[call-overload, no-any-return]
 
+    @functools.cached_property
     def in_steps(self) -> Callable[[nn.Module, Tensor], Tensor]:
-        """`forward` for the batches of steps, which all have one shape: compiled, if asked for."""
+        """`forward` for the batches of steps, which all have one shape: compiled, if asked for.
+
+        A network that two directions call is compiled once.
+        """
         made: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
 
         def call(network: nn.Module, images: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class Side:
     ) -> None:
         self.pair = pair
         self._recipe, self._compute, self._seed, self._ranks = recipe, compute, seed, ranks
-        self._forward = compute.in_steps()
+        self._forward = compute.in_steps
         self.student = trainable(compute.place(copy.deepcopy(pair.student.network)))
         self.teacher = None if pair.teacher is None else compute.place(pair.teacher.network)
         layout, student = pair.layout, pair.student
