@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 import wkdc
 from wkdc.cli import main
-from wkdc.photos import photo_paths
+from wkdc.data.photos import photo_paths
 
 PHOTO_SIZE = (72, 64)  # width and height, as Pillow counts
 PHOTOS = 6

@@ -9,8 +9,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from wkdc.photos import photo_paths
-from wkdc.video.reading import FAITHFUL
+from wkdc.data.photos import photo_paths
+from wkdc.data.video_reading import FAITHFUL
 
 Array = np.ndarray
 

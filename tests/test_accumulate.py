@@ -12,13 +12,13 @@ from test_ranks import COMMON, launch, losses_of, pictures_of
 from torch import Tensor, nn
 
 import wkdc
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport
 from wkdc.errors import DeviceError, OptionError
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
-from wkdc.training.compute import Compute, choose_dtype, trainable
+from wkdc.training.device import Compute, choose_dtype, trainable
+from wkdc.training.distributed import Ranks
 from wkdc.training.objective import Batch, Objective
-from wkdc.training.ranks import Ranks
 from wkdc.training.trainer import Averager, Learner, Trainer
 
 __all__ = ["launch"]  # a fixture

@@ -10,7 +10,7 @@ from conftest import Called
 from PIL import Image
 
 import wkdc
-from wkdc.metrics import BandEnergies, mean_band_errors
+from wkdc.metrics.fidelity import BandEnergies, mean_band_errors
 
 Call = Callable[..., Called]
 

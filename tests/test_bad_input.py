@@ -22,8 +22,8 @@ from originals import patchgan_state_dict, resnet_state_dict, unet_state_dict
 from PIL import Image
 
 import wkdc
-from wkdc.checkpoint import load_generator
-from wkdc.photos import photo_paths
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.photos import photo_paths
 from wkdc.training import trainer
 
 Call = Callable[..., Called]

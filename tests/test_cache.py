@@ -12,11 +12,11 @@ from conftest import Called
 from torch import Tensor
 
 import wkdc
-from wkdc.checkpoint import load_generator, load_sealed, save_sealed
+from wkdc.checkpoints.checkpoint import load_generator, load_sealed, save_sealed
 from wkdc.distill import FAITHFUL
 from wkdc.training.cache import DrawingCache
-from wkdc.training.compute import Compute
-from wkdc.training.data import Drawings
+from wkdc.training.crops import Drawings
+from wkdc.training.device import Compute
 
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from wkdc.calls import InHalf, engines_on, file_call, picture_of, torch_call
-from wkdc.checkpoint import load_generator
-from wkdc.contestants import as_onnx, open_contestant
+from wkdc.benchmark.calls import InHalf, engines_on, file_call, picture_of, torch_call
+from wkdc.benchmark.entries import as_onnx, open_contestant
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.example_input import example_input
 from wkdc.errors import DeviceError
-from wkdc.examples import example_input
-from wkdc.metrics import psnr_db
-from wkdc.onnx_file import OnnxNetwork
+from wkdc.metrics.fidelity import psnr_db
+from wkdc.onnx.file import OnnxNetwork
 
 CPU = torch.device("cpu")
 

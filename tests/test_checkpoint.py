@@ -29,7 +29,7 @@ from originals import (
 )
 from torch import Tensor, nn
 
-from wkdc.checkpoint import (
+from wkdc.checkpoints.checkpoint import (
     Generator,
     history_entry,
     load_generator,
@@ -1112,7 +1112,7 @@ def test_saving_to_a_folder_that_is_read_only(tmp_path: Path, teacher: Generator
 FULL_DISK = """
 import resource, sys
 import torch
-from wkdc.checkpoint import load_generator, save_generator
+from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.errors import OutputError
 
 path, room = sys.argv[1], int(sys.argv[2])

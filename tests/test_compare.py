@@ -10,9 +10,9 @@ from conftest import Called
 
 import wkdc
 from wkdc.compare import GAIN, most_different
-from wkdc.images import images_to_pixels, load_pixels, load_square
-from wkdc.metrics import psnr_db
-from wkdc.models import open_model
+from wkdc.data.images import images_to_pixels, load_pixels, load_square
+from wkdc.inference.model import open_model
+from wkdc.metrics.fidelity import psnr_db
 
 Call = Callable[..., Called]
 

@@ -13,9 +13,9 @@ from conftest import Called
 from torch import Tensor, nn
 
 import wkdc
-from wkdc.checkpoint import load_generator
-from wkdc.compiling import compiled
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, StepReport, distill
+from wkdc.system.compilation import compiled
 from wkdc.training.features import Watched
 
 COMPILER = any(map(shutil.which, ("g++", "clang++", "c++")))

@@ -7,7 +7,7 @@ import torch
 import torch_pruning
 from torch import nn
 
-from wkdc.complexity import (
+from wkdc.networks.complexity import (
     Complexity,
     count_params,
     kernel_positions,

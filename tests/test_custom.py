@@ -11,12 +11,12 @@ from conftest import Called
 from torch import nn
 
 import wkdc
-from wkdc.channels import channel_groups, trace_flow
-from wkdc.checkpoint import load_network, load_plain
-from wkdc.custom import examine
+from wkdc.checkpoints.checkpoint import load_network, load_plain
+from wkdc.data.images import load_square
+from wkdc.data.photos import photo_paths
 from wkdc.errors import CheckpointError, OptionError, TargetError
-from wkdc.images import load_square
-from wkdc.photos import photo_paths
+from wkdc.networks.custom import examine
+from wkdc.pruning.channels import channel_groups, trace_flow
 
 Call = Callable[..., Called]
 STYLIST = "custom_networks:Stylist"

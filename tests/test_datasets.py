@@ -23,12 +23,12 @@ from types import SimpleNamespace
 import pytest
 from conftest import HANG_S, wait_until
 
-from wkdc import fetch
-from wkdc import unpack as unpacking
-from wkdc.datasets import DATASET_NAMES, find_dataset
+from wkdc.data import download as fetch
+from wkdc.data import unpack as unpacking
+from wkdc.data.download import DownloadProgress
+from wkdc.data.named_sets import DATASET_NAMES, find_dataset
+from wkdc.data.unpack import unpack
 from wkdc.errors import DatasetError, OptionError, OutputError
-from wkdc.fetch import DownloadProgress
-from wkdc.unpack import unpack
 
 ZIP = "/cyclegan/datasets/horse2zebra.zip"
 IMAGES = {f"{part}/{i}.jpg": os.urandom(3000) for part in ("trainA", "testB") for i in range(8)}
@@ -746,7 +746,7 @@ def test_unpacking_stops_before_the_disk_is_full(
 KILL = """
 import os, re, signal, sys
 from pathlib import Path
-from wkdc.datasets import find_dataset
+from wkdc.data.named_sets import find_dataset
 
 event, place, left, mirror, cache = *sys.argv[1:3], int(sys.argv[3]), *sys.argv[4:]
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from conftest import Called
 
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.images import load_pixels, load_square, pixels_to_images
+from wkdc.data.photos import photo_paths
 from wkdc.demo import SHOWN
-from wkdc.images import load_pixels, load_square, pixels_to_images
-from wkdc.metrics import psnr_db
-from wkdc.photos import photo_paths
-from wkdc.runtimes import runtimes_on
+from wkdc.inference.runtimes import runtimes_on
+from wkdc.metrics.fidelity import psnr_db
 
 
 def test_the_demo_makes_everything_it_promises(

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from wkdc.devices import bfloat16_pays, check_device, default_device
 from wkdc.errors import DeviceError
+from wkdc.system.devices import bfloat16_pays, check_device, default_device
 
 
 def pretend_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

@@ -12,10 +12,10 @@ from conftest import Called, Died
 from originals import resnet_state_dict
 
 import wkdc
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.layouts import read_layout
 from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport, distill
 from wkdc.errors import CheckpointError, DatasetError, OptionError
-from wkdc.layouts import read_layout
 
 
 @pytest.fixture

@@ -14,16 +14,21 @@ from conftest import Called, Died
 from originals import patchgan_state_dict
 from torch import Tensor, nn
 
-from wkdc.checkpoint import load_discriminator, load_generator, make_card, save_generator
+from wkdc.checkpoints.checkpoint import (
+    load_discriminator,
+    load_generator,
+    make_card,
+    save_generator,
+)
+from wkdc.data.images import load_pixels, load_square, save_pixels
+from wkdc.data.layouts import part_loader, read_layout
+from wkdc.data.photos import photo_paths
 from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport, distill, recipe_named, resume
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
-from wkdc.images import load_pixels, load_square, save_pixels
-from wkdc.layouts import part_loader, read_layout
-from wkdc.metrics import psnr_db
+from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
-from wkdc.photos import photo_paths
-from wkdc.training.compute import Compute, trainable
-from wkdc.training.data import Crops, ImagePool, shuffled
+from wkdc.training.crops import Crops, ImagePool, shuffled
+from wkdc.training.device import Compute, trainable
 from wkdc.training.loop import Budget
 from wkdc.training.objective import Batch, Forward, Objective
 from wkdc.training.opening import MOST_ENLARGED
@@ -495,7 +500,7 @@ def test_larger_crops_are_drawn_ahead_in_fewer(
     student: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is kept is bounded in pixels, so that it fits into memory whatever the crops are."""
-    monkeypatch.setattr("wkdc.training.ahead.MAX_PIXELS", 8 * 32 * 32)
+    monkeypatch.setattr("wkdc.training.teacher_targets.MAX_PIXELS", 8 * 32 * 32)
 
     def drawn(crop: int) -> int:
         counts: list[int] = []

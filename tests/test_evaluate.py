@@ -17,11 +17,11 @@ from PIL import Image
 from torch_fidelity.sample_similarity_lpips import SampleSimilarityLPIPS
 
 import wkdc
-from wkdc.distribution import find_extractor, measure_distance
-from wkdc.images import load_square
-from wkdc.likeness import LPIPS_FILES, Estimate, estimate
-from wkdc.metrics import mean_fidelity
-from wkdc.photos import photo_paths
+from wkdc.data.images import load_square
+from wkdc.data.photos import photo_paths
+from wkdc.metrics.distribution import find_extractor, measure_distance
+from wkdc.metrics.fidelity import mean_fidelity
+from wkdc.metrics.intervals import LPIPS_FILES, Estimate, estimate
 
 Call = Callable[..., Called]
 

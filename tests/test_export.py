@@ -17,12 +17,12 @@ from originals import resnet_forward, resnet_state_dict, unet_forward, unet_stat
 from torch import Tensor
 
 import wkdc
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.images import load_pixels, pixels_to_images, resize_short_side
+from wkdc.data.photos import photo_paths
 from wkdc.errors import OptionError, OutputError, ParityError
 from wkdc.export import ExportResult
-from wkdc.images import load_pixels, pixels_to_images, resize_short_side
 from wkdc.networks.resnet import ResnetGenerator
-from wkdc.photos import photo_paths
 
 # What the project promises: an eightieth of a step of 8 bits, in units of [-1, 1]. A right file is
 # some 1e-5 away, with the rounding of float32 over ten norms; a wrong layer is beyond 1e-2.

@@ -15,7 +15,7 @@ from originals import resnet_state_dict, unet_state_dict
 from torch import Tensor, nn
 
 import wkdc
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, PAPER, StepReport
 from wkdc.errors import OptionError
 from wkdc.training.features import APART, LAYERS, FeatureLoss, Watched

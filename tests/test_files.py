@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wkdc.errors import OutputError
-from wkdc.files import check_writable, sha256_of, write_atomically
+from wkdc.system.files import check_writable, sha256_of, write_atomically
 
 
 @pytest.fixture

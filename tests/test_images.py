@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from wkdc.errors import ImageError, OutputError
-from wkdc.images import (
+from wkdc.data.images import (
     SUFFIXES,
     center_crop,
     grid,
@@ -27,6 +26,7 @@ from wkdc.images import (
     resize_short_side,
     save_pixels,
 )
+from wkdc.errors import ImageError, OutputError
 
 # Geometry is cheap to compute; a busy machine must not fail it by the clock, nor leave a database.
 geometry = settings(max_examples=60, deadline=None, database=None)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wkdc.channels import channel_groups
 from wkdc.errors import OptionError
-from wkdc.importance import (
+from wkdc.pruning.activations import observe
+from wkdc.pruning.channels import channel_groups
+from wkdc.pruning.importance import (
     RIDGE,
     Importance,
     accumulate_gradients,
@@ -17,7 +18,6 @@ from wkdc.importance import (
     kernel_moments,
     rank,
 )
-from wkdc.observation import observe
 
 
 def loss_without(inputs: Tensor, weights: Tensor, kept: list[int]) -> float:

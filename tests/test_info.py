@@ -11,8 +11,8 @@ from conftest import Called
 from originals import patchgan_state_dict, unet_state_dict
 
 import wkdc
-from wkdc.checkpoint import load_generator
-from wkdc.complexity import count_params, measure_complexity
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.networks.complexity import count_params, measure_complexity
 
 Call = Callable[..., Called]
 

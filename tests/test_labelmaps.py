@@ -10,12 +10,12 @@ from conftest import LABELS
 from PIL import Image
 from torch import Tensor
 
+from wkdc.data.images import load_pixels, resize_short_side
+from wkdc.data.inputs import Reader, channels_for, check_reads, load_input
+from wkdc.data.label_maps import edges, images_to_colours, load_maps, maps_to_images
+from wkdc.data.layouts import Layout, read_layout
 from wkdc.errors import DatasetError, ImageError
-from wkdc.images import load_pixels, resize_short_side
-from wkdc.labelmaps import edges, images_to_colours, load_maps, maps_to_images
-from wkdc.layouts import Layout, read_layout
-from wkdc.reader import Reader, channels_for, check_reads, load_input
-from wkdc.training.data import Crops
+from wkdc.training.crops import Crops
 
 MAP = torch.tensor([[0, 0, 2], [0, 1, 2]], dtype=torch.int32)
 PARTS = torch.tensor([[7, 7, 9], [7, 7, 9]], dtype=torch.int32)

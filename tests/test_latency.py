@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import torch
 
-from wkdc.latency import (
+from wkdc.benchmark.latency import (
     BURSTS,
     WARM_UP,
     Latency,

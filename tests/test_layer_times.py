@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_profile import write_convolution
 
-from wkdc.checkpoint import load_generator
-from wkdc.layer_times import time_layers
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.onnx.layer_times import time_layers
 
 
 def test_every_convolution_is_there_under_its_own_name(

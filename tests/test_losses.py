@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wkdc.errors import OptionError
-from wkdc.losses import (
+from wkdc.training.losses import (
     Compared,
     Gan,
     Measure,

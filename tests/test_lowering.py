@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from wkdc.lowering import (
+from wkdc.networks.resnet import ResnetGenerator
+from wkdc.networks.unet import UnetGenerator
+from wkdc.onnx.rewrites import (
     LANES,
     CentredInstanceNorm,
     PhasedConvTranspose2d,
     QuadConv2d,
     lowered,
 )
-from wkdc.networks.resnet import ResnetGenerator
-from wkdc.networks.unet import UnetGenerator
 
 # Float64 sums of a few hundred products of numbers near one, in another order.
 SAME = 1e-12

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wkdc.machine import Clock, EnergyMeter, read_clock, versions
+from wkdc.benchmark.machine import Clock, EnergyMeter, read_clock, versions
 
 
 def package(folder: Path, name: str, kind: str, energy: int) -> Path:

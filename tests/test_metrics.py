@@ -8,7 +8,7 @@ import pywt
 import torch
 from torch import Tensor
 
-from wkdc.metrics import Fidelity, high_band_error, mean_fidelity, psnr_db
+from wkdc.metrics.fidelity import Fidelity, high_band_error, mean_fidelity, psnr_db
 
 # The transform is float32: coefficients below 32 with roundings of 6e-8 of themselves.
 SAME_ERROR = 1e-5

@@ -12,16 +12,16 @@ from conftest import LABELS, Called
 from originals import multiscale_forward, multiscale_state_dict, patchgan_state_dict
 from torch import Tensor, nn
 
-from wkdc.calibration import calibration_images
-from wkdc.checkpoint import load_discriminator, load_generator
+from wkdc.checkpoints.checkpoint import load_discriminator, load_generator
+from wkdc.data.calibration import calibration_images
 from wkdc.errors import CheckpointError, OptionError
-from wkdc.losses import discriminator_loss, feature_loss, generator_loss
 from wkdc.networks.multiscale import MultiscaleDiscriminator, judge
 from wkdc.networks.patchgan import PatchGAN
 from wkdc.prune import prune
+from wkdc.pruning.width_search import TOLERANCE
+from wkdc.training.losses import discriminator_loss, feature_loss, generator_loss
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.recipe import PAPER, PIX2PIXHD
-from wkdc.widths import TOLERANCE
 
 # Both sides do the same float32 sums, perhaps in another order: one rounding is 6e-8, and five
 # layers with values of order 1 stay far below this. A wrong layer is beyond 1e-2.

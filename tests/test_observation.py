@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from wkdc.networks.resnet import ResnetBlock
-from wkdc.observation import POSITIONS, observe, places_in
+from wkdc.pruning.activations import POSITIONS, observe, places_in
 
 
 def test_moments_are_centred_as_the_norm_that_follows_does() -> None:

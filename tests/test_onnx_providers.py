@@ -9,9 +9,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from wkdc.errors import CheckpointError, DeviceError
-from wkdc.onnx_bound import BoundNetwork
-from wkdc.onnx_file import OnnxNetwork, from_file, to_file
-from wkdc.onnx_providers import Provider, open_session
+from wkdc.onnx.file import OnnxNetwork, from_file, to_file
+from wkdc.onnx.io_binding import BoundNetwork
+from wkdc.onnx.providers import Provider, open_session
 
 CPU = torch.device("cpu")
 

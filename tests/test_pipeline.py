@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from conftest import HANG_S
 
-from wkdc.pipeline import in_turn, read_ahead
+from wkdc.inference.pipeline import in_turn, read_ahead
 
 
 class Gate:

@@ -20,15 +20,15 @@ from PIL import Image
 from torch import Tensor
 
 import wkdc
-from wkdc.checkpoint import load_generator
-from wkdc.complexity import count_params
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.example_input import example_input
+from wkdc.data.images import load_pixels
 from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport
 from wkdc.errors import CheckpointError, DatasetError, OptionError
-from wkdc.examples import example_input
-from wkdc.images import load_pixels
+from wkdc.networks.complexity import count_params
+from wkdc.pruning.width_search import TOLERANCE
 from wkdc.train import recipe_for, stock_architecture
 from wkdc.training.recipe import PIX2PIXHD
-from wkdc.widths import TOLERANCE
 
 Call = Callable[..., Called]
 

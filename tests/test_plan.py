@@ -13,16 +13,16 @@ from conftest import Called
 from originals import patchgan_state_dict, resnet_state_dict, unet_state_dict
 from torch import nn
 
-from wkdc.checkpoint import load_generator
-from wkdc.complexity import Complexity
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.errors import DeviceError, OptionError, TargetError
 from wkdc.export import export
+from wkdc.networks.complexity import Complexity
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
-from wkdc.plan import Clock, Plan
 from wkdc.prune import PruneResult, prune
-from wkdc.targets import read_target
-from wkdc.widths import TOLERANCE
+from wkdc.pruning.plan import Clock, Plan
+from wkdc.pruning.target import read_target
+from wkdc.pruning.width_search import TOLERANCE
 
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "resnet": lambda: ResnetGenerator(
@@ -185,7 +185,7 @@ def test_widths_are_corrected_by_what_is_measured(
 
         yield clock_of
 
-    monkeypatch.setattr("wkdc.stopwatch.stopwatch", stopwatch)
+    monkeypatch.setattr("wkdc.pruning.latency_target.stopwatch", stopwatch)
     torch.save(resnet_state_dict(0, blocks=3, ngf=32), teacher)
     said: list[str] = []
     result = prune(

@@ -17,18 +17,18 @@ from originals import resnet_forward, resnet_state_dict, unet_state_dict
 from torch import Tensor, nn
 
 import wkdc
-from wkdc.checkpoint import load_generator
-from wkdc.equalise import SAME_DB, equalised
+from wkdc.benchmark.precision_gain import Gain
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.images import load_square
+from wkdc.data.photos import photo_paths
 from wkdc.errors import DeviceError, OptionError, ParityError
 from wkdc.export import ExportResult, Parity, _check, _warnings
-from wkdc.gain import Gain
-from wkdc.images import load_square
-from wkdc.metrics import psnr_db
+from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.resnet import ResnetGenerator
-from wkdc.onnx_file import count_onnx_params
-from wkdc.photos import photo_paths
-from wkdc.precision import IN_FLOAT32, Limits, Precision
-from wkdc.quantise import MOST_KEPT, _fewest
+from wkdc.onnx.equalization import SAME_DB, equalised
+from wkdc.onnx.file import count_onnx_params
+from wkdc.onnx.precision import IN_FLOAT32, Limits, Precision
+from wkdc.onnx.quantization import MOST_KEPT, _fewest
 
 Call = Callable[..., Called]
 

@@ -20,13 +20,13 @@ from onnx import TensorProto, helper, numpy_helper
 from originals import resnet_state_dict, unet_state_dict
 
 import wkdc
-from wkdc.checkpoint import load_generator
-from wkdc.complexity import measure_complexity
+from wkdc.benchmark.latency import WARM_UP
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.errors import CheckpointError, DeviceError, OptionError, WkdcError
-from wkdc.latency import WARM_UP
+from wkdc.inference.runtimes import OpenVinoNetwork, runtimes_on
+from wkdc.networks.complexity import measure_complexity
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.profile import _warnings
-from wkdc.runtimes import OpenVinoNetwork, runtimes_on
 
 Call = Callable[..., Called]
 

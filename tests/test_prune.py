@@ -11,19 +11,24 @@ from originals import patchgan_state_dict, resnet_state_dict, unet_state_dict
 from PIL import Image
 from torch import nn
 
-from wkdc.calibration import calibration_images
-from wkdc.channels import ChannelGroup, channel_groups
-from wkdc.checkpoint import Generator, load_discriminator, load_generator, save_generator
-from wkdc.complexity import count_params
+from wkdc.checkpoints.checkpoint import (
+    Generator,
+    load_discriminator,
+    load_generator,
+    save_generator,
+)
+from wkdc.data.calibration import calibration_images
+from wkdc.data.images import load_square
 from wkdc.distill import FAITHFUL, distill
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError, TargetError
-from wkdc.images import load_square
-from wkdc.importance import rank
-from wkdc.metrics import mean_fidelity
+from wkdc.metrics.fidelity import mean_fidelity
+from wkdc.networks.complexity import count_params
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
 from wkdc.prune import prune
-from wkdc.widths import TOLERANCE
+from wkdc.pruning.channels import ChannelGroup, channel_groups
+from wkdc.pruning.importance import rank
+from wkdc.pruning.width_search import TOLERANCE
 
 SHORT = dataclasses.replace(FAITHFUL, crop=32, load_size=64)
 HALF = {"encoder": (32, 64), "stream": 128, "decoder": (64, 32)}

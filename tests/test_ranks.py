@@ -14,9 +14,9 @@ from conftest import Called, wait_until
 from originals import patchgan_state_dict
 from torch import Tensor
 
-from wkdc.checkpoint import load_generator
-from wkdc.images import load_square
-from wkdc.training.ranks import Ranks
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.images import load_square
+from wkdc.training.distributed import Ranks
 
 pytestmark = pytest.mark.usefixtures("student", "photos")
 

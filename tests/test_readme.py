@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Called
 
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import load_generator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wkdc.observation import observe, places_in
-from wkdc.reconstruct import (
+from wkdc.pruning.activations import observe, places_in
+from wkdc.pruning.reconstruction import (
     MOST_RIDGE,
     RIDGE,
     _Normal,
@@ -130,7 +130,7 @@ def test_few_equations_are_solved_by_their_own_square(
     # 9 places in each of 2 pictures, for 27 unknowns.
     observed = observe(teacher, [torch.randn(1, 2, 7, 7).double() for _ in range(2)])
     few = reconstruct(student, kept, observed)
-    monkeypatch.setattr("wkdc.reconstruct._Few", _Normal)
+    monkeypatch.setattr("wkdc.pruning.reconstruction._Few", _Normal)
     many = reconstruct(other, kept, observed)
     # float64; normal equations lose half of its digits at worst.
     for ours, theirs in zip(student.parameters(), other.parameters(), strict=True):

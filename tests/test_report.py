@@ -15,11 +15,11 @@ from conftest import HANG_S, Called
 from playwright.sync_api import Browser, Page
 
 import wkdc
+from wkdc.checkpoints.run_record import read_record
 from wkdc.errors import MissingExtraError, OptionError
+from wkdc.inference.comparison import evenly_spread
 from wkdc.report import LARGE_BYTES, ReportResult
-from wkdc.results import read_result, to_plain
-from wkdc.subjects import evenly_spread
-from wkdc.training.record import read_record
+from wkdc.reporting.results import read_result, to_plain
 
 Call = Callable[..., Called]
 

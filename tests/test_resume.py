@@ -17,12 +17,12 @@ from conftest import Called, Died, wait_until
 from torch import Tensor
 
 import wkdc
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, StepReport
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.training.distributed import Ranks
 from wkdc.training.interrupt import Deferred
-from wkdc.training.ranks import Ranks
-from wkdc.training.run import RunFolder
+from wkdc.training.run_folder import RunFolder
 
 Call = Callable[..., Called]
 

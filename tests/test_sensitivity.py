@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from wkdc.channels import channel_groups
-from wkdc.importance import rank
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
-from wkdc.observation import observe
-from wkdc.sensitivity import SHARE, picture_damage
+from wkdc.pruning.activations import observe
+from wkdc.pruning.channels import channel_groups
+from wkdc.pruning.importance import rank
+from wkdc.pruning.sensitivity import SHARE, picture_damage
 
 
 def test_the_harm_is_the_least_squares_error_of_the_picture() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from wkdc.spectrum import radial_power
+from wkdc.metrics.spectrum import radial_power
 
 
 def test_white_noise_has_its_variance_everywhere() -> None:

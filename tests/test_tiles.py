@@ -16,12 +16,12 @@ from originals import resnet_state_dict, unet_state_dict
 from PIL import Image
 from torch import nn
 
+from wkdc.data.images import load_pixels, resize_short_side
+from wkdc.data.photos import photo_paths
 from wkdc.errors import OptionError
-from wkdc.images import load_pixels, resize_short_side
-from wkdc.models import ImageModel, open_model
+from wkdc.inference.model import ImageModel, open_model
+from wkdc.inference.tiles import Tiling, draw_whole, settled, tiled
 from wkdc.networks.pooled_norm import PooledNorm, pool_norms
-from wkdc.photos import photo_paths
-from wkdc.tiles import Tiling, draw_whole, settled, tiled
 
 Call = Callable[..., Called]
 

@@ -80,8 +80,8 @@ TWICE = """
 import json, sys
 from pathlib import Path
 import torch
-from wkdc.training.ranks import Ranks
-from wkdc.training.run import RunFolder
+from wkdc.training.distributed import Ranks
+from wkdc.training.run_folder import RunFolder
 
 for step in (0, 1):
     with RunFolder(Path("distill-001"), Ranks(0, 1, torch.device("cpu"))) as run:

@@ -12,10 +12,10 @@ from conftest import Called, Died
 from originals import resnet_state_dict, unet_state_dict
 
 import wkdc
-from wkdc.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.images import load_pixels, save_pixels
 from wkdc.distill import StepReport
 from wkdc.errors import CheckpointError, DatasetError, OptionError, OutputError
-from wkdc.images import load_pixels, save_pixels
 from wkdc.train import recipe_for, stock_architecture, train
 from wkdc.training.recipe import CYCLEGAN, PAPER, PIX2PIX, Recipe
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import wkdc
 from wkdc.errors import CheckpointError, ImageError, OptionError, OutputError
-from wkdc.runtimes import runtimes_on
+from wkdc.inference.runtimes import runtimes_on
 
 Call = Callable[..., Called]
 Array = np.ndarray

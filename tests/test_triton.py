@@ -23,8 +23,8 @@ from google.protobuf import text_format
 from originals import unet_state_dict
 
 import wkdc
-from wkdc.images import load_pixels, pixels_to_images
-from wkdc.models import open_model
+from wkdc.data.images import load_pixels, pixels_to_images
+from wkdc.inference.model import open_model
 
 Call = Callable[..., Called]
 

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 import wkdc
+from wkdc.data.video_writing import choose_encoder
 from wkdc.errors import ImageError, OptionError, OutputError
-from wkdc.video import count_frames, draw_video
-from wkdc.video.writing import choose_encoder
+from wkdc.inference.video import count_frames, draw_video
 
 Call = Callable[..., Called]
 

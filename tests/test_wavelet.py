@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wkdc.errors import OptionError
-from wkdc.wavelet import Bands, _transform, decompose
+from wkdc.metrics.wavelet import Bands, _transform, decompose
 
 WAVELETS = ("haar", "db2", "bior2.2")
 SIZES = ((32, 48), (37, 29), (6, 33), (1, 5))

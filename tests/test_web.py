@@ -22,10 +22,10 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route
 
 import wkdc
+from wkdc.data.photos import photo_paths
+from wkdc.deploy.web_runtime import FILES, fetch_archive, find_runtime
 from wkdc.errors import CheckpointError, OutputError, PackageError
-from wkdc.models import open_model
-from wkdc.photos import photo_paths
-from wkdc.web.runtime import FILES, fetch_archive, find_runtime
+from wkdc.inference.model import open_model
 
 Call = Callable[..., Called]
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from wkdc.channels import ChannelGroup, channel_groups, slice_channels
-from wkdc.complexity import kernel_positions, measure_complexity
-from wkdc.cost import COLUMN, WRITE, Cost
 from wkdc.errors import TargetError
-from wkdc.lowering import LANES
+from wkdc.networks.complexity import kernel_positions, measure_complexity
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
-from wkdc.widths import TOLERANCE, search_widths, smallest_widths, uniform_widths
+from wkdc.onnx.rewrites import LANES
+from wkdc.pruning.channels import ChannelGroup, channel_groups, slice_channels
+from wkdc.pruning.cost_model import COLUMN, WRITE, Cost
+from wkdc.pruning.width_search import TOLERANCE, search_widths, smallest_widths, uniform_widths
 
 NETWORKS = {
     "resnet": lambda: ResnetGenerator(

@@ -8,12 +8,14 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from wkdc.system.version import __version__
 
 if TYPE_CHECKING:
     from wkdc.analyze import AnalyzeResult, analyze
-    from wkdc.checkpoint import Generator, load_generator
+    from wkdc.checkpoints.checkpoint import Generator, load_generator
     from wkdc.compare import CompareResult, compare
+    from wkdc.deploy.triton import TritonResult, export_triton
+    from wkdc.deploy.web_page import WebResult, export_web
     from wkdc.distill import DistillResult, Recipe, distill, resume
     from wkdc.evaluate import EvaluateResult, evaluate
     from wkdc.export import ExportResult, export
@@ -23,14 +25,12 @@ if TYPE_CHECKING:
     from wkdc.report import ReportResult, report
     from wkdc.train import TrainResult, resume_training, train
     from wkdc.translate import TranslateResult, translate
-    from wkdc.triton import TritonResult, export_triton
-    from wkdc.web import WebResult, export_web
 
 _HOMES = {
     "AnalyzeResult": "analyze",
     "analyze": "analyze",
-    "Generator": "checkpoint",
-    "load_generator": "checkpoint",
+    "Generator": "checkpoints.checkpoint",
+    "load_generator": "checkpoints.checkpoint",
     "CompareResult": "compare",
     "compare": "compare",
     "DistillResult": "distill",
@@ -55,10 +55,10 @@ _HOMES = {
     "train": "train",
     "TranslateResult": "translate",
     "translate": "translate",
-    "TritonResult": "triton",
-    "export_triton": "triton",
-    "WebResult": "web",
-    "export_web": "web",
+    "TritonResult": "deploy.triton",
+    "export_triton": "deploy.triton",
+    "WebResult": "deploy.web_page",
+    "export_web": "deploy.web_page",
 }
 
 __all__ = [

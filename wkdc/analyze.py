@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wkdc.charts import check_matplotlib, draw_errors, draw_spectra, save_figure
+from wkdc.data.images import load_square
+from wkdc.data.inputs import Reader
+from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
-from wkdc.files import check_writable, write_atomically
-from wkdc.images import load_square
-from wkdc.layouts import Direction
-from wkdc.metrics import BandEnergies
-from wkdc.models import ImageModel
-from wkdc.reader import Reader
-from wkdc.results import Made
-from wkdc.spectrum import radial_power
-from wkdc.subjects import Subjects, open_subjects
+from wkdc.inference.comparison import Subjects, open_subjects
+from wkdc.inference.model import ImageModel
+from wkdc.metrics.fidelity import BandEnergies
+from wkdc.metrics.spectrum import radial_power
+from wkdc.reporting.charts import check_matplotlib, draw_errors, draw_spectra, save_figure
+from wkdc.reporting.results import Made
+from wkdc.system.files import check_writable, write_atomically
 
 SIZE = 256
 """Height and width that pictures are compared at."""
@@ -42,7 +42,7 @@ class Analysis:
             over the teacher's: 0 is a copy.
         energy: of each band, the model's energy over the teacher's: below 1 detail is missing,
             above 1 there is more than there should be.
-        power: mean of `wkdc.spectrum.radial_power`.
+        power: mean of `wkdc.metrics.spectrum.radial_power`.
     """
 
     name: str
@@ -120,7 +120,7 @@ def analyze(
     """Compare models with their teacher, band by band, after Zhang et al. 2022.
 
     Args:
-        models, data, teacher, direction, arch, seed: see `wkdc.subjects.open_subjects`.
+        models, data, teacher, direction, arch, seed: see `wkdc.inference.comparison.open_subjects`.
         size: height and width that pictures are compared at.
         limit: use the first so many pictures.
         figure: a .svg, .png or .pdf to draw the result into.

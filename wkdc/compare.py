@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wkdc.data.images import SUFFIXES, grid, save_pixels
+from wkdc.data.inputs import Reader
+from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
-from wkdc.files import check_writable
-from wkdc.images import SUFFIXES, grid, save_pixels
-from wkdc.layouts import Direction
-from wkdc.metrics import psnr_db
-from wkdc.reader import Reader
-from wkdc.subjects import evenly_spread, open_subjects
+from wkdc.inference.comparison import evenly_spread, open_subjects
+from wkdc.metrics.fidelity import psnr_db
+from wkdc.system.files import check_writable
 
 SIZE = 256
 """Height and width of a picture on the sheet."""
@@ -76,7 +76,7 @@ def compare(
     there is none and white from a quarter of the range on (`GAIN`).
 
     Args:
-        models, data, teacher, direction, arch, seed: see `wkdc.subjects.open_subjects`.
+        models, data, teacher, direction, arch, seed: see `wkdc.inference.comparison.open_subjects`.
         output: the picture to write; replaced if it exists.
         count: inputs, evenly spread over the test pictures.
         size: height and width of each picture.

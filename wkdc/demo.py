@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from wkdc.checkpoint import load_generator
-from wkdc.devices import check_device
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.images import grid, load_square, save_pixels
+from wkdc.data.photos import photo_paths
 from wkdc.distill import DistillResult, StepReport, check_length, distill
 from wkdc.errors import MissingExtraError, OutputError
 from wkdc.export import ExportResult, export
-from wkdc.images import grid, load_square, save_pixels
-from wkdc.photos import photo_paths
 from wkdc.profile import ProfileResult, profile
 from wkdc.prune import PruneResult, prune
+from wkdc.system.devices import check_device
 
 RATIO = 7.0
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from wkdc.checkpoint import read_card
-from wkdc.devices import check_device
+from wkdc.checkpoints.checkpoint import read_card
+from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError, WkdcError
-from wkdc.files import sha256_of
-from wkdc.layouts import Direction
 from wkdc.prune import prune
-from wkdc.training.ranks import Ranks
+from wkdc.system.devices import check_device
+from wkdc.system.files import sha256_of
+from wkdc.training.distributed import Ranks
 from wkdc.training.recipe import Recipe
 
 

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wkdc.checkpoint import Generator, relative_to
-from wkdc.devices import check_device
-from wkdc.layouts import Direction, Layout
-from wkdc.metrics import Fidelity
-from wkdc.training.compute import choose_dtype
+from wkdc.checkpoints.checkpoint import Generator, relative_to
+from wkdc.data.layouts import Direction, Layout
+from wkdc.metrics.fidelity import Fidelity
+from wkdc.system.devices import check_device
+from wkdc.training.device import choose_dtype
+from wkdc.training.distributed import Ranks
 from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
 from wkdc.training.opening import check_outputs, open_files
-from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
 from wkdc.training.reopening import check_same, read_request
-from wkdc.training.request import Request, Select
-from wkdc.training.run import RunFolder
+from wkdc.training.run_config import Request, Select
+from wkdc.training.run_folder import RunFolder
 from wkdc.training.session import Outcome, Session
 from wkdc.training.students import REVERSE, Selected
 from wkdc.training.tracking import Tracker, check_tracker
@@ -118,7 +118,7 @@ def distill(
     there, or from the last state before the process was killed.
 
     Args:
-        data: a folder in one of the layouts of `wkdc.layouts.read_layout`.
+        data: a folder in one of the layouts of `wkdc.data.layouts.read_layout`.
         student: a file of `prune`; `teacher` its teacher, by default the one on its card.
         discriminator: one to start from, instead of a fresh one of the recipe's `ndf`.
         output: the file to write, by default `student` itself.

@@ -9,8 +9,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wkdc.devices import check_device
-from wkdc.distribution import (
+from wkdc.data.images import (
+    images_to_pixels,
+    load_square,
+    pixels_to_images,
+    save_pixels,
+)
+from wkdc.data.inputs import Reader
+from wkdc.data.layouts import Direction, Layout
+from wkdc.errors import OptionError, OutputError
+from wkdc.inference.comparison import open_subjects
+from wkdc.inference.model import ImageModel
+from wkdc.metrics.distribution import (
     MEANINGFUL_FID,
     SUBSETS,
     Distance,
@@ -18,19 +28,9 @@ from wkdc.distribution import (
     find_extractor,
     measure_distance,
 )
-from wkdc.errors import OptionError, OutputError
-from wkdc.images import (
-    images_to_pixels,
-    load_square,
-    pixels_to_images,
-    save_pixels,
-)
-from wkdc.layouts import Direction, Layout
-from wkdc.likeness import Likeness, Likenesses, Perceptual, find_lpips
-from wkdc.models import ImageModel
-from wkdc.reader import Reader
-from wkdc.results import Made
-from wkdc.subjects import open_subjects
+from wkdc.metrics.intervals import Likeness, Likenesses, Perceptual, find_lpips
+from wkdc.reporting.results import Made
+from wkdc.system.devices import check_device
 
 SIZE = 256
 """Height and width that pictures are compared at."""
@@ -78,7 +78,7 @@ class Protocol:
         teacher: its file, of the digest `teacher_sha256`.
         extractor, extractor_sha256: of the features, where there are any.
         lpips_sha256: of the files of weights that LPIPS is of, where it was asked for.
-        kid_subsets, kid_subset_size: see `wkdc.distribution`.
+        kid_subsets, kid_subset_size: see `wkdc.metrics.distribution`.
     """
 
     data: str
@@ -137,13 +137,13 @@ def evaluate(
 
     Args:
         models: .pth and .onnx files.
-        data: a folder in one of the layouts of `wkdc.layouts`; its test pictures are used, else
-            those that training sets aside by `seed`; of a plain folder, all.
+        data: a folder in one of the layouts of `wkdc.data.layouts`; its test pictures are used,
+            else those that training sets aside by `seed`; of a plain folder, all.
         teacher: by default the one that the models' cards name; without any, models are compared
             with true pictures alone.
         features: what KID, FID, precision and recall are computed from; None leaves them out.
-        weights: see `wkdc.distribution.find_extractor`.
-        lpips: adds LPIPS, see `wkdc.likeness.find_lpips`.
+        weights: see `wkdc.metrics.distribution.find_extractor`.
+        lpips: adds LPIPS, see `wkdc.metrics.intervals.find_lpips`.
         size: height and width that pictures are compared at.
         limit: use the first so many pictures.
         direction: `BtoA` for generators that draw domain A from domain B.

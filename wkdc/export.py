@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wkdc.architecture import drawable_side
-from wkdc.calibration import CALIBRATE, LEAST, calibration_images
-from wkdc.checkpoint import Generator, load_generator
-from wkdc.complexity import count_params
-from wkdc.equalise import equalised
+from wkdc.benchmark.precision_gain import Gain, measure_gain
+from wkdc.checkpoints.checkpoint import Generator, load_generator
+from wkdc.data.calibration import CALIBRATE, LEAST, calibration_images
+from wkdc.data.example_input import example_input
+from wkdc.data.images import images_to_pixels, pixels_to_images, resize_short_side
+from wkdc.data.inputs import Reader, check_reads
+from wkdc.data.layouts import Direction, read_layout
 from wkdc.errors import OptionError, ParityError
-from wkdc.examples import example_input
-from wkdc.files import write_atomically
-from wkdc.gain import Gain, measure_gain
-from wkdc.images import images_to_pixels, pixels_to_images, resize_short_side
-from wkdc.layouts import Direction, read_layout
-from wkdc.metrics import high_band_error, psnr_db
-from wkdc.onnx_file import OPSET, OnnxNetwork, check_onnx, write_onnx
-from wkdc.precision import VISIBLE_DB, Limits, Precision, limits_of, to_float16
-from wkdc.quantise import quantise
-from wkdc.reader import Reader, check_reads
-from wkdc.subjects import evenly_spread
+from wkdc.inference.comparison import evenly_spread
+from wkdc.metrics.fidelity import high_band_error, psnr_db
+from wkdc.networks.architecture import drawable_side
+from wkdc.networks.complexity import count_params
+from wkdc.onnx.equalization import equalised
+from wkdc.onnx.file import OPSET, OnnxNetwork, check_onnx, write_onnx
+from wkdc.onnx.precision import VISIBLE_DB, Limits, Precision, limits_of, to_float16
+from wkdc.onnx.quantization import quantise
+from wkdc.system.files import write_atomically
 
 CHECKED = 6
 """How many test pictures of a data folder a file is checked on."""
@@ -40,7 +40,7 @@ class Parity:
     """ONNX Runtime against PyTorch on one picture: largest and mean absolute difference, and more.
 
     Attributes:
-        psnr_db, high_band_error: see `wkdc.metrics`.
+        psnr_db, high_band_error: see `wkdc.metrics.fidelity`.
     """
 
     height: int
@@ -129,12 +129,12 @@ def export(
     Args:
         output: by default the model's path with `.onnx`.
         tolerance: largest allowed difference of one pixel, in units of [-1, 1]; by default that of
-            the precision, see `wkdc.precision.limits_of`.
+            the precision, see `wkdc.onnx.precision.limits_of`.
         pixels: whether the file takes and gives uint8 N×H×W×C instead of float32 N×C×H×W; then the
             network's picture is rounded too before the two are compared.
         precision: what its layers compute in.
-        data: a folder in one of the layouts of `wkdc.layouts`. int8 takes its ranges from training
-            pictures there; test pictures are compared instead of bundled photos.
+        data: a folder in one of the layouts of `wkdc.data.layouts`. int8 takes its ranges from
+            training pictures there; test pictures are compared instead of bundled photos.
         direction: which domain, or half of a paired picture, is drawn from.
         on_progress: called with what is done now, and its share of 1.
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wkdc.architecture import Architecture, measured_size
-from wkdc.checkpoint import Card, find_teacher, load_network
-from wkdc.complexity import Complexity, measure_complexity
-from wkdc.files import sha256_of
-from wkdc.onnx_file import OnnxInterface, count_onnx_params, read_interface
+from wkdc.checkpoints.checkpoint import Card, find_teacher, load_network
+from wkdc.networks.architecture import Architecture, measured_size
+from wkdc.networks.complexity import Complexity, measure_complexity
+from wkdc.onnx.file import OnnxInterface, count_onnx_params, read_interface
+from wkdc.system.files import sha256_of
 
 Presence = Literal["there", "changed", "missing"]
 
@@ -29,7 +29,7 @@ class InfoResult:
     Attributes:
         architecture: None for a .onnx that wkdc did not write.
         params: number of weights; `macs` and `macs_output_resolution` for one picture of `size`
-            (height, width), see `wkdc.complexity`; None where the network is not known.
+            (height, width), see `wkdc.networks.complexity`; None where the network is not known.
         size_bytes, sha256: of the file; `source_sha256` of the .pth that a .onnx was made from.
         card: see docs/checkpoint-format.md; None for a file that wkdc did not write.
         teacher: None where the card names none.

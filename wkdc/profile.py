@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from wkdc.calls import Call, Engine, engines_on, picture_of
-from wkdc.contestants import (
+from wkdc.benchmark.calls import Call, Engine, engines_on, picture_of
+from wkdc.benchmark.entries import (
     Contestant,
     as_onnx,
     calls_of,
@@ -20,15 +20,15 @@ from wkdc.contestants import (
     open_contestant,
     peak_memory,
 )
-from wkdc.devices import check_device
+from wkdc.benchmark.latency import WARM_UP, Latency, clock_on, ratio_interval, time_in_bursts
+from wkdc.benchmark.machine import Conditions, EnergyMeter, read_clock, versions
+from wkdc.data.example_input import example_input
 from wkdc.errors import OptionError
-from wkdc.examples import example_input
-from wkdc.files import sha256_of
-from wkdc.latency import WARM_UP, Latency, clock_on, ratio_interval, time_in_bursts
-from wkdc.layer_times import LayerProfile, time_layers
-from wkdc.machine import Conditions, EnergyMeter, read_clock, versions
-from wkdc.metrics import psnr_db
-from wkdc.results import Made
+from wkdc.metrics.fidelity import psnr_db
+from wkdc.onnx.layer_times import LayerProfile, time_layers
+from wkdc.reporting.results import Made
+from wkdc.system.devices import check_device
+from wkdc.system.files import sha256_of
 
 Found = TypeVar("Found")
 
@@ -42,7 +42,7 @@ class ModelProfile:
 
     Attributes:
         params: number of weights.
-        macs, macs_output_resolution: for one batch, see `wkdc.complexity.Complexity`; None for a
+        macs, macs_output_resolution: for one batch, see `wkdc.networks.complexity`; None for a
             .onnx that wkdc did not write.
         size_bytes: of the file.
         peak_memory_bytes: of one call beyond weights and input: on CUDA what PyTorch allocates,

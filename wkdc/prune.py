@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wkdc.architecture import Architecture, measured_size
-from wkdc.calibration import CALIBRATE, calibration_images
-from wkdc.checkpoint import (
+from wkdc.checkpoints.checkpoint import (
     Generator,
     history_entry,
     load_network,
@@ -20,23 +18,25 @@ from wkdc.checkpoint import (
     relative_to,
     save_generator,
 )
-from wkdc.complexity import Complexity, measure_complexity
-from wkdc.custom import shapes_of
-from wkdc.devices import check_device
+from wkdc.checkpoints.recognition import recognise
+from wkdc.data.calibration import CALIBRATE, calibration_images
+from wkdc.data.layouts import Direction
 from wkdc.errors import CheckpointError, OptionError
-from wkdc.files import check_writable, write_atomically
-from wkdc.importance import NEED_PICTURES, Importance
-from wkdc.layouts import Direction
-from wkdc.metrics import mean_fidelity
-from wkdc.observation import Observation
-from wkdc.plan import Clock, Plan
-from wkdc.planner import make_plan
-from wkdc.recognition import recognise
-from wkdc.reconstruct import LayerFit, reconstruct
-from wkdc.stopwatch import measure_clock
-from wkdc.targets import Quantity, read_target
-from wkdc.widths import Prefer
-from wkdc.wishes import Widths, Wishes
+from wkdc.metrics.fidelity import mean_fidelity
+from wkdc.networks.architecture import Architecture, measured_size
+from wkdc.networks.complexity import Complexity, measure_complexity
+from wkdc.networks.custom import shapes_of
+from wkdc.pruning.activations import Observation
+from wkdc.pruning.constraints import Widths, Wishes
+from wkdc.pruning.importance import NEED_PICTURES, Importance
+from wkdc.pruning.latency_target import measure_clock
+from wkdc.pruning.plan import Clock, Plan
+from wkdc.pruning.planner import make_plan
+from wkdc.pruning.reconstruction import LayerFit, reconstruct
+from wkdc.pruning.target import Quantity, read_target
+from wkdc.pruning.width_search import Prefer
+from wkdc.system.devices import check_device
+from wkdc.system.files import check_writable, write_atomically
 
 MEASURED = 4
 """Calibration pictures that the student's first PSNR is measured on."""
@@ -129,14 +129,14 @@ def prune(
             now; they are met as nearly as they can be told.
         output: the file to write, by default `student.pth`, or `discriminator.pth` for one;
             replaced whole if it exists; a trained student is copied aside.
-        data: a folder of the teacher's inputs, in one of the layouts of `wkdc.layouts`; without
-            one, bundled photos calibrate a teacher of grey or RGB pictures.
+        data: a folder of the teacher's inputs, in one of the layouts of `wkdc.data.layouts`;
+            without one, bundled photos calibrate a teacher of grey or RGB pictures.
         calibrate: how many pictures to use; 0 slices only.
         direction: `BtoA` for a generator that draws domain A from domain B.
-        importance: see `wkdc.importance.rank`; by default `readers`, or `magnitude` where no
-            picture calibrates.
-        widths, prefer, round_to, drop_blocks: see `wkdc.wishes.Wishes`; a discriminator's widths
-            are uniform unless told otherwise.
+        importance: see `wkdc.pruning.importance.rank`; by default `readers`, or `magnitude`
+            where no picture calibrates.
+        widths, prefer, round_to, drop_blocks: see `wkdc.pruning.constraints`; a discriminator's
+            widths are uniform unless told otherwise.
         size: height and width for MACs and times, 256x256 or the next that the network draws.
         device: where times are measured, `cpu` or `cuda`.
         dry_run: make the plan, measure it in ONNX Runtime, and write nothing.

@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from wkdc.analyze import LEVELS, analyze
-from wkdc.charts import check_matplotlib
-from wkdc.checkpoint import Generator, load_generator, teacher_path
+from wkdc.checkpoints.checkpoint import Generator, load_generator, teacher_path
+from wkdc.checkpoints.lineage import last_options, pictures_of, record_of, student_of
+from wkdc.checkpoints.run_record import Record, read_record
 from wkdc.compare import most_different
-from wkdc.complexity import count_params
+from wkdc.data.inputs import Reader
+from wkdc.data.layouts import Direction
 from wkdc.errors import MissingExtraError, OptionError
 from wkdc.evaluate import evaluate
 from wkdc.export import compare as compare_exported
-from wkdc.files import check_writable, sha256_of, write_atomically
-from wkdc.layouts import Direction
-from wkdc.lineage import last_options, pictures_of, record_of, student_of
-from wkdc.metrics import psnr_db
-from wkdc.onnx_file import OnnxNetwork
-from wkdc.page import Exported, Facts, File, Picture, render_page, summarise
+from wkdc.inference.comparison import SMALLEST, evenly_spread, open_subjects
+from wkdc.metrics.fidelity import psnr_db
+from wkdc.networks.complexity import count_params
+from wkdc.onnx.file import OnnxNetwork
 from wkdc.profile import profile
-from wkdc.reader import Reader
-from wkdc.results import Made, read_result, to_plain
-from wkdc.subjects import SMALLEST, evenly_spread, open_subjects
-from wkdc.training.record import Record, read_record
-from wkdc.units import megabytes
+from wkdc.reporting.charts import check_matplotlib
+from wkdc.reporting.page import Exported, Facts, File, Picture, render_page, summarise
+from wkdc.reporting.results import Made, read_result, to_plain
+from wkdc.system.files import check_writable, sha256_of, write_atomically
+from wkdc.system.units import megabytes
 
 SIZE = 256
 """Height and width that pictures are compared at."""
@@ -124,7 +124,7 @@ def report(
         OptionError: no pictures, a result of other files, or an output that is no .html.
         CheckpointError: no student, or its teacher is not there.
         MissingExtraError: the packages of the extra `report` are not installed.
-        DeviceError, DatasetError, ImageError, OutputError: see `wkdc.subjects.open_subjects`.
+        DeviceError, DatasetError, ImageError, OutputError: see `open_subjects`.
     """
     tell = on_progress or (lambda stage, share: None)
     path = Path(output)

@@ -8,25 +8,31 @@ from typing import Literal
 
 import torch
 
-from wkdc.architecture import Architecture, drawable_side
-from wkdc.checkpoint import load_generator, make_card, read_card, relative_to, save_generator
-from wkdc.devices import check_device
+from wkdc.checkpoints.checkpoint import (
+    load_generator,
+    make_card,
+    read_card,
+    relative_to,
+    save_generator,
+)
+from wkdc.data.inputs import channels_for, check_inputs
+from wkdc.data.layouts import Direction, Layout, is_apart, is_paired, read_layout
 from wkdc.errors import DatasetError, OptionError, OutputError
-from wkdc.files import check_writable
-from wkdc.layouts import Direction, Layout, is_apart, is_paired, read_layout
-from wkdc.metrics import Fidelity
+from wkdc.metrics.fidelity import Fidelity
+from wkdc.networks.architecture import Architecture, drawable_side
 from wkdc.networks.layers import Norm, initialise
-from wkdc.reader import channels_for, check_inputs
-from wkdc.training.compute import choose_dtype
+from wkdc.system.devices import check_device
+from wkdc.system.files import check_writable
+from wkdc.training.device import choose_dtype
+from wkdc.training.direction import Pair
+from wkdc.training.distributed import Ranks
 from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
 from wkdc.training.opening import MOST_ENLARGED, check_features, check_losses
-from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import CYCLEGAN, PIX2PIX, PIX2PIXHD, Precision, Recipe
 from wkdc.training.reopening import check_same, read_request
-from wkdc.training.request import Request
-from wkdc.training.run import RunFolder
+from wkdc.training.run_config import Request
+from wkdc.training.run_folder import RunFolder
 from wkdc.training.session import Outcome, Session
-from wkdc.training.side import Pair
 from wkdc.training.students import REVERSE
 from wkdc.training.tracking import Tracker, check_tracker
 
@@ -93,7 +99,7 @@ def train(
 
     Args:
         data: a folder with `trainA` and `trainB`, with `train` (side by side), or with
-            `train_label` and `train_img`; see `wkdc.layouts.read_layout`.
+            `train_label` and `train_img`; see `wkdc.data.layouts.read_layout`.
         network: `resnet`, the default for unpaired data; `unet`, for pairs side by side; or
             `pix2pixhd`, its global generator, for pairs in folders of their own.
         ngf: channels of the first layer; `blocks` residual blocks, of all but a U-Net.

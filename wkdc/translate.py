@@ -10,14 +10,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wkdc import video
+from wkdc.data.images import SUFFIXES, images_to_pixels, list_images, load_pixels, save_pixels
+from wkdc.data.inputs import load_input
 from wkdc.errors import DatasetError, ImageError, OptionError, OutputError
-from wkdc.images import SUFFIXES, images_to_pixels, list_images, load_pixels, save_pixels
-from wkdc.models import ImageModel, open_model
-from wkdc.pipeline import in_turn
-from wkdc.reader import load_input
-from wkdc.tiles import Tiling, draw_whole, settled, tiled
-from wkdc.video import VideoResult, count_frames, draw_video
+from wkdc.inference import video
+from wkdc.inference.model import ImageModel, open_model
+from wkdc.inference.pipeline import in_turn
+from wkdc.inference.tiles import Tiling, draw_whole, settled, tiled
+from wkdc.inference.video import VideoResult, count_frames, draw_video
 
 THREADS = 2
 """That read pictures, and as many that write them; PNG takes about as long to write as a small
@@ -78,7 +78,7 @@ def translate(
     written stays, each file whole, and `resume` goes on from there.
 
     For a model that reads other channels than a picture's they are label maps; see
-    `wkdc.reader.load_input`.
+    `wkdc.data.inputs.load_input`.
 
     Args:
         model: a .pth or .onnx file.

@@ -1,4 +1,4 @@
-"""How well the model of time in `wkdc.cost` says what ONNX Runtime takes.
+"""How well the model of time in `wkdc.pruning.cost_model` says what ONNX Runtime takes.
 
     python tests/benchmarks/clock.py
 
@@ -12,11 +12,11 @@ import statistics
 
 import torch
 
-from wkdc.channels import channel_groups
-from wkdc.complexity import kernel_positions
-from wkdc.cost import Cost
-from wkdc.latency import onnx_calls, time_in_turn
+from wkdc.benchmark.latency import onnx_calls, time_in_turn
+from wkdc.networks.complexity import kernel_positions
 from wkdc.networks.resnet import ResnetGenerator
+from wkdc.pruning.channels import channel_groups
+from wkdc.pruning.cost_model import Cost
 
 NETWORKS = 14
 ROUNDS = 25

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wkdc.compiling import compiled
-from wkdc.latency import time_in_turn
+from wkdc.benchmark.latency import time_in_turn
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
+from wkdc.system.compilation import compiled
 
 ROUNDS = 8
 

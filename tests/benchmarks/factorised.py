@@ -19,17 +19,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wkdc.calibration import calibration_images
-from wkdc.checkpoint import load_generator
-from wkdc.complexity import measure_complexity
-from wkdc.images import load_pixels, load_square, pixels_to_images
-from wkdc.latency import onnx_calls, time_in_turn
-from wkdc.metrics import mean_fidelity
+from wkdc.benchmark.latency import onnx_calls, time_in_turn
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.calibration import calibration_images
+from wkdc.data.images import load_pixels, load_square, pixels_to_images
+from wkdc.metrics.fidelity import mean_fidelity
+from wkdc.networks.complexity import measure_complexity
 from wkdc.networks.resnet import ResnetBlock
-from wkdc.observation import observe
-from wkdc.training.data import Crops
+from wkdc.pruning.activations import observe
+from wkdc.training.crops import Crops
+from wkdc.training.distributed import Ranks
 from wkdc.training.objective import Batch, Objective
-from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import FAITHFUL
 from wkdc.training.trainer import Averager, Learner, Trainer
 

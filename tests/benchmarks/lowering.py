@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from wkdc import lowering
-from wkdc.checkpoint import load_generator
-from wkdc.latency import onnx_calls, time_in_turn
+from wkdc.benchmark.latency import onnx_calls, time_in_turn
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.onnx import rewrites as lowering
 
 ROUNDS = 25
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from wkdc.checkpoint import load_generator
-from wkdc.latency import time_in_turn
-from wkdc.training.compute import Compute, trainable
+from wkdc.benchmark.latency import time_in_turn
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.training.device import Compute, trainable
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.recipe import FAITHFUL, Precision
 from wkdc.training.trainer import make_optimizer

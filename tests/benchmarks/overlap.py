@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from moving import make_video, photo_frames
 
 import wkdc
-from wkdc.models import ImageModel, open_model
-from wkdc.photos import photo_paths
+from wkdc.data.photos import photo_paths
+from wkdc.inference.model import ImageModel, open_model
 
 
 class _InTurn:
@@ -44,7 +44,7 @@ def seconds(model: ImageModel, inputs: list[Path], *, overlapped: bool) -> float
     """Of one run."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         if not overlapped:
-            video, still = map(importlib.import_module, ("wkdc.video", "wkdc.translate"))
+            video, still = map(importlib.import_module, ("wkdc.inference.video", "wkdc.translate"))
             for module, name, stand_in in (
                 (video, "in_turn", _InTurn),
                 (still, "in_turn", _InTurn),

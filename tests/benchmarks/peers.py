@@ -32,14 +32,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wkdc.images import load_square, pixels_to_images
-from wkdc.layouts import part_loader, read_layout
-from wkdc.losses import discriminator_loss, pixel_loss, wavelet_loss
-from wkdc.metrics import mean_fidelity
+from wkdc.data.images import load_square, pixels_to_images
+from wkdc.data.layouts import part_loader, read_layout
+from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.networks.layers import initialise
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
-from wkdc.training.compute import Compute, trainable
-from wkdc.training.data import Crops, shuffled
+from wkdc.training.crops import Crops, shuffled
+from wkdc.training.device import Compute, trainable
+from wkdc.training.losses import discriminator_loss, pixel_loss, wavelet_loss
 from wkdc.training.opening import load_pair
 from wkdc.training.recipe import FAITHFUL, RATE
 from wkdc.training.trainer import Averager, make_optimizer, rate_factor

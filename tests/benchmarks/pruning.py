@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 import wkdc
-from wkdc.checkpoint import load_generator, save_generator
-from wkdc.complexity import measure_complexity
-from wkdc.images import grid, load_square, save_pixels
-from wkdc.latency import onnx_calls, time_in_turn
-from wkdc.metrics import mean_fidelity
+from wkdc.benchmark.latency import onnx_calls, time_in_turn
+from wkdc.checkpoints.checkpoint import load_generator, save_generator
+from wkdc.data.images import grid, load_square, save_pixels
+from wkdc.data.photos import photo_paths
+from wkdc.metrics.fidelity import mean_fidelity
+from wkdc.networks.complexity import measure_complexity
 from wkdc.networks.layers import initialise
-from wkdc.photos import photo_paths
 
 FRONT: dict[str, dict[str, Any]] = {
     "uniform": {"ratio": 7, "widths": "uniform"},

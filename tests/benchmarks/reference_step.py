@@ -23,19 +23,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wkdc.checkpoint import load_generator, make_card, save_generator
-from wkdc.images import load_square
-from wkdc.layouts import Layout
+from wkdc.checkpoints.checkpoint import load_generator, make_card, save_generator
+from wkdc.data.images import load_square
+from wkdc.data.layouts import Layout
+from wkdc.data.photos import photo_paths
+from wkdc.metrics.wavelet import decompose
 from wkdc.networks.layers import initialise
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
-from wkdc.photos import photo_paths
 from wkdc.train import stock_architecture
-from wkdc.training.compute import Compute
-from wkdc.training.ranks import Ranks
+from wkdc.training.device import Compute
+from wkdc.training.direction import Pair, Side
+from wkdc.training.distributed import Ranks
 from wkdc.training.recipe import PAPER, Precision, Recipe
-from wkdc.training.side import Pair, Side
 from wkdc.training.trainer import Trainer
-from wkdc.wavelet import decompose
 
 Step = Callable[[], object]
 

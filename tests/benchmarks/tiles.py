@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from wkdc.images import load_pixels, pixels_to_images, resize_short_side, save_pixels
-from wkdc.metrics import psnr_db
-from wkdc.models import open_model
-from wkdc.tiles import Tiling, draw_whole, tiled
+from wkdc.data.images import load_pixels, pixels_to_images, resize_short_side, save_pixels
+from wkdc.inference.model import open_model
+from wkdc.inference.tiles import Tiling, draw_whole, tiled
+from wkdc.metrics.fidelity import psnr_db
 
 
 def draw(model_path: Path, source: Path, target: Path, tile: int, overlap: int, way: str) -> None:

@@ -24,7 +24,7 @@ def analyze(
 ) -> None:
     """Say which detail of its teacher's a student misses, by wavelet band and by frequency."""
     import wkdc
-    from wkdc.devices import default_device
+    from wkdc.system.devices import default_device
 
     folder = options.find_pictures(data, data_url)
     with render.meter() as meter:

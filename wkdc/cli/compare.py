@@ -26,7 +26,7 @@ def compare(
 ) -> None:
     """Draw a sheet: what models make of the same pictures, where they differ, and how much."""
     import wkdc
-    from wkdc.devices import default_device
+    from wkdc.system.devices import default_device
 
     folder = options.find_pictures(data, data_url)
     with render.meter() as meter:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wkdc import units
 from wkdc.cli import options, render
 from wkdc.cli.distill import show_step
 from wkdc.cli.profile import show_profile
+from wkdc.system import units
 
 if TYPE_CHECKING:
     from wkdc.demo import DemoResult
@@ -33,7 +33,7 @@ def demo(
 ) -> None:
     """The whole chain on a real CycleGAN generator and bundled photos: five minutes, no network."""
     from wkdc.demo import demo as run_demo
-    from wkdc.devices import default_device
+    from wkdc.system.devices import default_device
 
     started = time.monotonic()
     with render.meter() as meter:

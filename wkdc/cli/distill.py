@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from wkdc import units
 from wkdc.cli import options, render
+from wkdc.system import units
 
 if TYPE_CHECKING:
     from wkdc.distill import DistillResult, Fidelity, Recipe, StepReport
@@ -175,10 +175,10 @@ def distill(
     Ctrl-C ends the training early and keeps what was learned; --resume goes on from there.
     """
     import wkdc
-    from wkdc.devices import default_device
     from wkdc.discriminator import smaller_discriminator
     from wkdc.distill import check_length, recipe_named
     from wkdc.errors import OptionError
+    from wkdc.system.devices import default_device
 
     if resume is not None:
         check_alone(context)

@@ -10,9 +10,9 @@ from wkdc.cli import options, render
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wkdc.distribution import Distance
     from wkdc.evaluate import EvaluateResult
-    from wkdc.likeness import Estimate, Likeness
+    from wkdc.metrics.distribution import Distance
+    from wkdc.metrics.intervals import Estimate, Likeness
 
 
 def evaluate(
@@ -43,7 +43,7 @@ def evaluate(
 ) -> None:
     """Say how near models draw to their teacher and to true pictures, with the protocol."""
     import wkdc
-    from wkdc.devices import default_device
+    from wkdc.system.devices import default_device
 
     folder = options.find_pictures(data, data_url)
     with render.meter() as meter:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wkdc import units
 from wkdc.cli import options, render
 from wkdc.errors import OptionError
+from wkdc.system import units
 
 if TYPE_CHECKING:
     from wkdc.export import ExportResult
-    from wkdc.precision import Precision
+    from wkdc.onnx.precision import Precision
 
 PLACES = "For a browser or a server"
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wkdc import units
 from wkdc.cli import options, render
+from wkdc.system import units
 
 if TYPE_CHECKING:
     from wkdc.info import InfoResult

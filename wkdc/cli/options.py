@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wkdc import units
 from wkdc.cli import render
 from wkdc.errors import OptionError
+from wkdc.system import units
 
 if TYPE_CHECKING:
-    from wkdc.datasets import DownloadProgress
-    from wkdc.tiles import Tiling
+    from wkdc.data.named_sets import DownloadProgress
+    from wkdc.inference.tiles import Tiling
 
 NormName = Literal["instance", "batch", "none"]
 PaddingName = Literal["reflect", "replicate", "zero"]
@@ -184,7 +184,7 @@ def tiling(
     Raises:
         OptionError: how, but not into which tiles.
     """
-    from wkdc.tiles import Tiling
+    from wkdc.inference.tiles import Tiling
 
     if tile is not None:
         return Tiling(tile, 64 if overlap is None else overlap, statistics)
@@ -213,7 +213,7 @@ def arch_again(arch: str | None) -> str:
 
 def drawings_folder(cache: str | None) -> Path | None:
     """Where teachers' drawings are kept: `--cache`, which may be `off`, else in wkdc's cache."""
-    from wkdc.files import cache_folder
+    from wkdc.system.files import cache_folder
 
     if cache == "off":
         return None
@@ -235,9 +235,9 @@ def find_data(data: str, mirror: str | None) -> Path:
     """The folder that `--data` names, fetched if it is a set that is not here; shows progress.
 
     Raises:
-        DatasetError: see `wkdc.datasets.find_dataset`.
+        DatasetError: see `wkdc.data.named_sets.find_dataset`.
     """
-    from wkdc.datasets import find_dataset
+    from wkdc.data.named_sets import find_dataset
 
     with render.meter() as meter:
         return find_dataset(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wkdc import units
 from wkdc.cli import options, render
+from wkdc.system import units
 
 EXACT_DB = 70.0
 """Pictures that are nearer to each other differ in no pixel of 8 bits that an eye could find."""
@@ -16,7 +16,7 @@ SLOWEST = 12
 """Layers that are shown one by one."""
 
 if TYPE_CHECKING:
-    from wkdc.latency import Latency
+    from wkdc.benchmark.latency import Latency
     from wkdc.profile import ModelProfile, ProfileResult
 
 
@@ -43,7 +43,7 @@ def profile(
 ) -> None:
     """Size and speed of models side by side: by default student.pth and its teacher."""
     import wkdc
-    from wkdc.checkpoint import teacher_path
+    from wkdc.checkpoints.checkpoint import teacher_path
 
     if not models:
         student = wkdc.load_generator("student.pth", arch=arch)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from wkdc import units
 from wkdc.cli import options, render
+from wkdc.system import units
 
 if TYPE_CHECKING:
     from wkdc.prune import PruneResult
@@ -115,7 +115,7 @@ def prune(
     Discriminators (latest_net_D.pth) are made smaller too, for distill --discriminator.
     """
     import wkdc
-    from wkdc.checkpoint import load_network
+    from wkdc.checkpoints.checkpoint import load_network
 
     source = load_network(
         teacher, norm=norm, block_padding=padding, upsampling=upsampling, arch=arch

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from wkdc import units
+from wkdc.system import units
 
 RANK = int(os.environ.get("RANK") or 0) if int(os.environ.get("WORLD_SIZE") or 1) > 1 else 0
 """Which of several processes this is, as torchrun numbers them; the first one speaks for all."""
@@ -45,8 +45,8 @@ def say_next(command: str) -> None:
 
 
 def print_json(result: Any) -> None:
-    """A result, a dataclass or a dict, as one JSON object on stdout; see `wkdc.results`."""
-    from wkdc.results import to_plain
+    """A result, a dataclass or a dict, as one JSON object on stdout; see `to_plain`."""
+    from wkdc.reporting.results import to_plain
 
     if not RANK:
         typer.echo(json.dumps(to_plain(result)))

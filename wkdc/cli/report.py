@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from wkdc import units
 from wkdc.cli import options, render
+from wkdc.system import units
 
 
 def report(
@@ -50,7 +50,7 @@ def report(
 ) -> None:
     """Write one page on a student: pictures, what was lost, size, speed, and how it was made."""
     import wkdc
-    from wkdc.devices import default_device
+    from wkdc.system.devices import default_device
 
     folder = None if data is None else options.find_data(data, data_url)
     with render.meter() as meter:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from wkdc import units
 from wkdc.cli import options, render
 from wkdc.cli.distill import LENGTH, LOSSES, PICTURES, check_alone, show_step
+from wkdc.system import units
 
 if TYPE_CHECKING:
     from wkdc.train import TrainResult
@@ -128,8 +128,8 @@ def train(
 
     Ctrl-C ends the training early and keeps what was learned; --resume goes on from there.
     """
-    from wkdc.devices import default_device
     from wkdc.errors import OptionError
+    from wkdc.system.devices import default_device
     from wkdc.train import recipe_for, resume_training
     from wkdc.train import train as run_train
 

@@ -55,8 +55,8 @@ def translate(
     Ctrl-C keeps what is written; --resume draws the others.
     """
     import wkdc
-    from wkdc.devices import default_device
-    from wkdc.models import open_model
+    from wkdc.inference.model import open_model
+    from wkdc.system.devices import default_device
 
     if device is None:
         device = "cpu" if model.suffix.lower() == ".onnx" else default_device()

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from wkdc.checkpoint import load_sealed, save_sealed
+from wkdc.checkpoints.checkpoint import load_sealed, save_sealed
 from wkdc.errors import CheckpointError, OutputError
-from wkdc.training.data import Drawings
+from wkdc.training.crops import Drawings
 
 CACHE_BYTES = 4_000_000_000
 """Of all cached drawings together; the ones that were used longest ago go first."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from wkdc.architecture import Architecture
+from wkdc.networks.architecture import Architecture
 from wkdc.networks.resnet import ResnetBlock
 
 APART = 4

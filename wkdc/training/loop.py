@@ -9,9 +9,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from wkdc.errors import OptionError
+from wkdc.training.distributed import Ranks
 from wkdc.training.interrupt import Deferred, Stopped
 from wkdc.training.objective import Batch
-from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import Recipe
 from wkdc.training.trainer import Trainer
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wkdc.losses import (
+from wkdc.networks.multiscale import Judgement, judge
+from wkdc.training.crops import ImagePool
+from wkdc.training.losses import (
     discriminator_loss,
     feature_loss,
     generator_loss,
     pixel_loss,
     wavelet_loss,
 )
-from wkdc.networks.multiscale import Judgement, judge
-from wkdc.training.data import ImagePool
 from wkdc.training.recipe import Recipe
 
 Forward = Callable[[nn.Module, Tensor], Tensor]

@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wkdc.architecture import drawable_side
-from wkdc.checkpoint import Generator, load_discriminator, load_generator, teacher_path
+from wkdc.checkpoints.checkpoint import Generator, load_discriminator, load_generator, teacher_path
+from wkdc.data.inputs import check_inputs, check_reads
+from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.errors import CheckpointError, OptionError
-from wkdc.files import check_writable
-from wkdc.layouts import Direction, Layout, read_layout
-from wkdc.models import check_channels
-from wkdc.reader import check_inputs, check_reads
+from wkdc.inference.model import check_channels
+from wkdc.networks.architecture import drawable_side
+from wkdc.system.files import check_writable
+from wkdc.training.direction import Pair
 from wkdc.training.features import why_incomparable
 from wkdc.training.recipe import FEATURES, Recipe
-from wkdc.training.request import Select
-from wkdc.training.side import Pair
+from wkdc.training.run_config import Select
 
 MOST_ENLARGED = 2
 """Pictures that would have to be enlarged by more to hold one crop are left out: they are blurs."""

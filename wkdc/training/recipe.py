@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from wkdc.errors import OptionError
-from wkdc.losses import Compared, Gan, Measure, Reduction
-from wkdc.wavelet import check_wavelet
+from wkdc.metrics.wavelet import check_wavelet
+from wkdc.training.losses import Compared, Gan, Measure, Reduction
 
 Schedule = Literal["linear", "cosine"]
 Optimizer = Literal["adam", "adamw"]
@@ -38,14 +38,14 @@ class Recipe:
     Attributes:
         name: what the preset is called.
         adversarial: weight of the GAN loss; at 0 no discriminator is built.
-        gan: which one; see `wkdc.losses.generator_loss`.
+        gan: which one; see `wkdc.training.losses.generator_loss`.
         ndf: channels of the discriminator's first layer; the paper's best for its students is 32.
         scales: 1 for a PatchGAN, more for a multi-scale discriminator of so many.
         feature_matching: weight of the difference, layer by layer, of what a multi-scale
             discriminator says of the student's picture and of the real one.
         image_pool: how many earlier fakes the discriminator is also shown, 0 for none.
         wavelet_weight, wavelet, levels, bands, measure, reduction: see
-            `wkdc.losses.wavelet_loss`.
+            `wkdc.training.losses.wavelet_loss`.
         pixel: weight of the mean absolute difference to the teacher's pictures.
         truth: the same to the true pictures of paired data.
         cycle: the same between an input and what the reverse generator makes of the student's

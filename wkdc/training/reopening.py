@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wkdc.checkpoints.run_record import read_options
 from wkdc.errors import CheckpointError, OptionError
-from wkdc.training.record import read_options
-from wkdc.training.request import Command, Request
+from wkdc.training.run_config import Command, Request
 from wkdc.training.session import Session
 
 

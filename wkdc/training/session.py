@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from wkdc.checkpoint import Generator, relative_to
+from wkdc.checkpoints.checkpoint import Generator, relative_to
 from wkdc.errors import DivergedError
-from wkdc.metrics import Fidelity
-from wkdc.training.ahead import batches_of, draw_ahead
-from wkdc.training.compute import Compute
+from wkdc.metrics.fidelity import Fidelity
+from wkdc.training.device import Compute
+from wkdc.training.direction import Pair, Side
+from wkdc.training.distributed import Ranks
 from wkdc.training.interrupt import Stopped
 from wkdc.training.loop import StepReport, run_steps
 from wkdc.training.objective import Batch
-from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import RATE, rate_for
-from wkdc.training.request import Request
-from wkdc.training.run import RunFolder
-from wkdc.training.side import Pair, Side
+from wkdc.training.run_config import Request
+from wkdc.training.run_folder import RunFolder
 from wkdc.training.students import REVERSE, Selected, Students
+from wkdc.training.teacher_targets import batches_of, draw_ahead
 from wkdc.training.trainer import Trainer
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from wkdc.checkpoint import Card, load_generator, read_card, save_generator
-from wkdc.training.compute import Compute
-from wkdc.training.ranks import Ranks
-from wkdc.training.request import Request
-from wkdc.training.run import RunFolder
-from wkdc.training.side import Side
+from wkdc.checkpoints.checkpoint import Card, load_generator, read_card, save_generator
+from wkdc.training.device import Compute
+from wkdc.training.direction import Side
+from wkdc.training.distributed import Ranks
+from wkdc.training.run_config import Request
+from wkdc.training.run_folder import RunFolder
 from wkdc.training.trainer import Learner, Trainer
 
 REVERSE = "reverse"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.errors import OptionError
+from wkdc.training.distributed import Ranks
 from wkdc.training.features import FeatureLoss
 from wkdc.training.objective import Batch, Objective
-from wkdc.training.ranks import Ranks
 from wkdc.training.recipe import RATE, Optimizer, Recipe, Schedule
 
 MAX_DECAY = 0.999

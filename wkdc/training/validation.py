@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from wkdc.metrics import Fidelity, mean_band_errors, mean_fidelity
+from wkdc.metrics.fidelity import Fidelity, mean_band_errors, mean_fidelity
 
 PICTURES = 32
 """At most so many pictures are compared, evenly spread over their names."""

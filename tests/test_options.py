@@ -1,0 +1,46 @@
+"""What people type in their scripts stays: `options.json` has every command, option and choice."""
+
+import json
+import typing
+from pathlib import Path
+
+import pytest
+import typer
+
+from wkdc.cli import app
+
+KNOWN: dict[str, dict[str, list[str]]] = json.loads(
+    Path(__file__).with_name("options.json").read_text()
+)
+
+
+def choices_in(hint: object) -> set[str]:
+    """The values of every `Literal` in a type."""
+    if typing.get_origin(hint) is typing.Literal:
+        return set(typing.get_args(hint))
+    return {one for part in typing.get_args(hint) for one in choices_in(part)}
+
+
+def accepted() -> dict[str, dict[str, set[str]]]:
+    """Of each command, the parameters by name: how each is typed, and what it may be."""
+    found: dict[str, dict[str, set[str]]] = {}
+    parsers = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for registered in app.registered_commands:
+        function = registered.callback
+        hints = typing.get_type_hints(function)
+        found[function.__name__] = {
+            one.name: {*one.opts, *one.secondary_opts, *choices_in(hints.get(one.name))}
+            for one in parsers[function.__name__].params
+        }
+    return found
+
+
+def test_every_command_stays() -> None:
+    assert set(KNOWN) <= set(accepted())
+
+
+@pytest.mark.parametrize("command", KNOWN)
+def test_options_stay(command: str) -> None:
+    now = accepted()[command]
+    for name, known in KNOWN[command].items():
+        assert set(known) <= now[name], name

@@ -1,0 +1,1 @@
+"""Latency, timed fairly, and what is timed."""

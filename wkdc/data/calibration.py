@@ -1,0 +1,85 @@
+"""The pictures that a student is calibrated on: a few of the teacher's inputs, unlabelled."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wkdc.checkpoints.checkpoint import Generator
+from wkdc.data.inputs import Reader, check_reads
+from wkdc.data.layouts import Direction, Layout, read_layout
+from wkdc.data.photos import photo_paths
+from wkdc.errors import CheckpointError
+from wkdc.networks.architecture import drawable_side
+
+CALIBRATE = 24
+"""How many pictures calibrate a student, unless another number is asked for."""
+
+SIZE = 192
+"""Their height and width, or the next that the network draws at: small, as enlarging blurs."""
+
+LEAST = 64
+"""Pictures with a shorter side calibrate nothing: they would be blurs."""
+
+COLOURS = 3
+"""Channels of the picture that a discriminator sees beside a label map."""
+
+
+def calibration_images(
+    teacher: Generator,
+    data: Path | None,
+    count: int,
+    *,
+    direction: Direction = "AtoB",
+    seed: int = 0,
+    on_notice: Callable[[str], None] | None = None,
+) -> list[Tensor]:
+    """Up to `count` training inputs of `data`, evenly spread over their names: 1×C×H×W, squares.
+
+    A discriminator judges the pictures of the other domain, where there are any; a conditional one
+    both halves of a pair. Without `data`, the bundled photos; none where `teacher` takes no such
+    pictures, which is said.
+
+    Raises:
+        DatasetError, ImageError: see `read_layout`.
+        CheckpointError: a discriminator judges other channels than the pictures have.
+    """
+    if count == 0:
+        return []
+    if data is None and teacher.in_channels not in (1, 3):
+        if on_notice is not None:
+            on_notice(
+                f"{teacher.path} reads {teacher.in_channels} channels and the bundled photos have "
+                "3, so nothing calibrates the student; give --data with its own inputs"
+            )
+        return []
+    if data is None:
+        layout = Layout("inputs", tuple(photo_paths()), (), (), False, direction)
+    else:
+        layout = read_layout(
+            data, direction=direction, seed=seed, smallest=LEAST, on_notice=on_notice
+        )
+    files = layout.real if teacher.architecture.judges and layout.real else layout.train
+    reader, seen = _shown_to(teacher, layout)
+    size, total = drawable_side(SIZE, teacher.architecture), len(files)
+    chosen = [files[i * total // count] for i in range(count)] if count < total else files
+    return [torch.cat(reader.squares(path, size)[seen], 1) for path in chosen]
+
+
+def _shown_to(teacher: Generator, layout: Layout) -> tuple[Reader, slice]:
+    """What reads the files of `layout`, and which parts of them `teacher` is shown."""
+    channels = teacher.in_channels
+    if not teacher.architecture.judges:
+        check_reads(layout, teacher.path, channels)
+        return Reader(layout, channels, teacher.out_channels), slice(1)
+    if layout.labels and channels > COLOURS:
+        return Reader(layout, channels - COLOURS, COLOURS), slice(None)
+    if layout.kind == "paired" and channels in (2, 6):
+        return Reader(layout, channels // 2, channels // 2), slice(None)
+    if layout.labels or channels not in (1, 3):
+        raise CheckpointError(
+            f"{teacher.path} judges {channels} channels at once; calibrate it on a folder of "
+            "pairs, or not at all (--calibrate 0)"
+        )
+    return Reader(layout, channels, channels), slice(-1, None)

@@ -1,0 +1,243 @@
+"""Fetch a file over HTTP, going on after a cut.
+
+`download` finishes the whole job or leaves nothing at the final name. It does not lock: the caller
+sees to it that nobody else works on the same files.
+"""
+
+import errno
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from wkdc.errors import DatasetError
+from wkdc.system.files import writing
+
+ATTEMPTS = 5  # failed tries in a row before a download is given up
+BACKOFF_S = 1.0  # the wait after the first failure; it doubles with each, up to 8 times
+TIMEOUT_S = 30.0  # for the connection, and for each silence of the server
+
+_CHUNK_BYTES = 2**16
+_PROGRESS_BYTES = 2**20  # a try that brought this much is no failed try
+_NO_CONNECTION = (
+    socket.gaierror,
+    ConnectionRefusedError,
+    ssl.SSLError,
+    http.client.InvalidURL,
+    ValueError,  # a host name that cannot be encoded
+)
+_RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class DownloadProgress:
+    """How far the download of data set `name` is; `total_bytes` is None if the server hides it."""
+
+    name: str
+    done_bytes: int
+    total_bytes: int | None
+
+
+class _Cut(Exception):
+    """A try that failed in a way that may pass."""
+
+
+class _Unreachable(_Cut):
+    """No connection at all: worth another try only in the middle of a download."""
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Which file a `.part` is the beginning of, as the server named it."""
+
+    url: str
+    etag: str | None
+    last_modified: str | None
+    total_bytes: int | None
+
+
+def download(
+    url: str,
+    archive: Path,
+    *,
+    name: str,
+    on_progress: Callable[[DownloadProgress], None] | None = None,
+) -> None:
+    """Fetch `url` into the file `archive`, unless that is already there.
+
+    The bytes go to `archive.part`, which survives an error or a kill and is continued, by an HTTP
+    range, for as long as the server still offers the same file. Whole, it is renamed.
+
+    Raises:
+        DatasetError: the server refuses, cannot be reached, or breaks off `ATTEMPTS` times.
+        OutputError: the file cannot be written.
+    """
+    if archive.exists():
+        return
+    part = archive.with_name(f"{archive.name}.part")
+    before = most = _size(part)
+    failures = 0
+    while True:
+        try:
+            _receive(url, part, name, on_progress)
+            break
+        except _Cut as cut:
+            size = _size(part)
+            if size >= most + _PROGRESS_BYTES:
+                most, failures = size, 0
+            failures += 1
+            hopeless = isinstance(cut, _Unreachable) and size == before
+            if hopeless or failures >= ATTEMPTS:
+                kept = f" ({size} bytes are kept for the next try)" if size else ""
+                raise DatasetError(
+                    f"cannot download {name} from {url}: {cut}{kept}; check the network, or name "
+                    "another server in WKDC_DATA_URL"
+                ) from cut
+            time.sleep(BACKOFF_S * min(2 ** (failures - 1), 8))
+    with writing(archive):
+        part.replace(archive)
+        _version_file(part).unlink(missing_ok=True)
+
+
+def _receive(
+    url: str, part: Path, name: str, on_progress: Callable[[DownloadProgress], None] | None
+) -> None:
+    """Make one request, and bring `part` to its full size or raise."""
+    had = _load_version(part, url)
+    done = _size(part) if had else 0
+    if had and done and done == had.total_bytes:
+        return
+    headers = {"User-Agent": "wkdc"}
+    if had and done:
+        headers["Range"] = f"bytes={done}-"
+        # A weak ETag says nothing about bytes, so it may not stand in If-Range (RFC 9110, 13.1.5).
+        strong = had.etag if had.etag and not had.etag.startswith("W/") else had.last_modified
+        headers |= {"If-Range": strong} if strong else {}
+    with _open(urllib.request.Request(url, headers=headers), part) as response:
+        start, version = _describe(response, url)
+        if response.status == 206 and (not had or start != done or _differs(had, version)):
+            _forget(part)
+            raise _Cut("the server answers another part, or of another file, than was asked for")
+        total = version.total_bytes
+        with writing(part):
+            if total is not None and total - start > shutil.disk_usage(part.parent).free:
+                raise OSError(errno.ENOSPC, f"{total} bytes do not fit on the disk")
+            out = part.open("ab" if start else "wb", buffering=0)
+        with out:
+            if not start:
+                _save_version(part, version)
+            done = start
+            while total is None or done < total:
+                chunk = _read(response, total - done if total is not None else _CHUNK_BYTES)
+                if not chunk:
+                    break
+                with writing(part):
+                    _write(out, chunk)
+                done += len(chunk)
+                if on_progress:
+                    on_progress(DownloadProgress(name, done, total))
+            with writing(part):
+                os.fsync(out.fileno())
+    if total is not None and done < total:
+        raise _Cut(f"the connection ended after {done} of {total} bytes")
+
+
+def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPResponse:
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()
+        answer = f"the server answers {error.code} {error.reason}"
+        if error.code == 416:  # the file became shorter than our part of it
+            _forget(part)
+            raise _Cut(answer) from error
+        if error.code in _RETRY_STATUS:
+            raise _Cut(answer) from error
+        raise DatasetError(
+            f"{answer} for {request.full_url}; name another server in WKDC_DATA_URL, or give the "
+            "path of a folder"
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        says = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        if isinstance(reason, _NO_CONNECTION):
+            raise _Unreachable(says) from error
+        raise _Cut(says) from error
+    if not isinstance(response, http.client.HTTPResponse):
+        response.close()
+        raise DatasetError(f"{request.full_url} leads to {response.url}, which is not HTTP")
+    return response
+
+
+def _read(response: http.client.HTTPResponse, most_bytes: int) -> bytes:
+    try:
+        return response.read1(min(most_bytes, _CHUNK_BYTES))
+    except (OSError, http.client.HTTPException) as error:
+        raise _Cut(str(error) or type(error).__name__) from error
+
+
+def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Version]:
+    """The byte at which the body of `response` starts, and what it says about the whole file."""
+    start, total = 0, response.length
+    if response.status == 206:
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if span is None:
+            raise _Cut("the server answers a part and does not say which")
+        start = int(span[1])
+        total = int(span[2]) if span[2] != "*" else (start + total if total is not None else None)
+    etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+    return start, _Version(url, etag, modified, total)
+
+
+def _differs(had: _Version, now: _Version) -> bool:
+    """Whether a mark that both carry is not the same, or there is none to compare."""
+    marks = (
+        (had.etag, now.etag),
+        (had.last_modified, now.last_modified),
+        (had.total_bytes, now.total_bytes),
+    )
+    shared = [old == new for old, new in marks if old is not None and new is not None]
+    return not (shared and all(shared))
+
+
+def _version_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _load_version(part: Path, url: str) -> _Version | None:
+    try:
+        version = _Version(**json.loads(_version_file(part).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return version if version.url == url else None
+
+
+def _save_version(part: Path, version: _Version) -> None:
+    with writing(part):
+        _version_file(part).write_text(json.dumps(asdict(version)), encoding="utf-8")
+
+
+def _forget(part: Path) -> None:
+    with writing(part):
+        part.unlink(missing_ok=True)
+        _version_file(part).unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _write(out: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[out.write(view) :]

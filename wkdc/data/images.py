@@ -1,0 +1,246 @@
+"""Files <-> tensors: folders, crops, sizes, and pixels <-> [-1, 1].
+
+`pixels` are uint8 C×H×W, `images` float32 N×C×H×W in [-1, 1]; one channel is grey, three are RGB.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional
+
+from wkdc.errors import ImageError, OutputError
+from wkdc.system.files import write_atomically
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+"""Endings of the files that count as pictures; case does not matter."""
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a picture upright, by its EXIF orientation."""
+
+
+def list_images(folder: Path, *, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """The pictures in `folder` itself, sorted by name, without hidden files.
+
+    Args:
+        suffixes: endings of the files that count.
+
+    Raises:
+        ImageError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is no folder; give a folder of pictures")
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    )
+    if not paths:
+        raise ImageError(f"{folder} holds no pictures; looked for {' '.join(suffixes)}")
+    return paths
+
+
+def readable_images(
+    paths: Sequence[Path],
+    *,
+    smallest: tuple[int, int] = (1, 1),
+    on_skip: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Those of `paths` that decode and are large enough to be trained on.
+
+    Args:
+        smallest: the least height and width.
+        on_skip: called with one sentence for each picture left out.
+
+    Raises:
+        ImageError: none is left; the message names the first that failed.
+    """
+    good: list[Path] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            _, height, width = load_pixels(path).shape
+        except ImageError as error:
+            problems.append(str(error))
+            continue
+        if height < smallest[0] or width < smallest[1]:
+            problems.append(
+                f"{path} is {width}x{height}, smaller than the {smallest[1]}x{smallest[0]} needed; "
+                "see --crop"
+            )
+            continue
+        good.append(path)
+    if not good:
+        first = problems[0] if problems else "no pictures were given"
+        raise ImageError(f"none of {len(paths)} pictures can be used: {first}")
+    if on_skip is not None:
+        for problem in problems:
+            on_skip(f"skipped: {problem}")
+    return good
+
+
+def load_pixels(path: Path, *, channels: int = 3) -> Tensor:
+    """Read a picture as uint8 `channels`×H×W, turned as its EXIF orientation says.
+
+    Transparent parts are laid on white; 16-bit pictures keep their upper 8 bits; grey becomes RGB
+    or RGB grey where `channels` asks for it.
+
+    Args:
+        channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        ImageError: the file is no picture, is broken, or `channels` is neither 1 nor 3.
+    """
+    if channels not in (1, 3):
+        raise ImageError(f"{channels} channels cannot be read from a picture; 1 or 3 can")
+    try:
+        with Image.open(path) as opened:
+            opened.load()  # Pillow turns TIFFs while it loads them
+            turn = TURNS.get(opened.getexif().get(0x0112, 1))
+            picture = opened.transpose(turn) if turn is not None else opened.copy()
+    except UnidentifiedImageError:
+        raise ImageError(f"{path} is no picture that can be read") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path} cannot be read: {error}") from None
+    if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or floats of the same range
+        values = np.asarray(picture, dtype=np.float64)
+        deep = picture.mode.startswith("I;16") or values.max(initial=0.0) > 255
+        scale = 256.0 if deep else 1.0
+        picture = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    array = np.array(picture.convert("L" if channels == 1 else "RGB"))
+    pixels = torch.from_numpy(array)
+    return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+def save_pixels(path: Path, pixels: Tensor) -> None:
+    """Write uint8 C×H×W (one or three channels) to `path`, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+        ImageError: the ending of `path` is no picture format.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path} does not end like a picture; choose {' '.join(SUFFIXES)}")
+    array = pixels.squeeze(0).numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).numpy()
+    picture = Image.fromarray(np.ascontiguousarray(array))
+
+    def write(temporary: Path) -> None:
+        try:
+            picture.save(temporary, quality=95)
+        except ValueError as error:  # larger than the format allows
+            raise OutputError(f"cannot write {path}: {error}; choose .png") from None
+
+    write_atomically(path, write)
+
+
+def pixels_to_images(pixels: Tensor) -> Tensor:
+    """uint8 (N×)C×H×W -> float32 of the same shape in [-1, 1]."""
+    return pixels.float() / 127.5 - 1.0
+
+
+def images_to_pixels(images: Tensor) -> Tensor:
+    """float (N×)C×H×W in [-1, 1] -> uint8 of the same shape, rounded; the inverse of the above."""
+    return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def resize_short_side(pixels: Tensor, size: int) -> Tensor:
+    """C×H×W -> the same with the shorter side `size`, aspect kept.
+
+    Pixels (uint8) are resized bicubically with antialiasing; of maps of ids (int32) the nearest is
+    taken, as there is nothing between two ids.
+    """
+    height, width = pixels.shape[-2:]
+    short = min(height, width)
+    if short == size:
+        return pixels
+    target = (
+        size if height == short else round(height * size / short),
+        size if width == short else round(width * size / short),
+    )
+    if pixels.dtype == torch.int32:  # in float64, which holds every id
+        nearest = functional.interpolate(pixels.unsqueeze(0).double(), target, mode="nearest-exact")
+        return nearest.squeeze(0).to(torch.int32)
+    resized = functional.interpolate(
+        pixels.unsqueeze(0).float(), target, mode="bicubic", antialias=True
+    )
+    return resized.squeeze(0).round().clamp(0, 255).to(torch.uint8)
+
+
+def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
+    """The middle `height`×`width` of (N×)C×H×W, which must be at least that large."""
+    top = (pixels.shape[-2] - height) // 2
+    left = (pixels.shape[-1] - width) // 2
+    return pixels[..., top : top + height, left : left + width]
+
+
+def pixels_to_square(pixels: Tensor, size: int) -> Tensor:
+    """uint8 C×H×W -> its middle square, shorter side `size`: 1×C×`size`×`size` in [-1, 1]."""
+    pixels = resize_short_side(pixels, size)
+    return pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0)
+
+
+def load_square(path: Path, size: int, *, channels: int = 3) -> Tensor:
+    """One picture for measuring: shorter side `size`, middle square, 1×C×`size`×`size` in [-1, 1].
+
+    Raises:
+        ImageError: see `load_pixels`.
+    """
+    return pixels_to_square(load_pixels(path, channels=channels), size)
+
+
+def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tensor:
+    """N×C×H×W with rows and columns added at the bottom and right, up to multiples of `multiple`.
+
+    The added part mirrors the picture, or repeats its edge where it is too small to mirror.
+
+    Args:
+        at_least: the smallest height and width that may come back.
+    """
+    height, width = images.shape[-2:]
+    down = math.ceil(max(height, at_least) / multiple) * multiple - height
+    right = math.ceil(max(width, at_least) / multiple) * multiple - width
+    if not down and not right:
+        return images
+    mode = "reflect" if down < height and right < width else "replicate"
+    return functional.pad(images, (0, right, 0, down), mode=mode)
+
+
+def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = ()) -> Tensor:
+    """A sheet of pictures: rows of images, 1×C×H×W in [-1, 1] of one size -> uint8 3×H×W on white.
+
+    Args:
+        titles: one for each column, written above it.
+    """
+    height, width = rows[0][0].shape[-2:]
+    gap, top = 4, 22 if titles else 0
+    columns = max(len(row) for row in rows)
+    sheet = Image.new(
+        "RGB",
+        (columns * (width + gap) - gap, top + len(rows) * (height + gap) - gap),
+        "white",
+    )
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(row):
+            pixels = images_to_pixels(cell[0].cpu()).expand(3, height, width)
+            picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+            sheet.paste(picture, (j * (width + gap), top + i * (height + gap)))
+    pen = ImageDraw.Draw(sheet)
+    for j, title in enumerate(titles):
+        pen.text((j * (width + gap) + 4, 2), title, "black", ImageFont.load_default(15))
+    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)

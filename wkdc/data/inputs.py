@@ -1,0 +1,126 @@
+"""Inputs as a network reads them: pictures in [-1, 1], or label maps as channels of 0 and 1."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wkdc.data.images import center_crop, list_images, pixels_to_images, resize_short_side
+from wkdc.data.label_maps import check_labels, images_to_colours, load_maps, maps_to_images
+from wkdc.data.layouts import Layout, match_files, part_loader
+from wkdc.errors import DatasetError, ImageError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the inputs of a layout, with their truths where they are paired.
+
+    Attributes:
+        in_channels, out_channels: of the generator that reads them.
+    """
+
+    layout: Layout
+    in_channels: int
+    out_channels: int
+
+    def load(self, path: Path) -> tuple[Tensor, ...]:
+        """The parts of an input as files hold them; see `wkdc.data.layouts.Loader`."""
+        return part_loader(self.layout, self.in_channels, self.out_channels)(path)
+
+    def images(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Parts, N×C×H×W as files hold them -> float32 N×C×H×W as networks do."""
+        return [
+            maps_to_images(part, self.in_channels)
+            if part.dtype == torch.int32
+            else pixels_to_images(part)
+            for part in parts
+        ]
+
+    def squares(self, path: Path, size: int) -> list[Tensor]:
+        """The parts of an input for measuring: shorter side `size`, middle square, 1×C×size×size.
+
+        Raises:
+            ImageError: see `wkdc.data.images.load_pixels` and `wkdc.data.label_maps.check_labels`.
+        """
+        resized = [resize_short_side(part, size) for part in self.load(path)]
+        return self.images([center_crop(part, size, size).unsqueeze(0) for part in resized])
+
+    def shown(self, inputs: Tensor) -> Tensor:
+        """What people see of inputs: pictures as they are, label maps in colours, N×3×H×W."""
+        return images_to_colours(inputs) if self.layout.labels else inputs
+
+
+def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
+    """Make sure that the generator in `path` reads inputs such as those of `layout`.
+
+    Raises:
+        DatasetError: it reads other channels.
+    """
+    if not layout.labels and in_channels not in (1, 3):
+        raise DatasetError(
+            f"{path} reads {in_channels} channels, and pictures have 1 or 3; give a folder of "
+            "label maps, with train_label (docs/datasets.md)"
+        )
+    if layout.apart is not None and layout.apart.instances and in_channels < 2:
+        raise DatasetError(
+            f"{path} reads 1 channel, which label maps and the edges of train_inst are too much "
+            "for; give it data without train_inst"
+        )
+
+
+def check_inputs(layout: Layout, in_channels: int, out_channels: int) -> None:
+    """Read all inputs whose parts lie apart, so that what is wrong with one is said at once.
+
+    Raises:
+        ImageError: a label beyond the channels, or parts of different sizes.
+    """
+    if layout.apart is not None:
+        for path in (*layout.train, *layout.validation, *layout.selection):
+            part_loader(layout, in_channels, out_channels)(path)
+
+
+def channels_for(layout: Layout) -> int:
+    """How many a generator reads that is made for these inputs: of pictures 3.
+
+    Of label maps one for every id up to the highest, and one of edges where instances are marked.
+
+    Raises:
+        ImageError: see `wkdc.data.label_maps.load_maps`.
+    """
+    if layout.apart is None or not layout.labels:
+        return 3
+    paths = (*layout.train, *layout.validation, *layout.selection)
+    highest = max(int(load_maps(path).max()) for path in paths)
+    return 1 + highest + (1 if layout.apart.instances else 0)
+
+
+def load_input(path: Path, in_channels: int) -> Tensor:
+    """A label map from its own file, for a generator of other channels than a picture's.
+
+    1×`in_channels`×H×W. Where its folder is called `NAME_label` and `NAME_inst` lies beside it, the
+    file of the same place there marks instances.
+
+    Raises:
+        ImageError: the file cannot be read, or has labels beyond the channels.
+        DatasetError: the two folders do not belong together.
+    """
+    maps = load_maps(path, _instances_beside(path))
+    check_labels(path, maps, in_channels)
+    return maps_to_images(maps.unsqueeze(0), in_channels)
+
+
+def _instances_beside(path: Path) -> Path | None:
+    folder = path.absolute().parent
+    phase, _, part = folder.name.rpartition("_")
+    beside = folder.with_name(f"{phase}_inst")
+    if part != "label" or not beside.is_dir():
+        return None
+    alike = beside / path.name
+    if alike.is_file():
+        return alike
+    found = match_files(list_images(folder), beside).get(folder / path.name)
+    if found is None:
+        raise ImageError(f"{path} has no map of instances in {beside}; give both the same name")
+    return found

@@ -1,0 +1,1 @@
+"""Folders to serve a student from: a web page, a model repository."""

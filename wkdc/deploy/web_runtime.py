@@ -1,0 +1,210 @@
+"""ONNX Runtime Web: the files of its npm package that a page needs, fetched or found, and checked.
+
+Two builds of it: one that computes in WebAssembly only, and one, almost twice as large, that
+computes by WebGPU, too. A browser loads the one that it can use.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wkdc.errors import PackageError
+from wkdc.system.files import cache_folder, writing
+
+PACKAGE = "onnxruntime-web"
+VERSION = "1.30.0"
+NPM_TIMEOUT_S = 900.0
+
+
+@dataclass(frozen=True)
+class RuntimeFile:
+    """One file of the package's folder `dist`, and what the page calls it.
+
+    Its scripts end in .js there: many servers do not know .mjs, and browsers then refuse them.
+    """
+
+    source: str
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Build:
+    """The interface, and the WebAssembly with the script that starts it."""
+
+    api: RuntimeFile
+    glue: RuntimeFile
+    binary: RuntimeFile
+
+    @property
+    def files(self) -> tuple[RuntimeFile, ...]:
+        return self.api, self.glue, self.binary
+
+
+BUILDS = {
+    "wasm": Build(
+        RuntimeFile(
+            "ort.wasm.min.mjs",
+            "ort-wasm.js",
+            50126,
+            "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
+        ),
+        RuntimeFile(
+            "ort-wasm-simd-threaded.mjs",
+            "ort-wasm-simd-threaded.js",
+            24381,
+            "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+        ),
+        RuntimeFile(
+            "ort-wasm-simd-threaded.wasm",
+            "ort-wasm-simd-threaded.wasm",
+            14239897,
+            "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+        ),
+    ),
+    "webgpu": Build(
+        RuntimeFile(
+            "ort.webgpu.min.mjs",
+            "ort-webgpu.js",
+            66349,
+            "3dffff71811bc13a3a3d9591c57ca5ee5735b8f5f3eaf789510b02bb040ae3a0",
+        ),
+        RuntimeFile(
+            "ort-wasm-simd-threaded.asyncify.mjs",
+            "ort-wasm-simd-threaded.asyncify.js",
+            53057,
+            "3d1c85995364bb643302fc6fd877a0c3ba5ae72401815e0f24828a53d9191e28",
+        ),
+        RuntimeFile(
+            "ort-wasm-simd-threaded.asyncify.wasm",
+            "ort-wasm-simd-threaded.asyncify.wasm",
+            26781914,
+            "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
+        ),
+    ),
+}
+FILES = tuple(file for build in BUILDS.values() for file in build.files)
+
+
+def describe_runtime() -> dict[str, Any]:
+    """What a page has to know: version, and of each build the names and sizes of its files."""
+    backends = {
+        name: {
+            "api": build.api.name,
+            "glue": build.glue.name,
+            "binary": build.binary.name,
+            "size_bytes": sum(file.size_bytes for file in build.files),
+        }
+        for name, build in BUILDS.items()
+    }
+    digests = {file.name: file.sha256 for file in FILES}
+    return {"package": PACKAGE, "version": VERSION, "backends": backends, "sha256": digests}
+
+
+def find_runtime(source: Path | None = None) -> dict[str, bytes]:
+    """The runtime's files, by the names that a page has for them, each with the digest known here.
+
+    Args:
+        source: the package as a .tgz, or a folder with its files; None takes the archive in wkdc's
+            cache, which `npm pack` fetches once.
+
+    Raises:
+        PackageError: there is no npm, or it fails; a file is missing, or is another one.
+        OutputError: the cache cannot be written.
+    """
+    place = fetch_archive() if source is None else source
+    if place.is_dir():
+        return _checked({file.source: _read_file(place, file) for file in FILES}, place)
+    if place.is_file():
+        return _checked(_read_archive(place), place)
+    raise PackageError(f"{place} does not exist; give {_WANTED}")
+
+
+def fetch_archive() -> Path:
+    """The package as npm has it, in wkdc's cache; fetched if it is not there.
+
+    Raises:
+        PackageError: there is no npm, or it fails.
+        OutputError: the cache cannot be written.
+    """
+    archive = cache_folder() / "npm" / f"{PACKAGE}-{VERSION}.tgz"
+    if archive.is_file():
+        return archive
+    npm = shutil.which("npm")
+    if npm is None:
+        raise PackageError(f"npm is not installed; install Node.js, or give {_WANTED}")
+    with writing(archive):
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+            _npm_pack(npm, Path(folder))
+            (Path(folder) / archive.name).replace(archive)
+    return archive
+
+
+_WANTED = f"--runtime-files FOLDER or FILE.tgz of {PACKAGE}@{VERSION}"
+
+
+def _npm_pack(npm: str, folder: Path) -> None:
+    command = (npm, "pack", f"{PACKAGE}@{VERSION}")
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=NPM_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise PackageError(
+            f"npm did not bring {PACKAGE}@{VERSION} in {NPM_TIMEOUT_S:.0f} s; check the network, "
+            f"or give {_WANTED}"
+        ) from None
+    if done.returncode or not any(folder.glob("*.tgz")):
+        lines = [line.removeprefix("npm error").strip() for line in done.stderr.splitlines()]
+        said = next((line for line in lines if line and not line.startswith("code ")), "no reason")
+        raise PackageError(
+            f"npm cannot fetch {PACKAGE}@{VERSION}: {said}; check the network, or give {_WANTED}"
+        )
+
+
+def _read_file(folder: Path, file: RuntimeFile) -> bytes | None:
+    """A file of an unpacked package, of one in node_modules, or of its `dist` alone."""
+    for inside in (folder, folder / "dist", folder / "package" / "dist"):
+        path = inside / file.source
+        if path.is_file() and path.stat().st_size == file.size_bytes:
+            return path.read_bytes()
+    return None
+
+
+def _read_archive(archive: Path) -> dict[str, bytes | None]:
+    wanted = {f"package/dist/{file.source}": file for file in FILES}
+    found: dict[str, bytes | None] = {file.source: None for file in FILES}
+    try:
+        with tarfile.open(archive, "r:gz") as package:
+            for member in package:
+                file = wanted.get(member.name)
+                if file is not None and member.isreg() and member.size == file.size_bytes:
+                    content = package.extractfile(member)
+                    found[file.source] = content.read() if content is not None else None
+                if None not in found.values():
+                    break
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise PackageError(
+            f"{archive} is damaged, or is no .tgz ({error}); give {_WANTED}"
+        ) from None
+    return found
+
+
+def _checked(found: dict[str, bytes | None], place: Path) -> dict[str, bytes]:
+    checked = {}
+    for file in FILES:
+        content = found[file.source]
+        if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
+            raise PackageError(
+                f"{place} has no {file.source} of SHA-256 {file.sha256[:12]}…; give {_WANTED}"
+            )
+        checked[file.name] = content
+    return checked

@@ -1,0 +1,1 @@
+"""A .pth or .onnx file as one callable, whole images, tiles and videos."""

@@ -1,0 +1,141 @@
+"""A .pth or .onnx file as one thing: something that turns images into images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.images import pad_to_multiple
+from wkdc.errors import CheckpointError, DeviceError, OptionError
+from wkdc.inference.runtimes import OpenVinoNetwork, Runtime
+from wkdc.networks.layers import Norm, Padding
+from wkdc.networks.resnet import Upsampling
+from wkdc.onnx.file import OnnxNetwork
+from wkdc.system.devices import check_device
+from wkdc.system.files import sha256_of
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """A model that is ready to draw.
+
+    Attributes:
+        path: its file, of the digest `sha256`.
+        run: float32 N×C×H×W in [-1, 1] on the CPU -> the same, at sizes that it draws at.
+        in_channels, out_channels: of its pictures.
+        multiple, smallest: height and width must be multiples of the one, at least the other.
+        notes: what the file could not tell and was assumed.
+        network: what `run` calls, where that is PyTorch's.
+    """
+
+    path: Path
+    sha256: str
+    run: Callable[[Tensor], Tensor]
+    in_channels: int
+    out_channels: int
+    multiple: int
+    smallest: int
+    notes: tuple[str, ...] = ()
+    network: nn.Module | None = None
+
+    def draw(self, images: Tensor) -> Tensor:
+        """Draw from N×C×H×W in [-1, 1] of any size; the same height and width come back."""
+        height, width = images.shape[-2:]
+        padded = pad_to_multiple(images, self.multiple, at_least=self.smallest)
+        return self.run(padded)[..., :height, :width]
+
+
+def open_model(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    runtime: Runtime | None = None,
+    norm: Norm | None = None,
+    block_padding: Padding | None = None,
+    upsampling: Upsampling | None = None,
+    arch: str | None = None,
+) -> ImageModel:
+    """Open a generator for drawing, a .pth with PyTorch, a .onnx with ONNX Runtime or OpenVINO.
+
+    Args:
+        threads: for what runs a .onnx.
+        runtime: what runs a .onnx; None takes ONNX Runtime.
+        norm, block_padding, upsampling, arch: for a .pth that cannot tell, see `load_generator`.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+        DeviceError: the device is not there, or the runtime does not use it.
+        OptionError: the runtime does not run such a file.
+        MissingExtraError: the runtime is not installed.
+    """
+    path = Path(path)
+    place = check_device(device)
+    if path.suffix.lower() == ".onnx":
+        return _open_onnx(path, device, threads, runtime or "onnx")
+    if runtime not in (None, "torch"):
+        raise OptionError(
+            f"{path} runs in PyTorch, not in {runtime}; make a .onnx of it: wkdc export {path}"
+        )
+    generator = load_generator(
+        path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
+    )
+    check_channels(path, generator.in_channels, generator.out_channels)
+    network = generator.network.to(place)
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        out: Tensor = network(images.to(place))
+        return out.cpu()
+
+    return ImageModel(
+        path,
+        generator.sha256,
+        run,
+        generator.in_channels,
+        generator.out_channels,
+        generator.architecture.multiple,
+        generator.architecture.smallest,
+        generator.notes,
+        network,
+    )
+
+
+def check_channels(path: Path, in_channels: int, out_channels: int) -> None:
+    """Make sure that the generator in `path` draws pictures.
+
+    Args:
+        in_channels, out_channels: 0 where the file leaves them open.
+
+    Raises:
+        CheckpointError: it draws something else, such as optical flow, or reads what is not said.
+    """
+    if not in_channels or out_channels not in (1, 3):
+        raise CheckpointError(
+            f"{path} reads {in_channels or 'any'} channels and draws {out_channels or 'any'}; "
+            "pictures have 1 or 3"
+        )
+
+
+def _open_onnx(path: Path, device: str, threads: int | None, runtime: Runtime) -> ImageModel:
+    if runtime == "torch":
+        raise OptionError(f"{path} does not run in PyTorch; give onnx or openvino")
+    if runtime != "onnx" and device != "cpu":
+        raise DeviceError(f"runtime {runtime} draws on the processor; give --device cpu")
+    network = OnnxNetwork(path, threads=threads, device=device)
+    _, channels, height, width = network.shape
+    in_channels, out_channels = channels or 0, network.out_channels or 0
+    check_channels(path, in_channels, out_channels)
+    if height is not None or width is not None:
+        raise CheckpointError(
+            f"{path} takes pictures of {height}x{width} only; export it with open height and width"
+        )
+    multiple = int(network.metadata.get("multiple", 32))
+    smallest = int(network.metadata.get("smallest", multiple))
+    run: Callable[[Tensor], Tensor] = network
+    if runtime != "onnx":
+        run = OpenVinoNetwork(path, threads=threads, bfloat16=runtime == "openvino-bf16")
+    return ImageModel(path, sha256_of(path), run, in_channels, out_channels, multiple, smallest)

@@ -1,0 +1,80 @@
+"""What draws with a network on a processor: PyTorch, ONNX Runtime, and OpenVINO where it is."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wkdc.errors import CheckpointError, DeviceError, MissingExtraError
+from wkdc.onnx.file import through_pixels
+
+Runtime = Literal["torch", "onnx", "openvino", "openvino-bf16"]
+
+_KEPT: list[Any] = []
+"""OpenVINO's networks, which are never let go: each lends the main thread a stack for signals, and
+takes another's away unless the last one made goes first; a Ctrl-C would then crash the process."""
+
+
+def runtimes_on(place: torch.device) -> tuple[Runtime, ...]:
+    """What can be used on a device of this machine, the reference first."""
+    if place.type != "cpu" or importlib.util.find_spec("openvino") is None:
+        return ("torch", "onnx")
+    return ("torch", "onnx", "openvino", *(("openvino-bf16",) if _has_bfloat16() else ()))
+
+
+class OpenVinoNetwork:
+    """A .onnx file in OpenVINO, on the processor: called with N×C×H×W, it returns the picture.
+
+    Args:
+        threads: that one picture may use; None leaves it to OpenVINO.
+        bfloat16: whether it computes in bfloat16, which is faster and less exact.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+        CheckpointError: it cannot read the file.
+        DeviceError: the processor has no bfloat16.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, bfloat16: bool = False) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtraError(
+                "OpenVINO is not installed: pip install 'wkdc[openvino]'"
+            ) from None
+        if bfloat16 and not _has_bfloat16():
+            raise DeviceError(
+                "this processor does not compute in bfloat16; use the runtime openvino instead"
+            )
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._network = openvino.Core().compile_model(str(path), "CPU", settings)
+        except Exception as error:  # OpenVINO raises RuntimeError for everything
+            reason = str(error).strip().splitlines()[-1]
+            raise CheckpointError(f"{path} cannot be read by OpenVINO: {reason}") from None
+        _KEPT.append(self._network)
+        self._request = self._network.create_infer_request()
+        self._pixels = self._network.input(0).element_type == openvino.Type.u8
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Draw from float32 N×C×H×W in [-1, 1], also where the file takes and gives pixels."""
+        if self._pixels:
+            return through_pixels(self._run)(images)
+        return torch.from_numpy(np.array(self._run(images.numpy())))
+
+    def _run(self, images: Any) -> Any:
+        return self._request.infer({0: images})[0]
+
+
+def _has_bfloat16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,0 +1,1 @@
+"""ONNX files: writing, rewriting, checking and running them."""

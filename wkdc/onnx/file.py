@@ -1,0 +1,285 @@
+"""A network <-> a .onnx file. The only home of torch.onnx."""
+
+import collections
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wkdc.data.images import images_to_pixels, pixels_to_images
+from wkdc.errors import CheckpointError
+from wkdc.onnx.providers import open_session, provider_on
+from wkdc.onnx.rewrites import lowered
+
+OPSET = 18
+"""ONNX operator set of the files that wkdc writes."""
+
+PIXELS = "uint8 NHWC"
+"""What a file says whose pictures are bytes."""
+
+
+def write_onnx(
+    network: nn.Module,
+    path: Path,
+    *,
+    in_channels: int,
+    multiple: int,
+    smallest: int,
+    strict: bool,
+    metadata: Mapping[str, Any],
+    pixels: bool = False,
+) -> None:
+    """Write `network`, lowered, as one self-contained file with batch, height and width left open.
+
+    The input is called `image`, the output `picture`, both float32 N×C×H×W in [-1, 1], or with
+    `pixels` both uint8 N×H×W×C, as cameras, files and screens have them.
+
+    Args:
+        multiple, smallest: height and width that `network` takes are multiples of the one, and at
+            least the other.
+        strict: whether it fails at other sizes than multiples.
+        metadata: plain values, kept as JSON under their names with `wkdc.` before.
+    """
+    import onnx
+
+    batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
+    # What is said here need not be found out by tracing the network a second time.
+    height: Any = multiple * rows if strict else torch.export.Dim("height", min=smallest)
+    width: Any = multiple * columns if strict else torch.export.Dim("width", min=smallest)
+    side = max(2 * multiple, smallest)
+    example = torch.zeros(2, in_channels, side, side + multiple)
+    across = 2
+    body = lowered(network)
+    if pixels:
+        body, across = _OnPixels(body), 1
+        example = torch.zeros(2, side, side + multiple, in_channels, dtype=torch.uint8)
+        metadata = {**metadata, "layout": PIXELS}
+    with _silence():
+        program = torch.onnx.export(
+            body,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["picture"],
+            dynamic_shapes=({0: batch, across: height, across + 1: width},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise CheckpointError("the exporter of PyTorch returned nothing; try another PyTorch")
+    model = program.model_proto
+    for name, value in metadata.items():
+        model.metadata_props.add(key=f"wkdc.{name}", value=json.dumps(value))
+    onnx.save_model(model, str(path))
+
+
+class _OnPixels(nn.Module):
+    """A network between pictures as files have them: uint8 N×H×W×C."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return to_file(self.network(from_file(pixels)))
+
+
+def from_file(pixels: Tensor) -> Tensor:
+    """uint8 N×H×W×C -> N×C×H×W in [-1, 1]."""
+    return pixels_to_images(pixels.permute(0, 3, 1, 2))
+
+
+def to_file(images: Tensor) -> Tensor:
+    """N×C×H×W in [-1, 1] -> uint8 N×H×W×C."""
+    return images_to_pixels(images).permute(0, 2, 3, 1)
+
+
+def through_pixels(draw: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
+    """What calls a file of uint8 N×H×W×C arrays with N×C×H×W in [-1, 1]."""
+
+    def call(images: Tensor) -> Tensor:
+        return from_file(torch.from_numpy(np.array(draw(to_file(images).contiguous().numpy()))))
+
+    return call
+
+
+def onnx_feed(images: Tensor, *, pixels: bool) -> dict[str, Any]:
+    """What a file of `write_onnx` is fed with to draw from N×C×H×W in [-1, 1]."""
+    given = to_file(images) if pixels else images
+    return {"image": given.contiguous().numpy()}
+
+
+def check_onnx(path: Path) -> None:
+    """Let `onnx.checker` look at the file.
+
+    Raises:
+        CheckpointError: it is not valid ONNX.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise CheckpointError(f"{path} is not valid ONNX: {str(error).splitlines()[0]}") from None
+
+
+class OnnxNetwork:
+    """A .onnx file in ONNX Runtime: called with N×C×H×W, it returns the picture.
+
+    Args:
+        threads: that one picture may use; None leaves it to ONNX Runtime.
+        device: `cpu`, or `cuda`, `cuda:N` where ONNX Runtime's CUDA provider works.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not take one batch of pictures.
+        DeviceError: ONNX Runtime cannot use the device.
+
+    Attributes:
+        shape: of the input as N×C×H×W, None where it is open; `out_channels` of the output.
+        metadata: what wkdc wrote into the file, by name.
+        pixels: whether the file itself takes and gives uint8 N×H×W×C.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, device: str = "cpu") -> None:
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist; give a .onnx file")
+        self._path = path
+        place = torch.device(device)
+        self._session = open_session(
+            path, threads=threads, place=place, provider=provider_on(place)
+        )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 4:
+            raise CheckpointError(
+                f"{path} does not turn one batch of pictures (N×C×H×W) into another"
+            )
+        self._name = inputs[0].name
+        stored = self._session.get_modelmeta().custom_metadata_map
+        self.metadata: dict[str, Any] = _own_metadata(stored)
+        self.pixels = self.metadata.get("layout") == PIXELS
+        given, drawn = (
+            tuple(side if isinstance(side, int) else None for side in one[0].shape)
+            for one in (inputs, outputs)
+        )
+        self.shape = (given[0], given[3], given[1], given[2]) if self.pixels else given
+        self.out_channels = drawn[3 if self.pixels else 1]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Draw from float32 N×C×H×W in [-1, 1], also where the file takes and gives pixels."""
+        if self.pixels:
+            return through_pixels(self._run)(images)
+        return torch.from_numpy(np.asarray(self._run(images.numpy())))
+
+    def _run(self, images: Any) -> Any:
+        try:
+            return self._session.run(None, {self._name: images})[0]
+        except Exception as error:  # ONNX Runtime raises its own, unrelated classes
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{self._path} cannot draw {images.shape} {images.dtype} pictures: {reason}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class OnnxInterface:
+    """What a .onnx file says of itself.
+
+    Attributes:
+        opset: of the standard operators.
+        inputs, outputs: names, element types and shapes, such as `image: float N×3×height×width`.
+        operators: how many nodes of each kind there are.
+        metadata: what wkdc wrote there, by name; empty for a file of somebody else.
+    """
+
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    operators: Mapping[str, int]
+    metadata: Mapping[str, Any]
+
+
+def read_interface(path: Path) -> OnnxInterface:
+    """Read what `path` says of itself, without running it.
+
+    Raises:
+        CheckpointError: it is missing, or no ONNX.
+    """
+    import onnx
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; give a .onnx file")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception:  # a broken file makes protobuf raise nearly anything
+        raise CheckpointError(f"{path} is no ONNX file, or a broken one") from None
+    if not model.graph.node:
+        raise CheckpointError(f"{path} is no ONNX file, or a broken one")
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return OnnxInterface(
+        max(opsets, default=0),
+        tuple(_described(value) for value in model.graph.input if value.name not in weights),
+        tuple(_described(value) for value in model.graph.output),
+        dict(collections.Counter(node.op_type for node in model.graph.node).most_common()),
+        _own_metadata({entry.key: entry.value for entry in model.metadata_props}),
+    )
+
+
+def _described(value: Any) -> str:
+    import onnx
+
+    kind = value.type.tensor_type
+    shape = "×".join(d.dim_param or str(d.dim_value) for d in kind.shape.dim)
+    return f"{value.name}: {onnx.TensorProto.DataType.Name(kind.elem_type).lower()} {shape}"
+
+
+def _own_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
+    """What wkdc wrote into the file."""
+    return {
+        key.removeprefix("wkdc."): json.loads(value)
+        for key, value in stored.items()
+        if key.startswith("wkdc.")
+    }
+
+
+def count_onnx_params(path: Path) -> int:
+    """Number of weights in the file's graph, of any precision.
+
+    A quantised weight counts once; its scales and zero points do not.
+    """
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    kinds = onnx.TensorProto
+    floats = {kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE}
+    quantised = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    weights = {node.input[0] for node in quantised}
+    scales = {name for node in quantised for name in node.input[1:]}
+    return sum(
+        int(np.prod(tensor.dims))
+        for tensor in graph.initializer
+        if tensor.name not in scales and (tensor.data_type in floats or tensor.name in weights)
+    )
+
+
+@contextlib.contextmanager
+def _silence() -> Any:
+    """Keep the exporter's chatter off the console."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

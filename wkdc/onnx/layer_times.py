@@ -1,0 +1,209 @@
+"""Where the time of a .onnx file goes, layer by layer, by ONNX Runtime's own clock."""
+
+import ast
+import collections
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from wkdc.onnx.file import to_file
+from wkdc.onnx.providers import open_session
+
+UNTIMED = 2
+"""Runs before those that count."""
+
+Kind = Literal[
+    "convolution",
+    "transposed convolution",
+    "norm",
+    "padding",
+    "layout",
+    "activation",
+    "sum",
+    "shuffle",
+    "conversion",
+    "other",
+]
+"""What a node does. `layout` puts channels in the order that the next layer wants, `shuffle` makes
+pixels of channels or puts parts together, `conversion` is between number formats."""
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Milliseconds of one picture's way through the nodes of one kind in one layer.
+
+    Attributes:
+        layer: its name in the network, such as `model.10.conv_block.1`; None where the file does
+            not say whose the nodes are.
+        nodes: how many they are in ONNX Runtime's optimised graph.
+        share: of the whole.
+    """
+
+    layer: str | None
+    kind: Kind
+    nodes: int
+    ms: float
+    share: float
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """Where one call's time goes in ONNX Runtime.
+
+    Attributes:
+        total_ms: of all nodes, each at the median of `runs` calls. Noting the times takes time,
+            too, so it is more than a call takes elsewhere.
+        kinds: milliseconds by kind, the slowest first.
+        layers: the slowest first.
+    """
+
+    runs: int
+    total_ms: float
+    kinds: dict[Kind, float]
+    layers: tuple[LayerTime, ...]
+
+
+def time_layers(path: Path, images: Tensor, threads: int, *, runs: int = 5) -> LayerProfile:
+    """Let the processor draw N×C×H×W `images` some times, and note how long every node takes.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    with TemporaryDirectory() as folder:
+        session = open_session(
+            path,
+            threads=threads,
+            place=torch.device("cpu"),
+            provider="cpu",
+            trace=Path(folder, "trace"),
+        )
+        into = session.get_inputs()[0]
+        given = to_file(images) if into.type == "tensor(uint8)" else images
+        for _ in range(UNTIMED + runs):
+            session.run(None, {into.name: given.contiguous().numpy()})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return _summed(_node_times(events), _owners(path), runs)
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node of the optimised graph: its name, operator, and milliseconds of a call."""
+
+    name: str
+    operator: str
+    ms: float
+
+
+def _node_times(events: Sequence[Mapping[str, Any]]) -> list[_Node]:
+    """The median of every node over the runs that count."""
+    found: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            key = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
+            found[key].append(event["dur"] / 1000)
+    return [
+        _Node(name, operator, statistics.median(times[UNTIMED:]))
+        for (name, operator), times in found.items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """The layer that a node was written for, and the class of that layer.
+
+    Attributes:
+        layer: None where it is the network itself.
+    """
+
+    layer: str | None
+    class_: str
+
+
+def _owners(path: Path) -> dict[str, _Owner]:
+    """By the name of a node, and of what it writes, the layer that the exporter noted with it.
+
+    A layer that was replaced for the export stands for the parts of what replaces it.
+    """
+    import onnx
+
+    found: dict[str, _Owner] = {}
+    for node in onnx.load(str(path), load_external_data=False).graph.node:
+        noted = {entry.key: entry.value for entry in node.metadata_props}
+        scopes = _listed(noted.get("pkg.torch.onnx.name_scopes"))
+        classes = _listed(noted.get("pkg.torch.onnx.class_hierarchy"))
+        if len(scopes) < 2 or len(scopes) != len(classes) or scopes[0] != "":
+            continue
+        last = len(scopes) - 2  # the operator itself comes last
+        for place, class_ in enumerate(classes[:-1]):
+            if class_.startswith("wkdc.onnx.rewrites."):
+                last = place
+                break
+        # A file of pixels wraps the network, as `network`.
+        layer = scopes[last].removeprefix("network.") if scopes[1] == "network" else scopes[last]
+        owner = _Owner(layer or None, classes[last].rpartition(".")[2])
+        for name in (node.name, *node.output):
+            found[name] = owner
+    return found
+
+
+def _listed(text: str | None) -> list[str]:
+    """A list of strings as the exporter notes it; empty where it is none."""
+    try:
+        return [str(entry) for entry in ast.literal_eval(text or "")]
+    except (SyntaxError, ValueError, TypeError):
+        return []
+
+
+def _summed(nodes: Sequence[_Node], owners: Mapping[str, _Owner], runs: int) -> LayerProfile:
+    total = sum(node.ms for node in nodes)
+    grouped: dict[tuple[str | None, Kind], list[float]] = collections.defaultdict(list)
+    kinds: dict[Kind, float] = collections.defaultdict(float)
+    for node in nodes:
+        # What ONNX Runtime puts in the place of a node is called after what that one wrote.
+        owner = owners.get(node.name) or owners.get(node.name.removesuffix("_nchwc"))
+        kind = _kind(node.operator, owner.class_ if owner else "")
+        grouped[owner.layer if owner else None, kind].append(node.ms)
+        kinds[kind] += node.ms
+    layers = [
+        LayerTime(layer, kind, len(times), sum(times), sum(times) / total if total else 0.0)
+        for (layer, kind), times in grouped.items()
+    ]
+    return LayerProfile(
+        runs,
+        total,
+        dict(sorted(kinds.items(), key=lambda entry: -entry[1])),
+        tuple(sorted(layers, key=lambda layer: -layer.ms)),
+    )
+
+
+def _kind(operator: str, class_: str) -> Kind:
+    if "Norm" in class_ and operator not in ("ReorderInput", "ReorderOutput"):
+        return "norm"
+    match operator:
+        case "Conv" | "FusedConv" | "NhwcFusedConv" | "QLinearConv" | "ConvInteger":
+            return "convolution"
+        case "ConvTranspose":
+            return "transposed convolution"
+        case "InstanceNormalization" | "BatchNormalization" | "GroupNorm" | "LayerNormalization":
+            return "norm"
+        case "Pad":
+            return "padding"
+        case "ReorderInput" | "ReorderOutput" | "Transpose":
+            return "layout"
+        case "Relu" | "LeakyRelu" | "Tanh" | "Sigmoid" | "Clip" | "Elu" | "PRelu":
+            return "activation"
+        case "Add" | "Sum":
+            return "sum"
+        case "Concat" | "DepthToSpace" | "Slice" | "Reshape" | "Unsqueeze" | "Squeeze":
+            return "shuffle"
+        case "Cast" | "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear":
+            return "conversion"
+        case _:
+            return "other"

@@ -1,0 +1,1 @@
+"""Which channels to prune, and the student that is left."""

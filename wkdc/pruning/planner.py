@@ -1,0 +1,167 @@
+"""Teacher and target -> the plan of a student."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from wkdc.checkpoints.checkpoint import Generator
+from wkdc.errors import CheckpointError, OptionError, TargetError
+from wkdc.networks.complexity import kernel_positions
+from wkdc.networks.custom import examine
+from wkdc.pruning.channels import ChannelGroup, slice_channels
+from wkdc.pruning.constraints import Wishes, check_wishes, spell_out
+from wkdc.pruning.cost_model import Cost, Counted
+from wkdc.pruning.latency_target import meet_latency
+from wkdc.pruning.plan import Plan, traced
+from wkdc.pruning.target import Target
+from wkdc.pruning.teacher_analysis import Survey, survey_teacher
+from wkdc.pruning.width_search import (
+    PACE,
+    check_feasible,
+    search_widths,
+    smallest_widths,
+    uniform_widths,
+)
+
+
+def make_plan(
+    teacher: Generator,
+    target: Target | None,
+    images: Sequence[Tensor],
+    wishes: Wishes,
+    *,
+    size: tuple[int, int],
+    device: str = "cpu",
+    on_progress: Callable[[str, float], None] | None = None,
+) -> Plan:
+    """Rank the channels of `teacher`, and choose how many of each group stay.
+
+    Args:
+        target: None where the wished widths are numbers.
+        images: calibration pictures, 1×C×H×W in [-1, 1], all of one size; without any, widths
+            cannot be searched.
+        size: height and width that MACs are counted and latency is measured at.
+        device: on which latency is measured, where the target is one.
+        on_progress: called with what is being done, and the share of the planning that is done.
+
+    Raises:
+        OptionError: wishes that do not go together, or widths that do not fit the network.
+        TargetError: the target is out of reach, or nothing in the network can be pruned.
+        CheckpointError: a network of the user's own code does not draw with fewer channels.
+        DeviceError: ONNX Runtime cannot use the device.
+    """
+    tell = on_progress or (lambda stage, share: None)
+    if wishes.widths is None:
+        wishes = replace(wishes, widths="search" if images else "uniform")
+    check_wishes(wishes, target, bool(images))
+    network, _, groups = traced(teacher)
+    if not groups:
+        raise TargetError(
+            f"nothing can be pruned in {teacher.path}: no convolution's channels can go without "
+            "changing a layer that wkdc leaves alone"
+        )
+    if teacher.architecture.family == "custom":
+        _check_sliceable(teacher)
+    told = None if isinstance(wishes.widths, str | None) else spell_out(wishes.widths, groups)
+    blocks = sum(group.block is not None for group in groups)
+    if (wishes.drop_blocks or 0) > max(0, blocks - 1):
+        raise OptionError(
+            f"drop_blocks is {wishes.drop_blocks}; this network has {blocks}, of which one stays"
+            if blocks
+            else f"drop_blocks is {wishes.drop_blocks}; this network has no residual blocks"
+        )
+    cost = Cost(network, groups, kernel_positions(teacher.network, teacher.in_channels, size))
+    if target is not None and target.amount is not None and target.quantity != "latency":
+        # Said before anything slow.
+        check_feasible(
+            cost, groups, target.quantity, target.amount, drop=_most_dropped(groups, wishes)
+        )
+    survey = survey_teacher(
+        teacher,
+        network,
+        groups,
+        cost,
+        images,
+        wishes.importance,
+        seed=wishes.seed,
+        tell=lambda stage, share: tell(stage, 0.9 * share),
+    )
+    tell("choosing widths", 0.9)
+    if told is not None:
+        return survey.plan(told)
+    if target is None:
+        raise OptionError("nothing says how small")
+    if target.quantity == "latency":
+        return meet_latency(
+            lambda budget: survey.plan(_choose(survey, "clock", budget, wishes)),
+            survey.plan(smallest_widths(groups, drop=_most_dropped(groups, wishes))),
+            target,
+            size,
+            device,
+            lambda stage, share: tell(stage, 0.9 + 0.1 * share),
+        )
+    return survey.plan(_choose(survey, target.quantity, target.amount or 0, wishes))
+
+
+def _check_sliceable(teacher: Generator) -> None:
+    """Let a network of the user's own code draw with one channel in every group.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    network, graph, groups = traced(teacher)
+    slice_channels(network, graph, groups, [[0]] * len(groups))
+    options = teacher.architecture.options
+    try:
+        same = examine(network, options["factory"]) == {
+            key: options[key] for key in ("in_channels", "out_channels", "multiple", "smallest")
+        }
+    except CheckpointError:
+        same = False
+    if not same:
+        raise CheckpointError(
+            f"{options['factory']} does not draw without some of its channels: something in its "
+            "forward pass counts them, as a view or a constant of their number does"
+        )
+
+
+def _choose(survey: Survey, quantity: Counted, amount: float, wishes: Wishes) -> list[int]:
+    """The widths that cost so much."""
+    if wishes.widths == "search":
+        return search_widths(
+            survey.groups,
+            survey.cost,
+            survey.damage,
+            quantity,
+            amount,
+            pace=math.inf if quantity == "clock" else PACE[wishes.prefer or "balance"],
+            step=wishes.round_to,
+            drop=wishes.drop_blocks,
+        )
+    return uniform_widths(
+        survey.groups,
+        survey.cost,
+        quantity,
+        amount,
+        step=wishes.round_to or 1,
+        dropped=_least_missed(survey.groups, survey.damage, wishes.drop_blocks or 0),
+    )
+
+
+def _most_dropped(groups: Sequence[ChannelGroup], wishes: Wishes) -> int:
+    """How many blocks may go."""
+    if wishes.drop_blocks is not None or wishes.widths != "search":
+        return wishes.drop_blocks or 0
+    return max(0, sum(group.block is not None for group in groups) - 1)
+
+
+def _least_missed(
+    groups: Sequence[ChannelGroup], damage: Sequence[Tensor], count: int
+) -> frozenset[int]:
+    """The insides of the `count` blocks without which the picture changes least."""
+    inner = [n for n, group in enumerate(groups) if group.block is not None]
+    if not count:
+        return frozenset()
+    return frozenset(sorted(inner, key=lambda n: float(damage[n][0]))[:count])

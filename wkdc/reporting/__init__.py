@@ -1,0 +1,1 @@
+"""Results as plain types, charts, and the page of a report."""

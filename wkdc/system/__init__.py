@@ -1,0 +1,1 @@
+"""What wkdc asks of the machine: files, devices, units."""

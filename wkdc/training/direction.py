@@ -1,0 +1,302 @@
+"""One direction of a run: a student, its teacher, and the pictures of each step."""
+
+import copy
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wkdc.checkpoints.checkpoint import Card, Generator, history_entry, make_card
+from wkdc.data.images import pixels_to_images
+from wkdc.data.inputs import Reader
+from wkdc.data.layouts import Layout, part_loader
+from wkdc.metrics.fidelity import psnr_db
+from wkdc.networks.architecture import drawable_side
+from wkdc.networks.layers import Norm, initialise
+from wkdc.networks.multiscale import MultiscaleDiscriminator
+from wkdc.networks.patchgan import PatchGAN, patchgan_widths
+from wkdc.system.files import sha256_of
+from wkdc.system.version import __version__
+from wkdc.training.cache import DrawingCache
+from wkdc.training.crops import Crops, Drawings
+from wkdc.training.device import Compute, trainable
+from wkdc.training.distributed import Ranks
+from wkdc.training.features import LAYERS, FeatureLoss, Watched
+from wkdc.training.objective import Batch, Objective
+from wkdc.training.recipe import Recipe
+from wkdc.training.trainer import Averager, Learner
+from wkdc.training.validation import Validation, spread
+
+FITTED = 16
+"""Crops by which it is told how near the student starts, and from which maps of features begin."""
+
+TOGETHER = 4
+"""Of these, so many are drawn at once."""
+
+MEASURE_SIZE = 256
+"""Pictures are compared at this height and width, or at the next that the network can draw."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A student, its teacher, the pictures that they draw from, and who judges, as opened.
+
+    Attributes:
+        teacher: None for a network that learns from true pictures alone.
+        discriminator: to start from; None for a fresh one, where the recipe needs one.
+    """
+
+    student: Generator
+    teacher: Generator | None
+    layout: Layout
+    discriminator: Generator | None = None
+
+    @functools.cached_property
+    def digests(self) -> dict[str, str | None]:
+        """Of the files: what a run that goes on has to find again."""
+        inputs = [*self.layout.train, *self.layout.real, *self.layout.selection]
+        pictures = self.layout.parts(inputs)
+        data = hashlib.sha256("".join(sha256_of(path) for path in pictures).encode())
+        judge = self.discriminator
+        return {
+            "student_sha256": self.student.sha256,
+            "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
+            "discriminator_sha256": None if judge is None else judge.sha256,
+            "data_sha256": data.hexdigest(),
+        }
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Which pictures play which part, for a card."""
+        layout = self.layout
+        return {
+            "data_kind": layout.kind,
+            "direction": layout.direction,
+            "pictures": {
+                "train": len(layout.train),
+                "real": len(layout.real),
+                "validation": len(layout.validation),
+                "selection": len(layout.selection),
+                "held_out": layout.held_out,
+            },
+        }
+
+    def card(self, command: str, made_with: Mapping[str, Any]) -> Card:
+        """The student's card with this run added to its history."""
+        earlier = self.student.card or {}
+        teacher = earlier.get("teacher")
+        if self.teacher is not None and (
+            teacher is None or teacher["sha256"] != self.teacher.sha256
+        ):
+            teacher = {"path": str(self.teacher.path.resolve()), "sha256": self.teacher.sha256}
+        entry = history_entry(command, **made_with)
+        return make_card(self.student.architecture, teacher, [*earlier.get("history", []), entry])
+
+
+class Side:
+    """A `Pair` at work: networks on their device, crops, and what the teacher makes of them.
+
+    Args:
+        seed: of the crops, and of the pool that the discriminator sees.
+        ranks: the processes that train it; each sees other crops.
+    """
+
+    def __init__(
+        self, pair: Pair, recipe: Recipe, compute: Compute, ranks: Ranks, *, seed: int
+    ) -> None:
+        self.pair = pair
+        self._recipe, self._compute, self._seed, self._ranks = recipe, compute, seed, ranks
+        self._forward = compute.in_steps
+        self.student = trainable(compute.place(copy.deepcopy(pair.student.network)))
+        self.teacher = None if pair.teacher is None else compute.place(pair.teacher.network)
+        layout, student = pair.layout, pair.student
+        self._reader = reader = Reader(layout, student.in_channels, student.out_channels)
+        size, crop = recipe.load_size, recipe.crop
+        self._crops = Crops(layout.train, reader.load, load_size=size, crop=crop, seed=seed)
+        self._real = None
+        if layout.real:
+            load_real = part_loader(layout, student.out_channels, student.out_channels)
+            self._real = Crops(layout.real, load_real, load_size=size, crop=crop, seed=seed + 1)
+        known = [one.architecture for one in (student, pair.teacher) if one is not None]
+        side = drawable_side(MEASURE_SIZE, *known)
+        self.validation, self.selection = (
+            Validation(
+                [reader.squares(path, side) for path in spread(paths)],
+                self.teacher,
+                compute.draw,
+                reader.shown,
+            )
+            for paths in (layout.validation, layout.selection)
+        )
+        self._ahead: list[Drawings] = []
+        self._watched: Watched | None = None
+        if recipe.features and self.teacher is not None:
+            self._watched = Watched(self.teacher)
+        self._drawings: Drawings | None = None
+        self._cache: DrawingCache | None = None
+
+    def learner(self, back: nn.Module | None, *, prefix: str = "") -> Learner:
+        """The student with its losses; see `Objective` for `back`."""
+        conditional = self.pair.layout.kind == "paired"
+        judge: nn.Module | None = None
+        if self._recipe.adversarial:
+            judge = self._compute.place(self._ready_discriminator(conditional))
+        objective = Objective(
+            self._recipe,
+            judge,
+            conditional=conditional,
+            back=back,
+            forward=self._forward,
+            judge=self._compute.judge,
+            seed=self._seed + self._ranks.index,
+        )
+        average, features = Averager(self.student), None
+        if self._watched is not None and self.pair.teacher is not None:
+            # after the average is made: what watches the student is none of its copy's
+            ours, theirs = self.pair.student.architecture, self.pair.teacher.architecture
+            width = ours.options["stream"], theirs.options["stream"]
+            features = FeatureLoss(self.student, [width] * LAYERS)
+            features.maps.to(self._compute.device)
+        return Learner(self.student, objective, average, prefix, features)
+
+    def nearness_db(self) -> float:
+        """PSNR of the student to its teacher, over all of the first pictures of the training."""
+        drawn: list[Tensor] = []
+        wanted: list[Tensor] = []
+        for one in self._first():
+            if one.targets is not None:
+                drawn.append(self._compute.draw(self.student, one.inputs))
+                wanted.append(one.targets.cpu())
+        return psnr_db(torch.cat(drawn), torch.cat(wanted)) if drawn else -math.inf
+
+    def _first(self) -> list[Batch]:
+        """The first pictures of the training, the same in every process and for every batch."""
+        return [self._pictures(start, TOGETHER) for start in range(0, FITTED, TOGETHER)]
+
+    def fit_maps(self, features: FeatureLoss) -> None:
+        """Start the maps of features from the first pictures; the same in all processes."""
+        student, forward = self.student, self._compute.forward
+        features.fit(
+            (functools.partial(forward, student, one.inputs), one.features) for one in self._first()
+        )
+        features.maps.load_state_dict(self._ranks.share(features.maps.state_dict()))
+
+    def draw_ahead(self, number: int) -> None:
+        """Let the teacher draw the crops of batch `number`, for steps to come.
+
+        Those that the cache had are there already.
+        """
+        if number < len(self._ahead):
+            return
+        parts = self._crops.batch(self._first_of(number), self._recipe.batch)
+        inputs, *_ = self._reader.images(parts)
+        targets, features = self._taught(inputs)
+        kept = tuple(one.half().cpu() for one in features)
+        self._ahead.append(Drawings(parts, targets.half().cpu(), kept))
+
+    def open_cache(self, folder: Path, on_notice: Callable[[str], None]) -> tuple[int, float]:
+        """Take from the cache what this process drew in an earlier run like this one.
+
+        How many batches there are, and for how long a run in seconds they are enough.
+        """
+        self._cache = DrawingCache(folder, self._drawn_from(), on_notice=on_notice)
+        found = self._cache.load()
+        if found is None:
+            return 0, 0.0
+        drawings, seconds = found
+        self._ahead = drawings.split(self._recipe.batch)
+        return len(self._ahead), seconds
+
+    def fill_cache(self, seconds: float) -> None:
+        """Keep what was drawn ahead for later runs; see `open_cache`."""
+        if self._cache is not None:
+            self._cache.save(Drawings.joined(self._ahead), seconds)
+
+    def _drawn_from(self) -> dict[str, Any]:
+        """All that the teacher's drawings depend on."""
+        if self.pair.teacher is None:
+            raise RuntimeError("there is no teacher to draw")
+        layout, recipe, compute = self.pair.layout, self._recipe, self._compute
+        return {
+            "teacher": self.pair.teacher.sha256,
+            "architecture": dataclasses.asdict(self.pair.teacher.architecture),
+            "data": self.pair.digests["data_sha256"],
+            "pictures": [layout.kind, layout.direction, len(layout.train)],
+            "features": None if self._watched is None else self._watched.described,
+            "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed],
+            "process": [self._ranks.index, self._ranks.count, torch.get_num_threads()],
+            "numbers": [str(compute.device), compute.precision, compute.compiled],
+            "versions": [__version__, str(torch.__version__)],
+        }
+
+    def keep_drawings(self, batches: int) -> None:
+        """From now on, steps use so many batches that each of the processes drew ahead."""
+        everywhere = self._ranks.gather(self._ahead[:batches])
+        rounds = zip(*everywhere, strict=True)
+        self._drawings = Drawings.joined([one for round_ in rounds for one in round_])
+        self._ahead = []
+
+    def _first_of(self, number: int) -> int:
+        """The first crop of this process's batch `number`."""
+        return (number * self._ranks.count + self._ranks.index) * self._recipe.batch
+
+    def batch(self, number: int) -> Batch:
+        """The pictures of step `number`."""
+        return self._pictures(self._first_of(number), self._recipe.batch)
+
+    def _pictures(self, start: int, count: int) -> Batch:
+        recipe, device, layout = self._recipe, self._compute.device, self.pair.layout
+        targets: Tensor | None = None
+        features: tuple[Tensor, ...] = ()
+        if self._drawings is not None:
+            parts, targets, features = self._drawings.batch(start, count, self._seed)
+            targets, features = targets.to(device), tuple(one.to(device) for one in features)
+        else:
+            parts = self._crops.batch(start, count)
+        pictures = self._reader.images([part.to(device) for part in parts])
+        inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
+        judged = recipe.adversarial > 0
+        guided = bool(recipe.wavelet_weight or recipe.pixel or recipe.features)
+        if targets is None and (guided or (judged and layout.kind == "inputs")):
+            targets, features = self._taught(inputs)
+        real, same = truth, None
+        alike = self.pair.student.in_channels == self.pair.student.out_channels
+        told_apart = recipe.identity > 0 and alike
+        if self._real is not None and (judged or told_apart):
+            (pixels,) = self._real.batch(start, count)
+            real = pixels_to_images(pixels).to(device)
+            same = real if told_apart else None
+        elif layout.kind == "inputs":
+            real = targets
+        return Batch(inputs, targets, real, truth, same, features)
+
+    @torch.no_grad()
+    def _taught(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the teacher draws, and its features where they are compared."""
+        if self.teacher is None:
+            raise RuntimeError("there is no teacher to draw")
+        in_steps = len(inputs) == self._recipe.batch
+        drawn = (self._forward if in_steps else self._compute.forward)(self.teacher, inputs)
+        return drawn, () if self._watched is None else tuple(self._watched.take())
+
+    def _ready_discriminator(self, conditional: bool) -> nn.Module:
+        """The one that was given, or one of random weights, ready to be trained."""
+        given, student = self.pair.discriminator, self.pair.student
+        if given is not None:
+            return copy.deepcopy(given.network).requires_grad_(True).train()
+        channels = student.out_channels + (student.in_channels if conditional else 0)
+        batch_norm = any(isinstance(layer, nn.BatchNorm2d) for layer in student.network.modules())
+        norm: Norm = "batch" if batch_norm else "instance"
+        widths, scales = patchgan_widths(self._recipe.ndf), self._recipe.scales
+        network: nn.Module = PatchGAN(channels, widths=widths, norm=norm)
+        if scales > 1:
+            network = MultiscaleDiscriminator(channels, widths=[widths] * scales, norm=norm)
+        initialise(network)
+        return network
