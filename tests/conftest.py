@@ -30,7 +30,7 @@ HANG_S = 500
 # A shell's background job has SIGINT ignored, and so would be the commands whose Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-torch.set_num_threads(1)  # which draws small pictures sooner than several that wait for each other
+torch.set_num_threads(1)  # which draws small images sooner than several that wait for each other
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")

@@ -97,7 +97,7 @@ def sound_packets(path: Path) -> list[tuple[int | None, bytes]]:
 
 
 def spoil(path: Path, numbers: Sequence[int]) -> None:
-    """Overwrite the pictures of these packets, in the order of the file."""
+    """Overwrite the images of these packets, in the order of the file."""
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray(path.read_bytes())

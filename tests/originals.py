@@ -94,7 +94,7 @@ def _normalise(state_dict: StateDict, name: str, images: Tensor, norm: str) -> T
     weight, bias = state_dict.get(f"{name}.weight"), state_dict.get(f"{name}.bias")
     if norm == "none":
         return images
-    if norm == "instance":  # per picture and channel; statistics in the file play no part
+    if norm == "instance":  # per image and channel; statistics in the file play no part
         return functional.instance_norm(images, weight=weight, bias=bias, eps=NORM_EPSILON)
     if norm == "batch":
         mean, variance = state_dict[f"{name}.running_mean"], state_dict[f"{name}.running_var"]
@@ -237,7 +237,7 @@ def unet_state_dict(
 
     `down` are the widths that the `downs` convolutions make, outermost first; `up` the widths that
     the transposed convolutions of the levels 1, 2, ... hand out (the outermost, level 0, makes
-    the picture). In the original, level k hands out as many channels as it was given.
+    the image). In the original, level k hands out as many channels as it was given.
     """
     down = down or [ngf * min(2**level, 8) for level in range(downs)]
     made = [out_channels, *(up or down[:-1])]
@@ -327,7 +327,7 @@ def patchgan_forward(
 ) -> Tensor:
     """How real an `NLayerDiscriminator` finds each patch: N×1×h×w, no sigmoid.
 
-    All but the last two convolutions halve the picture.
+    All but the last two convolutions halve the image.
     """
     hidden = functional.leaky_relu(
         _convolve(state_dict, "model.0", images, stride=2, padding=1), 0.2
@@ -459,7 +459,7 @@ def multiscale_forward(
 ) -> list[list[Tensor]]:
     """What every layer of a `MultiscaleDiscriminator` puts out, from the finest scale on.
 
-    The scale that is numbered last sees the picture itself, each one before it half as much.
+    The scale that is numbered last sees the image itself, each one before it half as much.
     """
     found = []
     for scale in reversed(range(scales)):

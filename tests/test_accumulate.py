@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Called, Died
-from test_ranks import COMMON, launch, losses_of, pictures_of
+from test_ranks import COMMON, images_of, launch, losses_of
 from torch import Tensor, nn
 
 import wkdc
@@ -93,7 +93,7 @@ def test_a_run_that_accumulates_sees_the_crops_of_one_that_does_not(
     # As for two processes: sums in another order, which Adam passes on.
     for ours, theirs in zip(first, second, strict=True):
         assert theirs == pytest.approx(ours, rel=1e-3)
-    gap = (pictures_of(tmp_path / "whole.pth") - pictures_of(tmp_path / "parts.pth")).abs().max()
+    gap = (images_of(tmp_path / "whole.pth") - images_of(tmp_path / "parts.pth")).abs().max()
     assert gap < 2e-3
     card = load_generator(tmp_path / "parts.pth").card
     assert card is not None
@@ -154,7 +154,7 @@ def test_epochs_count_all_batches_of_a_step(student: Path, photos: Path) -> None
     result = wkdc.distill(
         photos, student=student, recipe=recipe, epochs=2, runs=student.parent / "runs"
     )
-    assert result.steps == 2  # two passes over five pictures, five a step
+    assert result.steps == 2  # two passes over five images, five a step
 
 
 @pytest.mark.usefixtures("photos", "student")
@@ -164,7 +164,7 @@ def test_no_batches_are_no_step(call_wkdc: Call) -> None:
     assert "accumulate is 0; give 1 or more" in done.errors[0]
 
 
-# float16: what a processor computes in it takes long, so networks and pictures are small.
+# float16: what a processor computes in it takes long, so networks and images are small.
 
 
 def narrow() -> Compute:

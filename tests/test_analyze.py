@@ -88,7 +88,7 @@ def test_a_copy_of_the_teacher_lacks_nothing(teacher: Path, photos: Path) -> Non
     ("arguments", "code", "said"),
     [
         ((), 2, "give --data FOLDER"),
-        (("--data", "photos", "--limit", 0), 2, "1 picture or more"),
+        (("--data", "photos", "--limit", 0), 2, "1 image or more"),
         (("--data", "photos", "--size", 72), 2, "multiple of 16"),
         (("--data", "photos", "--figure", "bands.txt"), 2, "does not end in"),
         (("--data", "photos", "--figure", "gone/bands.png"), 1, "gone"),

@@ -28,10 +28,10 @@ from wkdc.training import trainer
 
 Call = Callable[..., Called]
 
-# A run of moments: pictures of 64 pixels, cut to 32.
+# A run of moments: images of 64 pixels, cut to 32.
 SHORT = ("--load-size", "64", "--crop", "32", "--steps", "2")
 
-# What distill says of its plan before it has looked at the files; skipped pictures; progress.
+# What distill says of its plan before it has looked at the files; skipped images; progress.
 NOTES = re.compile(r"recipe (faithful|paper) on |skipped: | *\d+% ")
 
 
@@ -245,11 +245,11 @@ def test_the_teacher_is_not_overwritten(call_wkdc: Call, teacher: Path) -> None:
     assert contents(teacher.parent) == before
 
 
-# --- Pictures ----------------------------------------------------------------------------------
+# --- Images ----------------------------------------------------------------------------------
 
 
 def put(folder: Path, **pictures: tuple[int, int] | str) -> Path:
-    """A folder of pictures, by width and height, and of files that are none, by content."""
+    """A folder of images, by width and height, and of files that are none, by content."""
     folder.mkdir(parents=True)
     for name, made in pictures.items():
         path = folder / f"{name}.png"
@@ -261,7 +261,7 @@ def put(folder: Path, **pictures: tuple[int, int] | str) -> Path:
 
 
 DATA: dict[str, tuple[dict[str, dict[str, tuple[int, int] | str]], str]] = {
-    "empty": ({"": {}}, "holds no pictures"),
+    "empty": ({"": {}}, "holds no images"),
     "only broken": ({"": {"a": "text", "b": ""}}, "a.png"),
     "empty trainA": ({"trainA": {}, "trainB": {"a": (64, 64)}}, "trainA"),
     "broken trainA": ({"trainA": {"a": "text"}, "trainB": {"b": (64, 64)}}, "a.png"),
@@ -310,7 +310,7 @@ def test_broken_pictures_among_good_ones_are_named_and_left_out(
 ) -> None:
     whole = sorted(photos.iterdir())[0].read_bytes()
     (photos / "half.png").write_bytes(whole[: len(whole) // 2])
-    (photos / "text.jpg").write_text("no picture")
+    (photos / "text.jpg").write_text("no image")
     called = call_wkdc("distill", "--data", "photos", *SHORT, "--json")
     assert (called.code, called.errors) == (0, [])
     skipped = [line for line in called.stderr.splitlines() if line.startswith("skipped: ")]
@@ -535,7 +535,7 @@ def test_a_full_disk_in_training_keeps_the_student(
     call_wkdc: Call, student: Path, photos: Path
 ) -> None:
     before = contents(student.parent)
-    with room_for(4000):  # enough for options and metrics, not for pictures and weights
+    with room_for(4000):  # enough for options and metrics, not for images and weights
         called = call_wkdc("distill", "--data", photos.name, *SHORT)
     assert_refused(called, "cannot write")
     after = contents(student.parent)
@@ -642,7 +642,7 @@ def test_no_student_is_written_that_draws_no_numbers(
     before = contents(student.parent)
     options = ("--recipe", recipe, "--steps", steps)
     called = call_wkdc("distill", "--data", photos.name, *SHORT[:4], *options)
-    error = assert_refused(called, "pictures stopped", "after step 1", "student.pth is untouched")
+    error = assert_refused(called, "images stopped", "after step 1", "student.pth is untouched")
     after = contents(student.parent)
     assert {name: after[name] for name in before} == before
     found = re.search(r"runs/\S+\.pth", error)

@@ -23,7 +23,7 @@ SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures networks drew in training steps or before, call by call."""
+    """How many images networks drew in training steps or before, call by call."""
     calls: list[int] = []
     forward = Compute.forward
 
@@ -53,7 +53,7 @@ def test_the_same_run_draws_nothing_and_learns_the_same(
     student: Path, photos: Path, drawn: list[int]
 ) -> None:
     without = run(student, photos, cache=None)
-    assert drawn == [4, 4]  # 36 pictures are wanted, each used six times
+    assert drawn == [4, 4]  # 36 images are wanted, each used six times
     drawn.clear()
     first = run(student, photos)
     assert drawn == [4, 4]
@@ -150,7 +150,7 @@ def test_the_ones_used_longest_ago_go_first(tmp_path: Path) -> None:
     size = 3 * (1 + 2) * 32 * 32 * 8
 
     def cache(name: str) -> DrawingCache:
-        # Room for three, and for what a file has beside the pictures.
+        # Room for three, and for what a file has beside the images.
         return DrawingCache(
             tmp_path, {"name": name}, most_bytes=7 * size // 2, on_notice=notices.append
         )

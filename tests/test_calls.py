@@ -1,4 +1,4 @@
-"""What is measured on which device, and that each way of drawing draws the same picture."""
+"""What is measured on which device, and that each way of drawing draws the same image."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wkdc.benchmark.calls import InHalf, engines_on, file_call, picture_of, torch_call
-from wkdc.benchmark.entries import as_onnx, open_contestant
+from wkdc.benchmark.entries import as_onnx, open_entry
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.example_input import example_input
 from wkdc.errors import DeviceError
@@ -38,7 +38,7 @@ def test_engines_of_a_gpu() -> None:
 def test_float16_draws_the_same_in_both_runtimes(
     made_once: Path, exported_once: Path, tmp_path: Path
 ) -> None:
-    one = open_contestant(made_once / "student.pth", None)
+    one = open_entry(made_once / "student.pth", None)
     images = example_input(one.channels, (32, 48)).expand(2, -1, -1, -1).contiguous()
     generator = load_generator(made_once / "student.pth")
     with torch.inference_mode():

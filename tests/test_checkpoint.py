@@ -41,7 +41,7 @@ from wkdc.errors import CheckpointError, OutputError
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 
 # Both sides do the same float32 sums, perhaps in another order. One rounding is 6e-8; over some 25
-# layers, with pictures in [-1, 1], that stays below 1e-5, and any wrong layer is beyond 1e-2.
+# layers, with images in [-1, 1], that stays below 1e-5, and any wrong layer is beyond 1e-2.
 SAME_PICTURE = 1e-5
 
 SMALL = {"blocks": 3, "ngf": 4}
@@ -63,7 +63,7 @@ def largest_difference(left: Tensor, right: Tensor) -> float:
 
 
 def assert_draws(network: nn.Module, images: Tensor, expected: Tensor) -> None:
-    # A picture that is black, flat or saturated would hide a wrong layer.
+    # An image that is black, flat or saturated would hide a wrong layer.
     assert float(expected.std()) > 0.05
     assert float((expected.abs() > 0.99).float().mean()) < 0.2
     drawn = draw(network, images)
@@ -1221,7 +1221,7 @@ def test_a_stock_file_has_no_teacher(teacher: Generator) -> None:
 
 @pytest.fixture(scope="module")
 def vintage() -> Path:
-    """A CycleGAN from photos to vintage pictures, of the package vintagify (in the test extra)."""
+    """A CycleGAN from photos to vintage images, of the package vintagify (in the test extra)."""
     spec = importlib.util.find_spec("vintagify")
     assert spec is not None
     assert spec.origin is not None

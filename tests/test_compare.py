@@ -20,7 +20,7 @@ SIDE, GAP, TOP = 64, 4, 22
 
 
 def cell(sheet: torch.Tensor, row: int, column: int) -> torch.Tensor:
-    """One picture of the sheet, as uint8 3×64×64."""
+    """One image of the sheet, as uint8 3×64×64."""
     top, left = TOP + row * (SIDE + GAP), column * (SIDE + GAP)
     return sheet[:, top : top + SIDE, left : left + SIDE]
 
@@ -76,8 +76,8 @@ def test_two_models_without_a_teacher_are_compared_with_the_first(
     [
         (("student.pth",), 2, "give --data FOLDER"),
         (("teacher.pth", "--data", "photos"), 2, "is alone"),
-        (("student.pth", "--data", "photos", "--count", 0), 2, "1 picture or more"),
-        (("student.pth", "--data", "photos", "-o", "sheet.txt"), 2, "does not end like a picture"),
+        (("student.pth", "--data", "photos", "--count", 0), 2, "1 image or more"),
+        (("student.pth", "--data", "photos", "-o", "sheet.txt"), 2, "does not end like an image"),
         (("student.pth", "--data", "photos", "-o", "gone/sheet.png"), 1, "gone"),
         (("student.pth", "gone.onnx", "--data", "photos"), 1, "gone.onnx"),
     ],

@@ -151,7 +151,7 @@ def test_torch_pruning_counts_bare_convolutions_exactly_the_same() -> None:
 
 
 def test_nothing_is_computed() -> None:
-    # The picture alone would be 120 TB; only shapes pass through.
+    # The image alone would be 120 TB; only shapes pass through.
     cost = measure_complexity(nn.Conv2d(3, 4, 3, padding=1), 3, (10**6, 10**7))
     assert cost.macs == 3 * 4 * 9 * 10**13
 

@@ -167,7 +167,7 @@ def test_what_a_network_reads_and_draws_is_found_by_trying() -> None:
     ("network", "error", "says"),
     [
         (custom_networks.Counting(), CheckpointError, "something in its forward pass counts them"),
-        (custom_networks.Enlarger(), CheckpointError, "draws no picture of the size of its input"),
+        (custom_networks.Enlarger(), CheckpointError, "draws no image of the size of its input"),
         (custom_networks.bare(), TargetError, "nothing can be pruned"),
     ],
 )

@@ -108,7 +108,7 @@ def test_without_a_cycle_the_directions_are_two_runs(folder: Path) -> None:
         reverse_student=folder / "back-student.pth",
         **common,
     )
-    # With both, a picture of the second domain is kept for measuring, which the identity loss of
+    # With both, an image of the second domain is kept for measuring, which the identity loss of
     # the first direction reads else.
     assert not same(folder / "alone.pth", folder / "both.pth")
     recipe = dataclasses.replace(recipe, identity=0.0)
@@ -206,7 +206,7 @@ def test_what_cannot_be_reversed(folder: Path, photos: Path) -> None:
     back, back_student = folder / "back.pth", folder / "back-student.pth"
     with pytest.raises(OptionError, match="the cycle's weight is 0"):
         run(recipe=small(FAITHFUL), reverse_teacher=back)
-    with pytest.raises(DatasetError, match="pictures of both domains"):
+    with pytest.raises(DatasetError, match="images of both domains"):
         run(data=photos, reverse_student=back_student)
     with pytest.raises(OptionError, match="both students would be written to"):
         run(reverse_student=back_student, output=back_student)

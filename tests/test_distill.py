@@ -1,4 +1,4 @@
-"""Distillation: what is minimised, in which order, on which pictures, and what is left behind."""
+"""Distillation: what is minimised, in which order, on which images, and what is left behind."""
 
 import copy
 import dataclasses
@@ -162,7 +162,7 @@ def test_the_cycle_teaches_both_but_no_frozen_one(frozen: bool) -> None:
 
 @pytest.mark.parametrize("recipe", [PAPER, FAITHFUL], ids=["paper", "faithful"])
 def test_gradients_are_those_of_float64(recipe: Recipe, student: Path) -> None:
-    """In the layout that pictures have in a step; InstanceNorm is wrong in some."""
+    """In the layout that images have in a step; InstanceNorm is wrong in some."""
     network = load_generator(student).network
     images = torch.rand(2, recipe.batch, 3, 32, 32) * 2 - 1
     compute = Compute.of(torch.device("cpu"), "float32", recipe.batch)
@@ -255,7 +255,7 @@ def test_settings_that_make_no_sense(wrong: dict[str, float]) -> None:
         dataclasses.replace(FAITHFUL, **wrong)
 
 
-# Pictures
+# Images
 
 
 def test_an_endless_order_is_a_permutation_each_time() -> None:
@@ -354,7 +354,7 @@ def test_layouts_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no folder"):
         read_layout(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="no pictures"):
+    with pytest.raises(ImageError, match="no images"):
         read_layout(tmp_path / "empty")
     picture(tmp_path / "odd" / "train", "a.png", 8, 17)
     with pytest.raises(ImageError, match="17 pixels wide"):
@@ -538,7 +538,7 @@ def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:
     ]
     assert [watched[0]["step"], watched[-1]["step"]] == [0, 20]
     assert len(watched) == 11  # nine on the way
-    # The one validation picture of this data is all that is watched, too.
+    # The one validation image of this data is all that is watched, too.
     for line, found in ((watched[0], result.before), (watched[-1], result.after)):
         assert line["psnr_db"] == pytest.approx(found.psnr_db)
         assert line["high_band_error"] == pytest.approx(found.high_band_error)
@@ -626,7 +626,7 @@ def test_epochs_count_pictures(student: Path, photos: Path) -> None:
         epochs=2,
         runs=student.parent / "runs",
     )
-    assert result.steps == 5  # two passes over five pictures, two a step
+    assert result.steps == 5  # two passes over five images, two a step
 
 
 @pytest.mark.parametrize("recipe", [FAITHFUL, PAPER], ids=["faithful", "paper"])

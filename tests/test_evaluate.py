@@ -1,4 +1,4 @@
-"""The figures are those of torch-fidelity and torchmetrics on the same pictures, and mean the same
+"""The figures are those of torch-fidelity and torchmetrics on the same images, and mean the same
 every time."""
 
 import json
@@ -93,13 +93,13 @@ def test_sets_are_compared_as_torch_fidelity_compares_them(
         feature_extractor_weights_path=str(extractor.weights),
     )
     found = said["scores"][2]["from_domain"]
-    # The same pictures, features and seed; batches of another size add in another order.
+    # The same images, features and seed; batches of another size add in another order.
     assert found["fid"] == pytest.approx(direct["frechet_inception_distance"], rel=1e-3)
     assert found["kid"] == pytest.approx(direct["kernel_inception_distance_mean"], abs=1e-5)
     assert found["precision"] == direct["precision"]
     assert found["recall"] == direct["recall"]
     assert said["scores"][1]["from_teacher"] is None
-    assert any("FID of 12 pictures" in warning for warning in said["warnings"])
+    assert any("FID of 12 images" in warning for warning in said["warnings"])
     table = call_wkdc("evaluate", student, "--data", domains, "--size", 64)
     assert table.code == 0
     assert "teacher: PSNR, dB" in table.stdout
@@ -133,7 +133,7 @@ def test_equal_sets_are_no_distance_apart_in_any_order(domains: Path, tmp_path: 
     )
     assert apart.fid > 10
     assert shuffled.fid == pytest.approx(apart.fid, rel=1e-3)
-    # With subsets of all pictures, KID is one number, whose sums are in another order.
+    # With subsets of all images, KID is one number, whose sums are in another order.
     assert shuffled.kid == pytest.approx(apart.kid, abs=1e-5)
 
 
@@ -175,7 +175,7 @@ def test_the_interval_holds_the_mean() -> None:
     ("arguments", "code", "said"),
     [
         ((), 2, "give --data FOLDER"),
-        (("--data", "photos", "--limit", 1), 2, "2 pictures or more"),
+        (("--data", "photos", "--limit", 1), 2, "2 images or more"),
         (("--data", "photos", "--size", 16), 2, "give 64 or more"),
         (("--data", "photos", "--weights", "x.pth"), 2, "would not be used"),
         (("--data", "photos", "--features", "efficientnet", "--weights", "x"), 2, "its own"),
@@ -256,7 +256,7 @@ def test_lpips_is_torch_fidelitys(
     for place, score in ((0, said["scores"][0]), (2, said["scores"][2])):
         pairs = zip(pictures[place], pictures[1], strict=True)
         wanted = statistics.fmean(float(distance(one, other)) for one, other in pairs)
-        # float32, and the same pictures of 8 bits.
+        # float32, and the same images of 8 bits.
         assert score["to_teacher"]["lpips"]["mean"] == pytest.approx(wanted, rel=1e-5)
         assert wanted > 0
     assert "LPIPS" in call_wkdc("evaluate", *arguments).stdout

@@ -139,7 +139,7 @@ def test_onnx_draws_what_the_original_draws(exported: Exported, size: int) -> No
         expected = exported.variant.draw(images)
     drawn = exported.run(images)
     assert drawn.shape == expected.shape
-    assert float(expected.std()) > 0.01  # a flat picture would hide a wrong layer
+    assert float(expected.std()) > 0.01  # a flat image would hide a wrong layer
     assert float((drawn - expected).abs().max()) <= SAME_PICTURE
 
 
@@ -316,7 +316,7 @@ def test_a_tolerance_that_means_nothing(student: Path, tolerance: float) -> None
     assert not student.with_suffix(".onnx").exists()
 
 
-# --- Pictures as bytes -------------------------------------------------------------------------
+# --- Images as bytes -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -122,7 +122,7 @@ def test_maps_are_part_of_the_state(student: Path, photos: Path) -> None:
 
 
 def test_both_directions_with_a_cycle(student: Path, photos: Path) -> None:
-    """Each student is called again by the other's cycle, and its features are its own picture's."""
+    """Each student is called again by the other's cycle, and its features are its own image's."""
     folder = student.parent
     torch.save(resnet_state_dict(1, blocks=2, ngf=4), folder / "back.pth")
     wkdc.prune(folder / "back.pth", ratio=1.5, output=folder / "back-student.pth", calibrate=0)

@@ -31,7 +31,7 @@ from wkdc.errors import ImageError, OutputError
 # Geometry is cheap to compute; a busy machine must not fail it by the clock, nor leave a database.
 geometry = settings(max_examples=60, deadline=None, database=None)
 
-# JPEG and WebP at quality 95 are off by two levels on such flat and smooth pictures; 4 leaves room
+# JPEG and WebP at quality 95 are off by two levels on such flat and smooth images; 4 leaves room
 # for other versions of their encoders.
 LOSSY = 4
 
@@ -47,7 +47,7 @@ def as_picture(pixels: Tensor) -> Image.Image:
 
 
 def flat(mode: str, colour: object, folder: Path, name: str, **options: object) -> Path:
-    """A picture of 16x16 pixels of one colour, saved as `name`."""
+    """An image of 16x16 pixels of one colour, saved as `name`."""
     path = folder / name
     Image.new(mode, (16, 16), colour).save(path, **options)  # type: ignore[arg-type]
     return path
@@ -119,7 +119,7 @@ class TestListImages:
 
     def test_a_folder_without_pictures_says_what_was_looked_for(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").touch()
-        with pytest.raises(ImageError, match=r"holds no pictures; looked for \.jpg .*\.ppm") as e:
+        with pytest.raises(ImageError, match=r"holds no images; looked for \.jpg .*\.ppm") as e:
             list_images(tmp_path)
         assert str(tmp_path) in str(e.value)
 
@@ -310,13 +310,13 @@ class TestLoadPixels:
         as_picture(noise(64, 64)).save(path)
         content = path.read_bytes()
         path.write_bytes(content[: int(kept * len(content))])
-        with pytest.raises(ImageError, match=rf"{name} (cannot be read|is no picture)"):
+        with pytest.raises(ImageError, match=rf"{name} (cannot be read|is no image)"):
             load_pixels(path)
 
     def test_a_text_file_called_jpg_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "fake.jpg"
         path.write_text("<html>404 Not Found</html>")
-        with pytest.raises(ImageError, match=r"fake\.jpg is no picture that can be read$"):
+        with pytest.raises(ImageError, match=r"fake\.jpg is no image that can be read$"):
             load_pixels(path)
 
     def test_an_empty_a_missing_file_and_a_folder_are_named(self, tmp_path: Path) -> None:
@@ -340,14 +340,14 @@ class TestReadableImages:
     def paths(self, tmp_path: Path) -> list[Path]:
         for name, height, width in (("a.png", 8, 8), ("c.png", 8, 3), ("d.png", 20, 8)):
             as_picture(noise(height, width)).save(tmp_path / name)
-        (tmp_path / "b.png").write_text("no picture")
+        (tmp_path / "b.png").write_text("no image")
         return list_images(tmp_path)
 
     def test_what_decodes_is_kept_in_order_and_the_rest_is_told(self, paths: list[Path]) -> None:
         told: list[str] = []
         kept = readable_images(paths, on_skip=told.append)
         assert [path.name for path in kept] == ["a.png", "c.png", "d.png"]
-        assert told == [f"skipped: {paths[1]} is no picture that can be read"]
+        assert told == [f"skipped: {paths[1]} is no image that can be read"]
 
     def test_both_sides_must_be_large_enough(self, paths: list[Path]) -> None:
         told: list[str] = []
@@ -363,11 +363,11 @@ class TestReadableImages:
             ImageError, match=r"none of 4 .*: .*a\.png is 8x8, smaller than the 98x99"
         ):
             readable_images(paths, smallest=(99, 98))
-        with pytest.raises(ImageError, match=r"none of 1 .*: .*b\.png is no picture"):
+        with pytest.raises(ImageError, match=r"none of 1 .*: .*b\.png is no image"):
             readable_images([paths[1]])
 
     def test_nothing_given(self) -> None:
-        with pytest.raises(ImageError, match="none of 0 pictures can be used: no pictures were"):
+        with pytest.raises(ImageError, match="none of 0 images can be used: no images were"):
             readable_images([])
 
 
@@ -470,7 +470,7 @@ class TestLoadSquare:
         assert images.abs().max() <= 1
 
     def test_a_broken_file_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "broken.png").write_text("no picture")
+        (tmp_path / "broken.png").write_text("no image")
         with pytest.raises(ImageError, match=r"broken\.png"):
             load_square(tmp_path / "broken.png", 16)
 
@@ -607,7 +607,7 @@ class TestSavePixels:
 
     @pytest.mark.parametrize("name", ["x", "x.txt", "x.gif", "x.pth", ".png"])
     def test_another_ending_is_refused_and_writes_nothing(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(ImageError, match=r"does not end like a picture; choose \.jpg"):
+        with pytest.raises(ImageError, match=r"does not end like an image; choose \.jpg"):
             save_pixels(tmp_path / name, noise(5, 7))
         assert not list(tmp_path.iterdir())
 

@@ -166,7 +166,7 @@ def test_pictures_may_lie_in_folders_of_their_own_too(direction: str, label_data
 
 
 def test_files_belong_together_by_their_order(label_data: Path) -> None:
-    """As in Cityscapes, where labels, instances and pictures end in names of their own."""
+    """As in Cityscapes, where labels, instances and images end in names of their own."""
     for part in ("label", "inst", "img"):
         for path in (label_data / f"train_{part}").iterdir():
             path.rename(path.with_stem(f"{path.stem}_{part}"))
@@ -226,7 +226,7 @@ def test_maps_that_are_none(label_data: Path, tmp_path: Path) -> None:
     photo = next((label_data / "train_img").iterdir())
     with pytest.raises(ImageError, match="is RGB, no map of ids"):
         load_maps(photo)
-    with pytest.raises(ImageError, match="no picture"):
+    with pytest.raises(ImageError, match="no image"):
         load_maps(Path(__file__))
     label = next((label_data / "train_label").iterdir())
     smaller = saved(tmp_path / "small.png", np.zeros((32, 36)))
@@ -240,7 +240,7 @@ def test_parts_that_do_not_belong_together(label_data: Path) -> None:
     with pytest.raises(DatasetError, match="train_img has nothing for"):
         layout_of(label_data)
     other.unlink()
-    with pytest.raises(DatasetError, match=r"holds 4 pictures and .*train_img 3"):
+    with pytest.raises(DatasetError, match=r"holds 4 images and .*train_img 3"):
         layout_of(label_data)
     with pytest.raises(DatasetError, match="BtoA would draw the label maps"):
         read_layout(label_data, direction="BtoA")
@@ -249,13 +249,13 @@ def test_parts_that_do_not_belong_together(label_data: Path) -> None:
 def test_a_picture_of_another_size(label_data: Path) -> None:
     layout = layout_of(label_data)
     saved(label_data / "train_img" / layout.train[0].name, np.zeros((64, 64, 3)))
-    with pytest.raises(ImageError, match=r"is 72x64, its picture .* 64x64"):
+    with pytest.raises(ImageError, match=r"is 72x64, its image .* 64x64"):
         Reader(layout, LABELS + 1, 3).load(layout.train[0])
 
 
 def test_an_input_without_all_its_parts_is_left_out_and_named(label_data: Path) -> None:
     broken = sorted((label_data / "train_img").iterdir())[1]
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     said: list[str] = []
     layout = read_layout(label_data, smallest=16, on_notice=said.append)
     assert broken.name not in [path.name for path in layout.train]
@@ -265,7 +265,7 @@ def test_an_input_without_all_its_parts_is_left_out_and_named(label_data: Path) 
 
 
 def test_generators_that_read_something_else(label_data: Path, photos: Path) -> None:
-    with pytest.raises(DatasetError, match="reads 36 channels, and pictures have 1 or 3"):
+    with pytest.raises(DatasetError, match="reads 36 channels, and images have 1 or 3"):
         check_reads(layout_of(photos), Path("g.pth"), 36)
     with pytest.raises(DatasetError, match="reads 1 channel,"):
         check_reads(layout_of(label_data), Path("g.pth"), 1)

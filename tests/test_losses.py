@@ -34,7 +34,7 @@ def pictures(seed: int, height: int = 32, width: int = 48, count: int = 2) -> Te
 
 
 def distances() -> list[Any]:
-    """Every loss that compares pictures, with a name for the report."""
+    """Every loss that compares images, with a name for the report."""
     cases: list[tuple[str, Callable[[Tensor, Tensor], Tensor]]] = [
         ("pixel", pixel_loss),
         ("levels", lambda a, b: wavelet_loss(a, b, reduction="levels")),
@@ -55,7 +55,7 @@ def expected_wavelet_loss(
     bands: str = "high",
     power: int = 1,
 ) -> float:
-    """The definition, word by word: both pictures transformed, then compared, in float64."""
+    """The definition, word by word: both images transformed, then compared, in float64."""
     ours, theirs = (
         pywt.wavedec2(x.double().numpy(), wavelet, mode="zero", level=levels)
         for x in (images, target)
@@ -181,7 +181,7 @@ class TestDistances:
         self, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
         images, target = pictures(1, count=3), pictures(2, count=3)
-        target[0] = images[0]  # so that the pictures' losses differ
+        target[0] = images[0]  # so that the images' losses differ
         single = [loss(images[i : i + 1], target[i : i + 1]).item() for i in range(3)]
         assert loss(images, target).item() == pytest.approx(sum(single) / 3, rel=SAME_LOSS)
 

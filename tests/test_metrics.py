@@ -46,7 +46,7 @@ def test_psnr_is_symmetric_and_gains_6_db_when_the_error_halves() -> None:
     assert psnr_db(other, target) == psnr_db(target, other)
     nearer = target + (other - target) / 2
     gain = psnr_db(nearer, target) - psnr_db(other, target)
-    # 20 log10 2; the halfway picture is rounded to float32, 1e-7 of errors that are about 1.
+    # 20 log10 2; the halfway image is rounded to float32, 1e-7 of errors that are about 1.
     assert gain == pytest.approx(20 * math.log10(2), abs=1e-5)
 
 

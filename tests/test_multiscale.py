@@ -73,7 +73,7 @@ def test_it_judges_as_the_original_does(name: str, tmp_path: Path) -> None:
 
 
 def test_the_stock_one_has_the_stock_size() -> None:
-    """Two scales for 35 labels, their edges and a picture, counted by hand."""
+    """Two scales for 35 labels, their edges and an image, counted by hand."""
     network = MultiscaleDiscriminator(39)
     one = 39 * 64 * 16 + 64 + 64 * 128 * 16 + 128 + 128 * 256 * 16 + 256 + 256 * 512 * 16 + 512
     assert sum(p.numel() for p in network.parameters()) == 2 * (one + 512 * 16 + 1)
@@ -238,7 +238,7 @@ def test_it_is_reconstructed_on_label_maps_and_pictures(label_data: Path, tmp_pa
     assert all(layer.after <= layer.before for layer in result.layers)
     assert len(result.layers) == 2 * 5
     assert said == []
-    assert result.psnr_db is None  # scores are no pictures
+    assert result.psnr_db is None  # scores are no images
 
 
 def test_the_command_names_its_channels(

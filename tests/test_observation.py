@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from wkdc.networks.resnet import ResnetBlock
-from wkdc.pruning.activations import POSITIONS, observe, places_in
+from wkdc.pruning.activations import POSITIONS, observe, positions_in
 
 
 def test_moments_are_centred_as_the_norm_that_follows_does() -> None:
@@ -30,7 +30,7 @@ def test_outputs_are_rows_of_places() -> None:
     assert [rows.shape for rows in found.outputs["0"]] == [(POSITIONS, 3)] * 2
     with torch.no_grad():
         whole = network(images[1])[0].flatten(1)
-    assert torch.equal(found.outputs["2"][1], whole[:, places_in(70, 60)].T)
+    assert torch.equal(found.outputs["2"][1], whole[:, positions_in(70, 60)].T)
 
 
 def test_the_skip_of_a_block_is_the_least_squares_fit_of_what_it_does() -> None:

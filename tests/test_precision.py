@@ -319,7 +319,7 @@ def test_a_precision_that_is_none(student: Path) -> None:
         wkdc.export(student, precision=unknown)
 
 
-@pytest.mark.parametrize("files", [{}, {"a.png": b"no picture"}])
+@pytest.mark.parametrize("files", [{}, {"a.png": b"no image"}])
 def test_pictures_that_cannot_be_used(
     call_wkdc: Call, student: Path, files: dict[str, bytes]
 ) -> None:
@@ -353,7 +353,7 @@ def test_a_file_that_loses_more_is_not_left(
     ("precision", "worst_db", "now_ms", "phrases"),
     [
         ("int8", 45.0, 50.0, []),
-        ("int8", 35.0, 50.0, ["int8 loses visibly: a picture is 35.0 dB"]),
+        ("int8", 35.0, 50.0, ["int8 loses visibly: an image is 35.0 dB"]),
         ("float16", 60.0, 110.0, ["not faster than float32 here in onnx-cpu (110.0 instead of"]),
         ("int8", 39.9, 100.0, ["int8 loses visibly", "int8 is not faster"]),
     ],

@@ -157,7 +157,7 @@ def test_the_picture_keeps_its_channels(tmp_path: Path) -> None:
 
 
 def test_dead_channels_go_first_and_their_loss_changes_nothing(tmp_path: Path) -> None:
-    """Channels whose weights are all zero are removed, and the picture stays the same."""
+    """Channels whose weights are all zero are removed, and the image stays the same."""
     torch.manual_seed(0)
     network = ResnetGenerator(
         encoder=(8, 16), stream=32, inner=(32,) * 3, decoder=(16, 8), norm="none"
@@ -368,12 +368,12 @@ def test_calibration_that_cannot_be(photos: Path, tmp_path: Path) -> None:
         attempt(calibrate=-1)
     with pytest.raises(OptionError, match="would not be used"):
         attempt(calibrate=0, data=photos)
-    with pytest.raises(OptionError, match="readers needs pictures"):
+    with pytest.raises(OptionError, match="readers needs images"):
         attempt(calibrate=0, importance="readers")
     with pytest.raises(DatasetError, match="no folder"):
         attempt(data=tmp_path / "gone")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="holds no pictures"):
+    with pytest.raises(ImageError, match="holds no images"):
         attempt(data=tmp_path / "empty")
     assert not (tmp_path / "s.pth").exists()
 

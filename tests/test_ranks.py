@@ -43,7 +43,7 @@ def launch(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subproc
     return start
 
 
-def pictures_of(path: Path) -> Tensor:
+def images_of(path: Path) -> Tensor:
     network = load_generator(path).network
     photos = sorted((path.parent / "photos").iterdir())[:2]
     with torch.no_grad():
@@ -84,9 +84,9 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(
     for ours, theirs in zip(first, second, strict=True):
         assert theirs == pytest.approx(ours, rel=1e-3)
     # Weights that the norms behind them ignore get gradients of rounding errors alone, which Adam
-    # makes as large as any, so pictures are compared: to a hundredth of a step of 8 bits each.
-    gap = (pictures_of(tmp_path / "alone.pth") - pictures_of(tmp_path / "both.pth")).abs().max()
-    learned = (pictures_of(tmp_path / "alone.pth") - pictures_of(tmp_path / "student.pth")).abs()
+    # makes as large as any, so images are compared: to a hundredth of a step of 8 bits each.
+    gap = (images_of(tmp_path / "alone.pth") - images_of(tmp_path / "both.pth")).abs().max()
+    learned = (images_of(tmp_path / "alone.pth") - images_of(tmp_path / "student.pth")).abs()
     assert gap < 2e-3
     assert learned.max() > 20 * gap
 
@@ -165,5 +165,5 @@ def test_more_processes_than_pictures_are_refused(
     process = launch("distill", *COMMON, "--batch", 1, "--steps", 2)
     _, errors = process.communicate()
     assert process.returncode
-    assert "2 processes would share 1 pictures" in errors
+    assert "2 processes would share 1 images" in errors
     assert not (tmp_path / "runs").exists()

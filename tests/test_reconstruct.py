@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wkdc.pruning.activations import observe, places_in
+from wkdc.pruning.activations import observe, positions_in
 from wkdc.pruning.reconstruction import (
     MOST_RIDGE,
     RIDGE,
@@ -36,7 +36,7 @@ def test_a_layer_is_patches_times_its_kernel(name: str, size: tuple[int, int]) -
     image = torch.randn(1, 4, *size)
     out = layer(image)
     found = patches(layer, image) @ kernel_matrix(layer) + layer.bias
-    expected = out[0].flatten(1)[:, places_in(*out.shape[-2:])].T
+    expected = out[0].flatten(1)[:, positions_in(*out.shape[-2:])].T
     # The same products of float32, up to 196 of them, added in another order.
     assert torch.allclose(found, expected, atol=1e-5)
     kernel = kernel_matrix(layer).clone()
@@ -127,7 +127,7 @@ def test_few_equations_are_solved_by_their_own_square(
     torch.manual_seed(0)
     teacher, student, kept = pruned_pair(norm)
     other = copy.deepcopy(student)
-    # 9 places in each of 2 pictures, for 27 unknowns.
+    # 9 places in each of 2 images, for 27 unknowns.
     observed = observe(teacher, [torch.randn(1, 2, 7, 7).double() for _ in range(2)])
     few = reconstruct(student, kept, observed)
     monkeypatch.setattr("wkdc.pruning.reconstruction._Few", _Normal)

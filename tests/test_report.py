@@ -205,7 +205,7 @@ def test_names_are_no_markup(
 ) -> None:
     folder = tmp_path / "<script>alert(1)<b>"
     shutil.copytree(reported.folder / "photos", folder)
-    (folder / "broken.png").write_text("no picture")
+    (folder / "broken.png").write_text("no image")
     shutil.copy(reported.folder / "teacher.pth", tmp_path)
     name = '"><img src=x onerror=alert(1)> $x$.pth'
     shutil.copy(reported.folder / "student.pth", tmp_path / name)
@@ -220,7 +220,7 @@ def test_names_are_no_markup(
     assert "<script>alert(1)<b>" in page.locator("#protocol").inner_text()
     assert "note: left out: " in called.stderr
     assert "broken.png" in page.locator("#warnings").inner_text()
-    assert "6 pictures only" in page.locator("#warnings").inner_text()
+    assert "6 images only" in page.locator("#warnings").inner_text()
     assert page.locator("#training").count() == 1
     assert "wkdc export" in page.locator("#export").inner_text()
 
@@ -228,7 +228,7 @@ def test_names_are_no_markup(
 def test_results_of_other_commands_are_shown(
     reported: Chain, call_wkdc: Call, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
-    """A run's folder stands for what the run made, and for the pictures that it was taught on."""
+    """A run's folder stands for what the run made, and for the images that it was taught on."""
     run = reported.folder / "runs" / "distill-001"
     student = reported.folder / "student.pth"
     photos = Path(shutil.copytree(reported.folder / "photos", tmp_path / "photos"))
@@ -289,7 +289,7 @@ def test_a_run_that_goes_on_is_reported_by_its_checkpoint(reported: Chain, tmp_p
         (("student.pth",), 2, "give --data FOLDER"),
         (("student.pth", "-o", "report.txt"), 2, "does not end in .html"),
         (("student.pth", "-o", "gone/report.html"), 1, "gone"),
-        (("student.pth", "--count", 0), 2, "1 picture or more"),
+        (("student.pth", "--count", 0), 2, "1 image or more"),
         (("teacher.pth", "--data", "photos"), 1, "does not say who its teacher is"),
         (("photos",), 2, "no run folder"),
         (("student.onnx", "--data", "photos"), 2, "give the .pth that it was exported from"),
@@ -302,7 +302,7 @@ def test_a_run_that_goes_on_is_reported_by_its_checkpoint(reported: Chain, tmp_p
         ),
         (("student.pth", "--data", "photos", "--result", "older.json"), 2, "another version"),
         (("student.pth", "--data", "photos", "--size", 100), 2, "a multiple of 16, 64 or more"),
-        (("student.pth", "--data", "photos", "--limit", 1), 2, "give 2 pictures or more"),
+        (("student.pth", "--data", "photos", "--limit", 1), 2, "give 2 images or more"),
         (("student.pth", "--data", "photos", "--teacher", "student.pth"), 2, "its own teacher"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,

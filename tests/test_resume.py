@@ -230,7 +230,7 @@ def test_a_run_goes_on_with_the_files_that_it_began_with(student: Path, photos: 
     folder = begun(student, photos)
     picture = next(photos.iterdir())
     for path, what in {
-        picture: "training pictures",
+        picture: "training images",
         student.parent / "teacher.pth": "teacher",
         folder / "checkpoints" / "start.pth": "student",
     }.items():

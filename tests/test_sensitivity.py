@@ -1,4 +1,4 @@
-"""What a narrowed group does to the picture, against doing it."""
+"""What a narrowed group does to the image, against doing it."""
 
 import math
 
@@ -11,11 +11,11 @@ from wkdc.networks.unet import UnetGenerator
 from wkdc.pruning.activations import observe
 from wkdc.pruning.channels import channel_groups
 from wkdc.pruning.importance import rank
-from wkdc.pruning.sensitivity import SHARE, picture_damage
+from wkdc.pruning.sensitivity import SHARE, image_damage
 
 
-def test_the_harm_is_the_least_squares_error_of_the_picture() -> None:
-    """Of a linear network with 1x1 kernels, the whole harm is what one least squares leaves."""
+def test_the_error_increase_is_what_least_squares_leaves_of_the_image() -> None:
+    """Of a linear network with 1x1 kernels, it is all that one least-squares fit leaves."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(6, 8, 1), nn.Conv2d(8, 3, 1)).requires_grad_(True)
     images = [torch.randn(1, 6, 64, 64) for _ in range(4)]
@@ -23,14 +23,14 @@ def test_the_harm_is_the_least_squares_error_of_the_picture() -> None:
     observed = observe(network, images)
     ranking = rank(groups[0], "readers", network=network, moments=observed.moments)
     shares: list[float] = []
-    (found,) = picture_damage(network, groups, [ranking], observed, side=64, on_group=shares.append)
+    (found,) = image_damage(network, groups, [ranking], observed, side=64, on_group=shares.append)
     kept = ranking.order[: int(8 * SHARE)]
     with torch.no_grad():
         inner = torch.cat([network[0](image)[0].flatten(1).T for image in images])
         wanted = torch.cat([network(image)[0].flatten(1).T for image in images])
     given, wanted = inner[:, kept] - inner[:, kept].mean(0), wanted - wanted.mean(0)
     left = wanted - given @ torch.linalg.lstsq(given, wanted).solution
-    # Each picture is centred by its own mean there, by the common one here, and the ridge is 1e-4.
+    # Each image is centred by its own mean there, by the common one here, and the ridge is 1e-4.
     assert float(found[len(kept)]) == pytest.approx(float(left.square().mean()), rel=0.02)
     assert math.isinf(float(found[0]))
     assert float(found[8]) == 0
@@ -48,7 +48,7 @@ def test_a_block_that_does_nothing_can_go() -> None:
     _, groups = channel_groups(network, in_channels=3, smallest=32)
     observed = observe(network, [torch.rand(1, 3, 64, 64) * 2 - 1 for _ in range(2)])
     rankings = [rank(g, "readers", network=network, moments=observed.moments) for g in groups]
-    damage = picture_damage(network, groups, rankings, observed, side=64)
+    damage = image_damage(network, groups, rankings, observed, side=64)
     by_block = {g.block: d for g, d in zip(groups, damage, strict=True) if g.block is not None}
     # What is left is the rounding of bfloat16, where that is used.
     assert float(by_block["model.11"][0]) < 1e-4 < float(by_block["model.10"][0])
@@ -56,7 +56,7 @@ def test_a_block_that_does_nothing_can_go() -> None:
 
 
 def test_the_innermost_channels_of_a_unet_are_missed() -> None:
-    """At a single pixel each picture is its own mean; what differs between pictures counts."""
+    """At a single pixel each image is its own mean; what differs between images counts."""
     torch.manual_seed(0)
     network = UnetGenerator(down=[8, 8, 8, 16], up=[8, 8, 8]).eval()
     network.requires_grad_(True)
@@ -65,6 +65,6 @@ def test_the_innermost_channels_of_a_unet_are_missed() -> None:
     images = [torch.rand(1, 3, 16, 16) * 2 - 1 for _ in range(24)]
     observed = observe(network, images)
     ranking = rank(innermost, "readers", network=network, moments=observed.moments)
-    (harm,) = picture_damage(network, [innermost], [ranking], observed, side=16)
+    (harm,) = image_damage(network, [innermost], [ranking], observed, side=16)
     assert float(harm[4]) > 0
     assert float(harm[1]) <= 4

@@ -13,7 +13,7 @@ def test_white_noise_has_its_variance_everywhere() -> None:
     power = sum(radial_power(0.3 * torch.randn(1, 3, 64, 64)) for _ in range(20)) / 20
     assert isinstance(power, torch.Tensor)
     assert power.shape == (32,)
-    # From 8 cycles on, a ring averages 50 frequencies, 3 channels and 20 pictures; the window makes
+    # From 8 cycles on, a ring averages 50 frequencies, 3 channels and 20 images; the window makes
     # a fifth of them independent: sigma is 1 / sqrt(600) or 4 %, and five of them are allowed.
     assert torch.allclose(power[8:], torch.full((24,), 0.09).double(), rtol=0.2)
     assert float(power[4:].mean()) == pytest.approx(0.09, rel=0.03)

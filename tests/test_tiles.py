@@ -1,4 +1,4 @@
-"""Tiles join without a trace where a network looks only so far, and share one picture's norm."""
+"""Tiles join without a trace where a network looks only so far, and share one image's norm."""
 
 import json
 import resource
@@ -20,7 +20,7 @@ from wkdc.data.images import load_pixels, resize_short_side
 from wkdc.data.photos import photo_paths
 from wkdc.errors import OptionError
 from wkdc.inference.model import ImageModel, open_model
-from wkdc.inference.tiles import Tiling, draw_whole, settled, tiled
+from wkdc.inference.tiles import Tiling, settled, tiled, translate_whole
 from wkdc.networks.pooled_norm import PooledNorm, pool_norms
 
 Call = Callable[..., Called]
@@ -34,7 +34,7 @@ def psnr(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def copying(multiple: int) -> ImageModel:
-    """What draws the picture itself, so that only the joints can be seen."""
+    """What draws the image itself, so that only the joints can be seen."""
     return ImageModel(Path("copy.pth"), "", lambda images: images, 3, 3, multiple, multiple)
 
 
@@ -65,7 +65,7 @@ def test_no_seam_where_the_network_looks_only_so_far(tmp_path: Path) -> None:
     torch.save(resnet_state_dict(6, blocks=2, ngf=4, norm="batch"), tmp_path / "batch.pth")
     model = open_model(tmp_path / "batch.pth")
     pixels = resize_short_side(load_pixels(PHOTO), 301)
-    whole = draw_whole(model, pixels)
+    whole = translate_whole(model, pixels)
     joined = tiled(model, Tiling(256, 128))(pixels)
     # Two ways to the same sum may fall on either side of a half before they are rounded.
     assert (whole.int() - joined).abs().max() <= 1
@@ -104,14 +104,14 @@ def test_only_norms_of_the_picture_at_hand_are_replaced() -> None:
 def test_statistics_of_the_picture_bring_tiles_nearer(teacher: Path) -> None:
     model = open_model(teacher)
     pixels = load_pixels(PHOTO)
-    whole = draw_whole(model, pixels)
+    whole = translate_whole(model, pixels)
     near, far = (
         psnr(tiled(model, Tiling(256, 32, statistics))(pixels), whole)
         for statistics in ("picture", "tile")
     )
     # 6 dB: half the error. A bright sky and dark trees are no alike tiles.
     assert near > far + 6
-    # The statistics of one picture are not those of the next.
+    # The statistics of one image are not those of the next.
     draw = tiled(model, Tiling(256, 32))
     draw(255 - pixels)
     assert torch.equal(draw(pixels), tiled(model, Tiling(256, 32))(pixels))

@@ -97,7 +97,7 @@ def test_unpaired_pictures_train_both_directions(unpaired: Path, tmp_path: Path)
 def test_pairs_teach_what_they_show(paired: Path, tmp_path: Path) -> None:
     """A negative is one linear map of the colours, which convolutions learn in some hundred steps.
 
-    They come 2 to 5 dB nearer on pictures set aside, by the seed; with fewer steps, or larger ones,
+    They come 2 to 5 dB nearer on images set aside, by the seed; with fewer steps, or larger ones,
     some seeds hardly do.
     """
     assert recipe_for(paired) == PIX2PIX
@@ -187,7 +187,7 @@ def test_the_command(
     assert (told["output"], told["reverse"]) == ("teacher.pth", "teacher-reverse.pth")
     done = call_wkdc("train", "--data", paired.name, *settings, "-o", "paired.pth")
     assert done.code == 0, done.stderr
-    assert "dB to the true pictures" in done.stdout
+    assert "dB to the true images" in done.stdout
     assert "wkdc prune paired.pth --ratio 7" in done.stdout
     assert load_generator(tmp_path / "paired.pth").architecture.family == "unet"
     done = call_wkdc("train", "--resume", "runs/train-001", "--steps", 3)

@@ -1,4 +1,4 @@
-"""Any picture of any size comes back drawn, at its own size, in a file that was not there."""
+"""Any image of any size comes back drawn, at its own size, in a file that was not there."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ ONE_STEP = 1
 
 
 def picture(width: int, height: int, channels: int = 3) -> Array:
-    """Random but smooth enough to be a picture: uint8 H×W×C."""
+    """Random but smooth enough to be an image: uint8 H×W×C."""
     random = np.random.default_rng(width * 1000 + height)
     coarse = random.integers(0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8)
     return coarse.repeat(4, 0).repeat(4, 1)[:height, :width]
@@ -62,7 +62,7 @@ def by_hand(
     down, right = (
         -(-max(side, smallest) // multiple) * multiple - side for side in (height, width)
     )
-    mirrors = down < height and right < width  # a mirror shows no more than the picture has
+    mirrors = down < height and right < width  # a mirror shows no more than the image has
     padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="reflect" if mirrors else "edge")
     images = torch.from_numpy(padded.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
     with torch.inference_mode():
@@ -90,7 +90,7 @@ def test_the_picture_is_what_the_original_network_draws(norm: str, tmp_path: Pat
         expected = by_hand(
             pixels_of(path), lambda images: resnet_forward(state_dict, images, blocks=2, norm=norm)
         )
-        assert float(expected.std()) > 5  # a flat picture would hide anything
+        assert float(expected.std()) > 5  # a flat image would hide anything
         assert furthest(pixels_of(tmp_path / "out" / path.name), expected) <= ONE_STEP
 
 
@@ -110,7 +110,7 @@ def test_a_unet_gets_whole_multiples_and_the_size_comes_back(tmp_path: Path) -> 
 
 
 def test_padding_does_not_reach_the_interior(batch_teacher: Path) -> None:
-    """Cut a picture off anywhere, and far from the cut the same is drawn."""
+    """Cut an image off anywhere, and far from the cut the same is drawn."""
     folder = batch_teacher.parent
     whole = picture(160, 96)
     save(folder / "whole.png", whole)
@@ -135,7 +135,7 @@ def test_pth_and_onnx_draw_the_same(onnx_student: Path, photos: Path, tmp_path: 
         given, drawn = pixels_of(path), pixels_of(tmp_path / "pth" / path.name)
         assert drawn.shape == given.shape
         if np.array_equal(given, np.broadcast_to(given[0, 0], given.shape)):
-            # A picture of one colour, such as 1x1: InstanceNorm divides by a deviation of 0 there,
+            # An image of one colour, such as 1x1: InstanceNorm divides by a deviation of 0 there,
             # and what remains is rounding noise made large.
             continue
         assert furthest(drawn, pixels_of(tmp_path / "onnx" / path.name)) <= ONE_STEP
@@ -182,7 +182,7 @@ def test_a_grey_network_draws_grey(tmp_path: Path) -> None:
 def test_a_network_whose_pictures_no_file_can_hold(
     tmp_path: Path, channels: tuple[int, int]
 ) -> None:
-    """Optical flow of 2 channels: there is no picture to write."""
+    """Optical flow of 2 channels: there is no image to write."""
     weights = resnet_state_dict(
         10, blocks=1, ngf=4, in_channels=channels[0], out_channels=channels[1]
     )
@@ -197,7 +197,7 @@ def test_a_network_whose_pictures_no_file_can_hold(
 
 
 def translated(model: Path, path: Path) -> Array:
-    """One picture, drawn."""
+    """One image, drawn."""
     out = path.parent / "out"
     shutil.rmtree(out, ignore_errors=True)
     (output,) = wkdc.translate(model, [path], out).outputs
@@ -253,8 +253,8 @@ def test_other_kinds_of_pictures_are_read_as_rgb(teacher: Path, tmp_path: Path, 
 
 
 def broken_files(folder: Path) -> list[str]:
-    """A text, an empty file and half a photo, all called pictures; their names."""
-    (folder / "a-text.png").write_text("no picture")
+    """A text, an empty file and half a photo, all called images; their names."""
+    (folder / "a-text.png").write_text("no image")
     (folder / "empty.jpg").touch()
     whole = next(path for path in sorted(folder.iterdir()) if path.stat().st_size > 1000)
     (folder / "half.png").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -305,7 +305,7 @@ def test_inputs_that_are_not_there(teacher: Path, photos: Path) -> None:
     (photos.parent / "none").mkdir()
     with pytest.raises(ImageError, match="none"):
         wkdc.translate(teacher, [photos, photos.parent / "none"], out)
-    with pytest.raises(OptionError, match="no pictures"):
+    with pytest.raises(OptionError, match="no images"):
         wkdc.translate(teacher, [], out)
     assert not out.exists()
 
@@ -341,7 +341,7 @@ def test_the_command_says_what_it_did(call_wkdc: Call, onnx_student: Path, photo
     called = call_wkdc("translate", onnx_student.name, "photos", "-o", "out")
     assert (called.code, called.errors) == (0, [])
     (line,) = called.stdout.splitlines()
-    assert line.startswith(f"{PHOTOS} pictures -> out in ")
+    assert line.startswith(f"{PHOTOS} images -> out in ")
     assert len(list((photos.parent / "out").iterdir())) == PHOTOS
 
 
@@ -467,7 +467,7 @@ def test_an_output_where_no_file_can_be(teacher: Path, photos: Path) -> None:
 
 
 def test_progress_ends_at_the_number_of_pictures(teacher: Path, photos: Path) -> None:
-    (photos / "zz-broken.png").write_text("no picture")
+    (photos / "zz-broken.png").write_text("no image")
     seen: list[tuple[int, int]] = []
     wkdc.translate(
         teacher, [photos], photos.parent / "out", on_image=lambda *done: seen.append(done)
@@ -481,7 +481,7 @@ def test_progress_ends_at_the_number_of_pictures(teacher: Path, photos: Path) ->
 def test_three_processes_draw_every_picture_once(
     run_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
 ) -> None:
-    for number in (1, 2):  # 8 pictures are no multiple of 3
+    for number in (1, 2):  # 8 images are no multiple of 3
         shutil.copy(next(photos.iterdir()), photos / f"more-{number}.png")
     with ThreadPoolExecutor() as pool:
         parts = [
@@ -541,7 +541,7 @@ def test_a_folder_goes_on_where_it_stopped(
     assert (tmp_path / "drawn" / first.name).stat().st_mtime_ns == before
     called = call_wkdc("translate", onnx_student, photos, "-o", "drawn", "--resume")
     assert called.code == 0
-    assert called.stdout.startswith("0 pictures -> drawn")
+    assert called.stdout.startswith("0 images -> drawn")
     assert f"{PHOTOS} were there" in called.stdout
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 import wkdc
 from wkdc.data.video_writing import choose_encoder
 from wkdc.errors import ImageError, OptionError, OutputError
-from wkdc.inference.video import count_frames, draw_video
+from wkdc.inference.video import count_frames, translate_video
 
 Call = Callable[..., Called]
 
@@ -49,7 +49,9 @@ def test_frames_rate_and_sound_stay(tmp_path: Path, ending: str) -> None:
     frames = photo_frames(30)
     source = make_video(tmp_path / f"in{ending}", frames, rate=Fraction(30000, 1001), sound="aac")
     seen: list[int] = []
-    result = draw_video(source, tmp_path / f"out{ending}", same, on_frame=lambda: seen.append(1))
+    result = translate_video(
+        source, tmp_path / f"out{ending}", same, on_frame=lambda: seen.append(1)
+    )
     assert (result.frames, result.sounds, result.encoder, result.problems) == (30, 1, "libx264", ())
     assert len(seen) == 30
     assert_alike(decoded(source), decoded(result.path))
@@ -65,7 +67,7 @@ def test_frames_rate_and_sound_stay(tmp_path: Path, ending: str) -> None:
 def test_frames_of_uneven_times_keep_them(tmp_path: Path, ending: str) -> None:
     times = list(np.cumsum([20, 50, 80] * 6))
     source = make_video(tmp_path / f"in{ending}", photo_frames(18), milliseconds=times)
-    result = draw_video(source, tmp_path / f"out{ending}", same)
+    result = translate_video(source, tmp_path / f"out{ending}", same)
     assert moments(result.path) == moments(source)
     assert_alike(decoded(source), decoded(result.path))
 
@@ -80,7 +82,7 @@ def test_a_turned_video_is_drawn_upright_and_turned_once(tmp_path: Path, turned:
         shapes.add(tuple(pixels.shape))
         return pixels
 
-    draw_video(source, tmp_path / "out.mp4", look)
+    translate_video(source, tmp_path / "out.mp4", look)
     upright = [np.rot90(frame, turned // 90) for frame in decoded(source)]
     assert shapes == {(3, *upright[0].shape[:2])}
     assert_alike(upright, decoded(tmp_path / "out.mp4"))
@@ -93,10 +95,10 @@ def test_a_turned_video_is_drawn_upright_and_turned_once(tmp_path: Path, turned:
 def test_odd_sizes_stay(tmp_path: Path, size: tuple[int, int], ending: str) -> None:
     frames = photo_frames(4, size)
     source = make_video(tmp_path / "in.mkv", frames, codec="ffv1", pixels="bgr0")
-    draw_video(source, tmp_path / f"out{ending}", same)
+    translate_video(source, tmp_path / f"out{ending}", same)
     drawn = decoded(tmp_path / f"out{ending}")
     assert drawn[0].shape == frames[0].shape
-    # VP9 halves the chroma, of which pictures so small have much; other frames are below 20 dB.
+    # VP9 halves the chroma, of which images so small have much; other frames are below 20 dB.
     assert min(map(psnr, frames, drawn)) > (SAME_DB if ending == ".mp4" else 22)
 
 
@@ -106,7 +108,7 @@ def test_colours_stay_and_are_named(tmp_path: Path, height: int) -> None:
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (128, 128, 128)]
     frames = [np.full((height, 64, 3), colour, np.uint8) for colour in colours]
     source = make_video(tmp_path / "in.mkv", frames, codec="ffv1", pixels="bgr0")
-    draw_video(source, tmp_path / "out.mp4", same)
+    translate_video(source, tmp_path / "out.mp4", same)
     with av.open(str(tmp_path / "out.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.colorspace == (1 if height == 720 else 6)
@@ -125,7 +127,7 @@ def test_a_picture_of_wide_pixels_keeps_them(tmp_path: Path) -> None:
         for array in photo_frames(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(array)))
         container.mux(stream.encode(None))
-    draw_video(path, tmp_path / "out.mp4", same)
+    translate_video(path, tmp_path / "out.mp4", same)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
 
@@ -136,7 +138,7 @@ def test_other_encoders_where_x264_is_not(
 ) -> None:
     source = make_video(tmp_path / "in.mp4", photo_frames(6), milliseconds=range(0, 300, 50))
     monkeypatch.setattr(av, "codecs_available", av.codecs_available - missing)
-    result = draw_video(source, tmp_path / "out.mp4", same)
+    result = translate_video(source, tmp_path / "out.mp4", same)
     assert result.encoder == (
         "mpeg4" if "libopenh264" not in av.codecs_available else "libopenh264"
     )
@@ -157,21 +159,21 @@ def test_broken_frames_are_named_and_left_out(tmp_path: Path) -> None:
     whole = moments(source)
     before = decoded(source)
     spoil(source, [3, 7])
-    result = draw_video(source, tmp_path / "out.mp4", same)
+    result = translate_video(source, tmp_path / "out.mp4", same)
     assert result.problems == (f"{source}: 2 broken frames, at second 0.12, 0.29",)
     left = [n for n in range(12) if n not in (3, 7)]
     assert moments(result.path) == [whole[n] for n in left]  # nothing slides to an earlier time
     assert_alike([before[n] for n in left], decoded(result.path))
     spoil(source, range(12))
     with pytest.raises(ImageError, match=r"in\.avi.*no frame"):
-        draw_video(source, tmp_path / "none.mp4", same)
+        translate_video(source, tmp_path / "none.mp4", same)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.avi", "out.mp4"]
 
 
 def test_a_video_that_ends_in_its_middle(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", photo_frames(40))
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
-    result = draw_video(source, tmp_path / "out.mkv", same)
+    result = translate_video(source, tmp_path / "out.mkv", same)
     assert 0 < result.frames < 40
     assert_alike(decoded(source), decoded(result.path))
 
@@ -191,7 +193,7 @@ def not_videos(folder: Path) -> dict[str, str]:
         "text.mp4": "no video that can be read",
         "empty.mov": "no video that can be read",
         "half.mp4": "no video that can be read",
-        "sound.mkv": "no pictures that move",
+        "sound.mkv": "no images that move",
     }
 
 
@@ -215,7 +217,7 @@ def test_a_playlist_reaches_for_nothing(tmp_path: Path) -> None:
     path = tmp_path / "list.mp4"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.mp4\n")
     with pytest.raises(ImageError, match=r"list\.mp4"):
-        draw_video(path, tmp_path / "out.mp4", same)
+        translate_video(path, tmp_path / "out.mp4", same)
 
 
 def test_without_pyav(
@@ -233,7 +235,7 @@ def test_without_pyav(
 def test_sound_that_a_file_cannot_hold(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", photo_frames(8), sound="aac")
     with pytest.raises(OutputError, match=r"out\.webm.*aac.*\.mkv"):
-        draw_video(source, tmp_path / "out.webm", same)
+        translate_video(source, tmp_path / "out.webm", same)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -250,7 +252,7 @@ def test_a_network_that_fails_leaves_no_file(tmp_path: Path) -> None:
 
     (tmp_path / "out.mp4").write_bytes(b"mine")
     with pytest.raises(KeyboardInterrupt):
-        draw_video(source, tmp_path / "out.mp4", fail)
+        translate_video(source, tmp_path / "out.mp4", fail)
     assert (tmp_path / "out.mp4").read_bytes() == b"mine"
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -294,7 +296,7 @@ def test_videos_and_pictures_of_one_folder(
     called = call_wkdc("translate", teacher, "photos", "-o", "out", "--resume")
     assert f"{len(names)} were there" in called.stdout
     called = call_wkdc("translate", teacher, "photos", "-o", "again")
-    assert f"{pictures} pictures and 2 videos of 16 frames -> again by libx264 in " in called.stdout
+    assert f"{pictures} images and 2 videos of 16 frames -> again by libx264 in " in called.stdout
     assert "frames a second" in called.stdout
 
 
@@ -323,7 +325,7 @@ def test_a_grey_network_draws_grey_videos(tmp_path: Path) -> None:
         assert pixels.shape == (1, SIZE[1], SIZE[0])
         return pixels
 
-    draw_video(source, tmp_path / "out.mp4", grey, channels=1)
+    translate_video(source, tmp_path / "out.mp4", grey, channels=1)
     for before, after in zip(decoded(source), decoded(tmp_path / "out.mp4"), strict=True):
         luma = np.array(Image.fromarray(before).convert("L"))
         assert psnr(np.dstack([luma] * 3), after) > SAME_DB

@@ -53,7 +53,7 @@ def test_the_bands_rebuild_the_picture(wavelet: str) -> None:
         images = pictures(height, width)
         bands = decompose(images, wavelet=wavelet, levels=3)
         details = [tuple(band.double().numpy().swapaxes(0, 2)) for band in reversed(bands.high)]
-        # swapaxes made 3×C×N×h×w of N×C×3×h×w, so the low band and the pictures turn likewise.
+        # swapaxes made 3×C×N×h×w of N×C×3×h×w, so the low band and the images turn likewise.
         low = bands.low.double().numpy().swapaxes(0, 1)
         rebuilt = pywt.waverec2([low, *details], wavelet, mode="zero")[..., :height, :width]
         np.testing.assert_allclose(rebuilt, images.numpy().swapaxes(0, 1), rtol=0, atol=SAME_BANDS)
@@ -163,7 +163,7 @@ def test_gradients_are_those_of_an_orthonormal_transform() -> None:
     images = pictures(16, 16).requires_grad_()
     bands = decompose(images)
     (sum(band.square().sum() for band in (bands.low, *bands.high)) / 2).backward()
-    # Half the energy is the same before and after, so its gradient is the picture itself.
+    # Half the energy is the same before and after, so its gradient is the image itself.
     assert images.grad is not None
     assert torch.allclose(images.grad, images.detach(), rtol=0, atol=SAME_BANDS)
 

@@ -172,7 +172,7 @@ def test_a_photo_is_drawn_as_onnx_runtime_draws_it(
 ) -> None:
     watched = open_site()
     page = watched.page
-    assert page.title() == "student: picture to picture"
+    assert page.title() == "student: image to image"
     page.set_input_files("#file", photo)
     watched.wait_until_drawn(photo.name)
     wanted = expected(site / "model.onnx", photo, tmp_path)
@@ -180,7 +180,7 @@ def test_a_photo_is_drawn_as_onnx_runtime_draws_it(
         assert furthest(watched.drawn("original"), np.array(opened)) == 0
     # The same sums in another order: float32's rounding is far below, but may cross a half.
     assert furthest(watched.drawn(), wanted) <= 2
-    assert float(wanted.std()) > 5  # a flat picture would hide anything
+    assert float(wanted.std()) > 5  # a flat image would hide anything
     for canvas, said in (("original", photo.name), ("drawn", "as student draws it")):
         assert said in (page.locator(f"#{canvas}").get_attribute("aria-label") or "")
     assert "ms" in page.locator("#time").inner_text()
@@ -218,7 +218,7 @@ def test_a_photo_is_dropped_scaled_and_drawn_again(open_site: Open) -> None:
 def test_what_is_no_picture_is_said_and_the_page_goes_on(
     open_site: Open, photo: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     watched = open_site()
     watched.page.set_input_files("#file", tmp_path / "text.png")
     watched.page.locator("#status.failed", has_text="text.png cannot be read").wait_for()
@@ -236,7 +236,7 @@ def test_the_camera_takes_a_picture(open_site: Open) -> None:
     page.keyboard.press("Enter")
     watched.wait_until_drawn("camera.png")
     assert page.locator("#viewfinder").is_hidden()
-    assert float(watched.drawn("original").std()) > 5  # the browser's moving test picture
+    assert float(watched.drawn("original").std()) > 5  # the browser's moving test image
     assert page.evaluate("document.getElementById('video').srcObject") is None
 
 

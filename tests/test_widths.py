@@ -55,7 +55,7 @@ def test_costs_are_those_of_the_network_that_is_built(name: str) -> None:
 
 def test_the_clock_of_a_convolution_counts_padded_channels_and_what_is_written() -> None:
     _, cost, _, _ = priced(nn.Sequential(nn.Conv2d(3, 20, 3), nn.Conv2d(20, 5, 1)))
-    place = 62 * 62  # of 64x64 pictures, after a 3x3 kernel
+    place = 62 * 62  # of 64x64 images, after a 3x3 kernel
 
     for width in (1, 15, 16, 17, 20):
         padded = math.ceil(width / LANES) * LANES

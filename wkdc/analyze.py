@@ -12,16 +12,16 @@ from wkdc.data.images import load_square
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
-from wkdc.inference.comparison import Subjects, open_subjects
+from wkdc.inference.comparison import Comparison, open_comparison
 from wkdc.inference.model import ImageModel
 from wkdc.metrics.fidelity import BandEnergies
 from wkdc.metrics.spectrum import radial_power
-from wkdc.reporting.charts import check_matplotlib, draw_errors, draw_spectra, save_figure
+from wkdc.reporting.charts import check_matplotlib, plot_errors, plot_spectra, save_figure
 from wkdc.reporting.results import Made
 from wkdc.system.files import check_writable, write_atomically
 
 SIZE = 256
-"""Height and width that pictures are compared at."""
+"""Height and width that images are compared at."""
 
 LEVELS = 4
 
@@ -33,7 +33,7 @@ FINENESS = ("finest", "second finest", "third finest", "coarsest")
 
 @dataclass(frozen=True)
 class Analysis:
-    """One model beside its teacher, over all pictures.
+    """One model beside its teacher, over all images.
 
     Attributes:
         name: the model's file, or `input` for the unchanged input.
@@ -82,9 +82,9 @@ class AnalyzeResult:
     Attributes:
         models: the input first.
         teacher: its file, of the digest `teacher_sha256`; `teacher_power` and `real_power` the
-            spectra of its pictures, and of true pictures of the target domain, where the data has
+            spectra of its images, and of true images of the target domain, where the data has
             them.
-        images: how many pictures; `size` their height and width.
+        images: how many images; `size` their height and width.
         sentences: the largest lack of each model in words, the input's left out.
         figure: the file that was drawn.
         made: what measured it; `seconds` how long that took.
@@ -120,9 +120,9 @@ def analyze(
     """Compare models with their teacher, band by band, after Zhang et al. 2022.
 
     Args:
-        models, data, teacher, direction, arch, seed: see `wkdc.inference.comparison.open_subjects`.
-        size: height and width that pictures are compared at.
-        limit: use the first so many pictures.
+        models, data, teacher, direction, arch, seed: see `open_comparison`.
+        size: height and width that images are compared at.
+        limit: use the first so many images.
         figure: a .svg, .png or .pdf to draw the result into.
         on_progress: called with what is being done, and the share of it all that is done.
 
@@ -134,11 +134,11 @@ def analyze(
     started = time.monotonic()
     tell = on_progress or (lambda stage, share: None)
     if limit is not None and limit < 1:
-        raise OptionError(f"limit is {limit}; give 1 picture or more")
+        raise OptionError(f"limit is {limit}; give 1 image or more")
     target = None if figure is None else Path(figure)
     if target is not None:
         _check_figure(target)
-    subjects = open_subjects(
+    comparison = open_comparison(
         models,
         data,
         teacher=teacher,
@@ -148,30 +148,30 @@ def analyze(
         arch=arch,
         device=device,
     )
-    if subjects.teacher is None:
+    if comparison.teacher is None:
         raise OptionError("there is nothing to compare with: no card names a teacher; --teacher")
     if size % 2**LEVELS:
         raise OptionError(f"size {size} is no multiple of {2**LEVELS}, which {LEVELS} levels halve")
-    images = subjects.layout.validation[:limit]
-    bands, power = _measure(subjects, subjects.teacher, images, size, tell)
+    images = comparison.layout.validation[:limit]
+    bands, power = _measure(comparison, comparison.teacher, images, size, tell)
     analyses = tuple(
         Analysis(name, digest, bands[name].errors(), bands[name].shares(), power[name])
-        for name, digest in _named(subjects)
+        for name, digest in _named(comparison)
         if bands[name].pictures
     )
     if target is not None:
         errors = {one.name: one.error for one in analyses}
         spectra = {one.name: one.power for one in analyses}
         charts = (
-            lambda axes: draw_errors(axes, errors),
-            lambda axes: draw_spectra(axes, spectra, power["teacher"], power.get("real")),
+            lambda axes: plot_errors(axes, errors),
+            lambda axes: plot_spectra(axes, spectra, power["teacher"], power.get("real")),
         )
         write_atomically(target, lambda file: save_figure(file, target.suffix, charts))
     return AnalyzeResult(
         made=Made.by("analyze", device),
         models=analyses,
-        teacher=subjects.teacher.path,
-        teacher_sha256=subjects.teacher.sha256,
+        teacher=comparison.teacher.path,
+        teacher_sha256=comparison.teacher.sha256,
         teacher_power=power["teacher"],
         real_power=power.get("real"),
         images=len(images),
@@ -182,13 +182,13 @@ def analyze(
     )
 
 
-def _named(subjects: Subjects) -> list[tuple[str, str | None]]:
+def _named(comparison: Comparison) -> list[tuple[str, str | None]]:
     """What is looked at, with the digests of files: the input, then the models."""
-    return [("input", None), *((str(one.path), one.sha256) for one in subjects.models)]
+    return [("input", None), *((str(one.path), one.sha256) for one in comparison.models)]
 
 
 def _measure(
-    subjects: Subjects,
+    comparison: Comparison,
     guide: ImageModel,
     images: Sequence[Path],
     size: int,
@@ -196,10 +196,10 @@ def _measure(
 ) -> tuple[dict[str, BandEnergies], dict[str, tuple[float, ...]]]:
     """Draw `images`: of each model the bands beside the teacher's, and the mean spectrum.
 
-    Spectra are of `teacher`, too, and of `real` where the data has true pictures.
+    Spectra are of `teacher`, too, and of `real` where the data has true images.
     """
-    reader = Reader(subjects.layout, guide.in_channels, guide.out_channels)
-    names = [name for name, _ in _named(subjects)]
+    reader = Reader(comparison.layout, guide.in_channels, guide.out_channels)
+    names = [name for name, _ in _named(comparison)]
     bands = {name: BandEnergies(LEVELS) for name in names}
     power: dict[str, Tensor] = {}
 
@@ -212,13 +212,13 @@ def _measure(
         add("teacher", wanted, len(images))
         if parts[1:]:
             add("real", parts[1], len(images))
-        shown = [parts[0], *(one.draw(parts[0]) for one in subjects.models)]
+        shown = [parts[0], *(one.draw(parts[0]) for one in comparison.models)]
         for name, picture in zip(names, shown, strict=True):
             add(name, picture, len(images))
             if picture.shape == wanted.shape:
                 bands[name].add(picture, wanted)
         tell("drawing", number / len(images))
-    true = subjects.layout.real_validation
+    true = comparison.layout.real_validation
     for path in true:
         add("real", load_square(path, size, channels=guide.out_channels), len(true))
     return bands, {name: tuple(values.tolist()) for name, values in power.items()}

@@ -1,4 +1,4 @@
-"""A sheet of pictures: what models make of the same inputs, and where they differ most."""
+"""A sheet of images: what models make of the same inputs, and where they differ most."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from wkdc.data.images import SUFFIXES, grid, save_pixels
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
-from wkdc.inference.comparison import evenly_spread, open_subjects
+from wkdc.inference.comparison import evenly_spread, open_comparison
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.system.files import check_writable
 
 SIZE = 256
-"""Height and width of a picture on the sheet."""
+"""Height and width of an image on the sheet."""
 
 ZOOM = 4
 """How much a detail is enlarged."""
@@ -34,7 +34,7 @@ class Row:
     """One input on the sheet.
 
     Attributes:
-        picture: its file.
+        image: its file.
         psnr_db: of every model to the first column that is drawn, the teacher where there is one.
         detail: left, top and side of the square where the models differ most, in pixels.
     """
@@ -71,28 +71,28 @@ def compare(
 ) -> CompareResult:
     """Draw a sheet with three rows for each of `count` inputs, a column for each model.
 
-    First the pictures; then the square where the models differ most, enlarged `ZOOM` times; then
+    First the images; then the square where the models differ most, enlarged `ZOOM` times; then
     the differences to the teacher, or to the first model where no card names one, black where
     there is none and white from a quarter of the range on (`GAIN`).
 
     Args:
-        models, data, teacher, direction, arch, seed: see `wkdc.inference.comparison.open_subjects`.
-        output: the picture to write; replaced if it exists.
-        count: inputs, evenly spread over the test pictures.
-        size: height and width of each picture.
+        models, data, teacher, direction, arch, seed: see `open_comparison`.
+        output: the image to write; replaced if it exists.
+        count: inputs, evenly spread over the test images.
+        size: height and width of each image.
         on_progress: called with what is being done, and the share of it all that is done.
 
     Raises:
-        OptionError: a single model without a teacher, no inputs, or an output that is no picture.
+        OptionError: a single model without a teacher, no inputs, or an output that is no image.
         CheckpointError, DeviceError, DatasetError, ImageError, OutputError: see there.
     """
     path = Path(output)
     if path.suffix.lower() not in SUFFIXES:
-        raise OptionError(f"output {path} does not end like a picture, such as .png")
+        raise OptionError(f"output {path} does not end like an image, such as .png")
     if count < 1:
-        raise OptionError(f"count is {count}; give 1 picture or more")
+        raise OptionError(f"count is {count}; give 1 image or more")
     check_writable(path)
-    subjects = open_subjects(
+    comparison = open_comparison(
         models,
         data,
         teacher=teacher,
@@ -102,17 +102,17 @@ def compare(
         arch=arch,
         device=device,
     )
-    drawers = subjects.drawers
-    if len(drawers) < 2:
-        raise OptionError(f"{drawers[0].path} is alone; give a second model, or --teacher")
-    names = ["teacher" if one is subjects.teacher else str(one.path) for one in drawers]
-    reader = Reader(subjects.layout, drawers[0].in_channels, drawers[0].out_channels)
-    chosen = evenly_spread(subjects.layout.validation, count)
+    generators = comparison.generators
+    if len(generators) < 2:
+        raise OptionError(f"{generators[0].path} is alone; give a second model, or --teacher")
+    names = ["teacher" if one is comparison.teacher else str(one.path) for one in generators]
+    reader = Reader(comparison.layout, generators[0].in_channels, generators[0].out_channels)
+    chosen = evenly_spread(comparison.layout.validation, count)
     cells: list[list[Tensor]] = []
     rows: list[Row] = []
     for number, file in enumerate(chosen, 1):
         given = reader.squares(file, size)[0]
-        drawn = [one.draw(given) for one in drawers]
+        drawn = [one.draw(given) for one in generators]
         box = most_different(drawn, max(16, size // ZOOM))
         cells += _cells(reader.shown(given), drawn, box)
         scores = [psnr_db(picture, drawn[0]) for picture in drawn[1:]]
@@ -120,11 +120,11 @@ def compare(
         if on_progress is not None:
             on_progress("drawing", number / len(chosen))
     save_pixels(path, grid(cells, ("input", *names)))
-    return CompareResult(path, drawers[0].path, tuple(rows), ZOOM, GAIN)
+    return CompareResult(path, generators[0].path, tuple(rows), ZOOM, GAIN)
 
 
 def most_different(drawn: Sequence[Tensor], side: int) -> tuple[int, int, int]:
-    """Left, top and side of the square in which pictures differ most from the first of them.
+    """Left, top and side of the square in which images differ most from the first of them.
 
     Args:
         drawn: 1×C×H×W each, of one size.

@@ -42,8 +42,8 @@ class SideResult:
     Attributes:
         output: the student, untouched where the run made no step.
         start: the student as it was before the run.
-        before, after: student against teacher, on pictures that were not trained on.
-        held_out: whether those were set aside from the training pictures, for want of a test set.
+        before, after: student against teacher, on images that were not trained on.
+        held_out: whether those were set aside from the training images, for want of a test set.
         selected: which student on the way was picked, where one was to be.
     """
 
@@ -64,7 +64,7 @@ class DistillResult:
             a second direction.
         run: the folder with options, metrics, samples and checkpoints.
         seconds: of wall clock, drawing and measuring included.
-        images_per_second: trained pictures by the seconds spent on training steps.
+        images_per_second: trained images by the seconds spent on training steps.
         losses: mean of each over the last tenth of the steps.
         interrupted: whether the run was stopped before its end.
     """
@@ -112,7 +112,7 @@ def distill(
     on_profile: Callable[[str], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> DistillResult:
-    """Train `student` on the pictures in `data` and write it back when done.
+    """Train `student` on the images in `data` and write it back when done.
 
     KeyboardInterrupt ends the training early and keeps what was learned; `resume` goes on from
     there, or from the last state before the process was killed.
@@ -136,7 +136,7 @@ def distill(
             a minute or two of compiling.
         save_every: minutes between two states that `resume` can go on from.
         select: `last` writes the student at the end; `best` the one that was nearest to its
-            teacher, of ten on the way, on a tenth of the training pictures set aside for that.
+            teacher, of ten on the way, on a tenth of the training images set aside for that.
         tracker: what shows the curves, too: `tensorboard`, `mlflow`, `wandb`, or `none`.
         cache: a folder for what the teacher draws before training; a later run of the same teacher
             on the same crops takes it from there. It is kept below 4 GB.
@@ -148,8 +148,8 @@ def distill(
         DeviceError: a device that is not there, float16 on the CPU, or no compiler.
         MissingExtraError: the tracker's package is not there.
         CheckpointError: student or teacher cannot be used, or do not belong together.
-        DatasetError, ImageError: the pictures cannot be used.
-        DivergedError: the loss or a picture became NaN; the last good student is in the run folder.
+        DatasetError, ImageError: the images cannot be used.
+        DivergedError: the loss or an image became NaN; the last good student is in the run folder.
         OutputError: something cannot be written; that `output` cannot is found out first.
     """
     length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
@@ -174,7 +174,7 @@ def distill(
     outputs = [Path(student if output is None else output)]
     outputs += [pair.student.path for pair in found.pairs[1:]]
     check_outputs(outputs, found)
-    ranks.check_pictures(min(len(pair.layout.train) for pair in found.pairs))
+    ranks.check_image_count(min(len(pair.layout.train) for pair in found.pairs))
     if not length_given:
         epochs, minutes = recipe.epochs, recipe.minutes
     if epochs is not None:

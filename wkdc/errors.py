@@ -4,7 +4,7 @@
     ├── OptionError            a value that an option or argument does not allow (exits with 2)
     ├── TargetError            a compression target that this network cannot reach
     ├── CheckpointError        a weight file that cannot be read, or is no generator wkdc knows
-    ├── ImageError             a picture, or a folder of pictures, that cannot be used
+    ├── ImageError             an image, or a folder of images, that cannot be used
     ├── DatasetError           a data set that cannot be found, fetched or trusted
     ├── PackageError           a package of npm that cannot be found, fetched or trusted
     ├── DeviceError            a device that was asked for and is not there
@@ -35,7 +35,7 @@ class CheckpointError(WkdcError):
 
 
 class ImageError(WkdcError):
-    """A picture, or a folder of pictures, that cannot be used."""
+    """An image, or a folder of images, that cannot be used."""
 
 
 class DatasetError(WkdcError):

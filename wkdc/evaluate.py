@@ -1,4 +1,4 @@
-"""How near models draw to their teacher, to true pictures, and to the target domain."""
+"""How near models draw to their teacher, to true images, and to the target domain."""
 
 import tempfile
 import time
@@ -18,7 +18,7 @@ from wkdc.data.images import (
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction, Layout
 from wkdc.errors import OptionError, OutputError
-from wkdc.inference.comparison import open_subjects
+from wkdc.inference.comparison import open_comparison
 from wkdc.inference.model import ImageModel
 from wkdc.metrics.distribution import (
     MEANINGFUL_FID,
@@ -33,16 +33,16 @@ from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
 
 SIZE = 256
-"""Height and width that pictures are compared at."""
+"""Height and width that images are compared at."""
 
 SUBSET_SIZE = 1000
-"""Pictures in a subset for KID where there are more, as torch-fidelity has it."""
+"""Images in a subset for KID where there are more, as torch-fidelity has it."""
 
 NAMED = 5
-"""Pictures that could not be used are named up to this number."""
+"""Images that could not be used are named up to this number."""
 
 LEAST = 8
-"""Fewer pictures are no set: each one's third neighbour would be next to any other."""
+"""Fewer images are no set: each one's third neighbour would be next to any other."""
 
 RESIZE = "shorter side resized (bicubic, antialiased), middle square, 8 bits"
 
@@ -54,8 +54,8 @@ class Score:
     Attributes:
         name: the model's file; `input` for the unchanged input, which any model should beat.
         sha256: of the file; None for the input.
-        to_teacher, to_truth: picture by picture; None where there is no teacher, or no true ones.
-        from_teacher, from_domain: as a set of pictures; None without features.
+        to_teacher, to_truth: image by image; None where there is no teacher, or no true ones.
+        from_teacher, from_domain: as a set of images; None without features.
     """
 
     name: str
@@ -71,10 +71,10 @@ class Protocol:
     """What the figures depend on.
 
     Attributes:
-        data: the folder; `inputs` how many pictures were drawn from, `domain` how many true ones
+        data: the folder; `inputs` how many images were drawn from, `domain` how many true ones
             of the target domain they were compared with; `held_out` whether the inputs were set
-            aside from training pictures by `seed`, because the folder has no test set.
-        size: height and width of what is compared; `resize` how pictures come to it.
+            aside from training images by `seed`, because the folder has no test set.
+        size: height and width of what is compared; `resize` how images come to it.
         teacher: its file, of the digest `teacher_sha256`.
         extractor, extractor_sha256: of the features, where there are any.
         lpips_sha256: of the files of weights that LPIPS is of, where it was asked for.
@@ -131,46 +131,46 @@ def evaluate(
     seed: int = 0,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> EvaluateResult:
-    """Draw the test pictures of `data` with every model, and compare.
+    """Draw the test images of `data` with every model, and compare.
 
-    Pictures are written once, as PNG, and read from there; memory does not grow with their number.
+    Images are written once, as PNG, and read from there; memory does not grow with their number.
 
     Args:
         models: .pth and .onnx files.
-        data: a folder in one of the layouts of `wkdc.data.layouts`; its test pictures are used,
+        data: a folder in one of the layouts of `wkdc.data.layouts`; its test images are used,
             else those that training sets aside by `seed`; of a plain folder, all.
         teacher: by default the one that the models' cards name; without any, models are compared
-            with true pictures alone.
+            with true images alone.
         features: what KID, FID, precision and recall are computed from; None leaves them out.
         weights: see `wkdc.metrics.distribution.find_extractor`.
         lpips: adds LPIPS, see `wkdc.metrics.intervals.find_lpips`.
-        size: height and width that pictures are compared at.
-        limit: use the first so many pictures.
+        size: height and width that images are compared at.
+        limit: use the first so many images.
         direction: `BtoA` for generators that draw domain A from domain B.
-        keep: a new folder for the pictures; by default they are thrown away.
+        keep: a new folder for the images; by default they are thrown away.
         arch: what makes custom networks.
-        seed: of subsets, intervals and held-out pictures.
+        seed: of subsets, intervals and held-out images.
         on_progress: called with what is being done, and the share of it all that is done.
 
     Raises:
-        OptionError: no models, a size that is too small, too few pictures, or nothing to compare
+        OptionError: no models, a size that is too small, too few images, or nothing to compare
             with.
         CheckpointError, DeviceError: see `open_model`; or the models' cards name several teachers.
-        DatasetError, ImageError: the pictures cannot be used.
+        DatasetError, ImageError: the images cannot be used.
         MetricError, MissingExtraError: the features cannot be computed.
         OutputError: `keep` exists or cannot be written.
     """
     started = time.monotonic()
     tell = on_progress or (lambda stage, share: None)
     if limit is not None and limit < 2:
-        raise OptionError(f"limit is {limit}; give 2 pictures or more")
+        raise OptionError(f"limit is {limit}; give 2 images or more")
     extractor = None
     if features is not None:
         extractor = find_extractor(features, None if weights is None else Path(weights))
     elif weights is not None:
         raise OptionError(f"weights {weights} would not be used; give --features inception")
     perceptual = find_lpips(check_device(device)) if lpips else None
-    subjects = open_subjects(
+    comparison = open_comparison(
         models,
         data,
         teacher=teacher,
@@ -180,23 +180,27 @@ def evaluate(
         arch=arch,
         device=device,
     )
-    guide, layout, drawers = subjects.teacher, subjects.layout, subjects.drawers
+    guide, layout, generators = comparison.teacher, comparison.layout, comparison.generators
     given, domain = layout.validation[:limit], layout.real_validation[:limit]
     paired = layout.kind == "paired"
     if not guide and not paired and (extractor is None or not domain):
         raise OptionError(
             "there is nothing to compare with: no model's card names a teacher, and the data has "
-            "no true pictures; give --teacher, or --features and data with testB"
+            "no true images; give --teacher, or --features and data with testB"
         )
     subset = None if extractor is None else _subset_size(len(given), len(domain))
-    names = ["input", *(["teacher"] if guide else []), *(str(one.path) for one in subjects.models)]
-    digests = [None, *(one.sha256 for one in drawers)]
+    names = [
+        "input",
+        *(["teacher"] if guide else []),
+        *(str(one.path) for one in comparison.models),
+    ]
+    digests = [None, *(one.sha256 for one in generators)]
     with ExitStack() as stack:
         root = _folder(keep, stack)
         truths = root / "domain" if paired or (domain and extractor is not None) else None
         folders = [root / f"{place}-{Path(name).stem}" for place, name in enumerate(names)]
         likenesses = _draw(
-            drawers,
+            generators,
             given,
             layout,
             folders,
@@ -209,7 +213,7 @@ def evaluate(
         )
         if truths is not None:
             for number, path in enumerate(domain, 1):
-                image = load_square(path, size, channels=drawers[0].out_channels)
+                image = load_square(path, size, channels=generators[0].out_channels)
                 _write(truths / f"{number:06d}.png", image)
         distances: list[_Distances] = [(None, None)] * len(names)
         if extractor is not None and subset is not None:
@@ -256,16 +260,16 @@ def evaluate(
         made,
         tuple(scores),
         protocol,
-        _warnings(protocol, subjects.left_out),
+        _warnings(protocol, comparison.left_out),
         time.monotonic() - started,
     )
 
 
 def _subset_size(given: int, domain: int) -> int:
-    """Of the subsets for KID: half of the pictures at most, so that no two are the same.
+    """Of the subsets for KID: half of the images at most, so that no two are the same.
 
     Args:
-        given, domain: pictures in the sets; 0 where there is no set of the domain.
+        given, domain: images in the sets; 0 where there is no set of the domain.
 
     Raises:
         OptionError: too few.
@@ -273,14 +277,14 @@ def _subset_size(given: int, domain: int) -> int:
     fewest = min(given, domain or given)
     if fewest < LEAST:
         raise OptionError(
-            f"{fewest} pictures are too few for KID and FID; {LEAST} are the least, some hundreds "
+            f"{fewest} images are too few for KID and FID; {LEAST} are the least, some hundreds "
             "a good start"
         )
     return min(SUBSET_SIZE, fewest // 2)
 
 
 _Distances = tuple[Distance | None, Distance | None]
-"""Of one model's pictures: from the teacher's, and from the true ones."""
+"""Of one model's images: from the teacher's, and from the true ones."""
 
 
 def _measure_sets(
@@ -291,7 +295,7 @@ def _measure_sets(
     has_teacher: bool,
     tell: Callable[[float], None],
 ) -> list[_Distances]:
-    """Compare the pictures of the input, the teacher and the models as sets."""
+    """Compare the images of the input, the teacher and the models as sets."""
     found: list[_Distances] = []
     for place, folder in enumerate(folders):
         tell(place / len(folders))
@@ -302,7 +306,7 @@ def _measure_sets(
 
 
 def _draw(
-    drawers: Sequence[ImageModel],
+    generators: Sequence[ImageModel],
     given: Sequence[Path],
     layout: Layout,
     folders: Sequence[Path],
@@ -314,18 +318,18 @@ def _draw(
     perceptual: Perceptual | None,
     tell: Callable[[float], None],
 ) -> list[tuple[Likenesses, Likenesses]]:
-    """Draw every picture with every model; how near each is to teacher and truth.
+    """Draw every image with every model; how near each is to teacher and truth.
 
     Args:
-        folders: where the pictures of the input and of each drawer go, if they are to be written.
-        truths: where the true pictures go, for paired data.
+        folders: where the images of the input and of each drawer go, if they are to be written.
+        truths: where the true images go, for paired data.
     """
-    first = drawers[0]
+    first = generators[0]
     reader = Reader(layout, first.in_channels, first.out_channels)
     likenesses = [(Likenesses(perceptual), Likenesses(perceptual)) for _ in folders]
     for number, path in enumerate(given, 1):
         parts = reader.squares(path, size)
-        drawn = [_rounded(drawer.draw(parts[0])) for drawer in drawers]
+        drawn = [_rounded(drawer.draw(parts[0])) for drawer in generators]
         shown = [parts[0], *drawn]
         truth = parts[1] if layout.kind == "paired" else None
         for place, picture in enumerate(shown):
@@ -369,16 +373,16 @@ def _folder(keep: str | Path | None, stack: ExitStack) -> Path:
 def _warnings(protocol: Protocol, left_out: Sequence[str]) -> tuple[str, ...]:
     said = [f"left out: {sentence}" for sentence in left_out[:NAMED]]
     if len(left_out) > NAMED:
-        said.append(f"{len(left_out) - NAMED} more pictures were left out")
+        said.append(f"{len(left_out) - NAMED} more images were left out")
     if protocol.extractor is not None:
         fewest = min(protocol.inputs, protocol.domain or protocol.inputs)
         if fewest < MEANINGFUL_FID:
             said.append(
-                f"FID of {fewest} pictures is mostly bias, and no figure to publish or to compare "
-                f"with another number of pictures ({MEANINGFUL_FID} are the least); KID is unbiased"
+                f"FID of {fewest} images is mostly bias, and no figure to publish or to compare "
+                f"with another number of images ({MEANINGFUL_FID} are the least); KID is unbiased"
             )
         if fewest < 50:
-            said.append(f"precision and recall of {fewest} pictures are rough")
+            said.append(f"precision and recall of {fewest} images are rough")
         if protocol.teacher is not None:
             said.append(
                 "sets drawn from the same inputs, as the models' and the teacher's, are no "
@@ -387,7 +391,7 @@ def _warnings(protocol: Protocol, left_out: Sequence[str]) -> tuple[str, ...]:
             )
     if protocol.held_out:
         said.append(
-            "the folder has no test set: these pictures are the ones that training sets aside with "
+            "the folder has no test set: these images are the ones that training sets aside with "
             f"seed {protocol.seed}"
         )
     return tuple(said)

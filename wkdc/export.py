@@ -21,7 +21,7 @@ from wkdc.data.layouts import Direction, read_layout
 from wkdc.errors import OptionError, ParityError
 from wkdc.inference.comparison import evenly_spread
 from wkdc.metrics.fidelity import high_band_error, psnr_db
-from wkdc.networks.architecture import drawable_side
+from wkdc.networks.architecture import valid_side
 from wkdc.networks.complexity import count_params
 from wkdc.onnx.equalization import equalised
 from wkdc.onnx.file import OPSET, OnnxNetwork, check_onnx, write_onnx
@@ -30,14 +30,14 @@ from wkdc.onnx.quantization import quantise
 from wkdc.system.files import write_atomically
 
 CHECKED = 6
-"""How many test pictures of a data folder a file is checked on."""
+"""How many test images of a data folder a file is checked on."""
 
 Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """ONNX Runtime against PyTorch on one picture: largest and mean absolute difference, and more.
+    """ONNX Runtime against PyTorch on one image: largest and mean absolute difference, and more.
 
     Attributes:
         psnr_db, high_band_error: see `wkdc.metrics.fidelity`.
@@ -56,10 +56,10 @@ class ExportResult:
     """A .onnx file and how well it agrees with its source.
 
     Attributes:
-        checks: one per picture; `max_abs_error` and those after it sum them up.
+        checks: one per image; `max_abs_error` and those after it sum them up.
         kept_in_float: layers that int8 leaves in float32.
         latency_ms, float32_latency_ms: of this file and of the same in float32, by runtime: the
-            median of one 256x256 picture, in turn. Empty for float32 itself.
+            median of one 256x256 image, in turn. Empty for float32 itself.
         float32_size_bytes: of the same file in float32.
         notes: what the source file could not tell and was assumed.
         warnings: what the precision costs, where that shows.
@@ -88,12 +88,12 @@ class ExportResult:
 
     @property
     def psnr_db(self) -> float:
-        """Of the worst picture."""
+        """Of the worst image."""
         return min(check.psnr_db for check in self.checks)
 
     @property
     def high_band_error(self) -> float:
-        """Of the worst picture."""
+        """Of the worst image."""
         return max(check.high_band_error for check in self.checks)
 
 
@@ -119,7 +119,7 @@ def export(
 ) -> ExportResult:
     """Write `model` as ONNX and compare it with PyTorch in ONNX Runtime, on photos.
 
-    A generator that reads other channels than a picture's is compared on label maps made of them.
+    A generator that reads other channels than an image's is compared on label maps made of them.
 
     The file takes any batch, height and width. It is compared at 256x256, 192x320 and 250x333
     (a U-Net, which only draws whole multiples, at three sizes that it can draw); what the network
@@ -131,16 +131,16 @@ def export(
         tolerance: largest allowed difference of one pixel, in units of [-1, 1]; by default that of
             the precision, see `wkdc.onnx.precision.limits_of`.
         pixels: whether the file takes and gives uint8 N×H×W×C instead of float32 N×C×H×W; then the
-            network's picture is rounded too before the two are compared.
+            network's image is rounded too before the two are compared.
         precision: what its layers compute in.
         data: a folder in one of the layouts of `wkdc.data.layouts`. int8 takes its ranges from
-            training pictures there; test pictures are compared instead of bundled photos.
-        direction: which domain, or half of a paired picture, is drawn from.
+            training images there; test images are compared instead of bundled photos.
+        direction: which domain, or half of a paired image, is drawn from.
         on_progress: called with what is done now, and its share of 1.
 
     Raises:
-        ParityError: a picture differs by more; no file is left.
-        DatasetError, ImageError: the pictures in `data` cannot be used.
+        ParityError: an image differs by more; no file is left.
+        DatasetError, ImageError: the images in `data` cannot be used.
         DeviceError: ONNX Runtime does not compute in the precision.
         OptionError, CheckpointError, OutputError: see `load_generator`, `write_atomically`.
     """
@@ -151,12 +151,12 @@ def export(
         raise OptionError(f"tolerance {tolerance} is not allowed; give a positive number")
     if precision == "int8" and data is None:
         raise OptionError(
-            "int8 takes its ranges from pictures like those it will draw; give --data FOLDER"
+            "int8 takes its ranges from images like those it will draw; give --data FOLDER"
         )
     generator = model if isinstance(model, Generator) else load_generator(model)
     if pixels and generator.in_channels not in (1, 3):
         raise OptionError(
-            f"{generator.path} reads {generator.in_channels} channels, which no picture's bytes "
+            f"{generator.path} reads {generator.in_channels} channels, which no image's bytes "
             "have; leave --uint8-io out"
         )
     path = Path(output) if output is not None else generator.path.with_suffix(".onnx")
@@ -172,7 +172,7 @@ def export(
             float32 = Path(beside, "float32.onnx")
             examples: list[Tensor] = []
             if precision == "int8":
-                tell("reading pictures", 0)
+                tell("reading images", 0)
                 examples = calibration_images(generator, folder, CALIBRATE, direction=direction)
             kept = _write(generator, temporary, float32, precision, pixels, examples, tell)
             check_onnx(temporary)
@@ -237,7 +237,7 @@ def _write(
 
 
 def _check(checks: Sequence[Parity], limits: Limits, source: Path, precision: Precision) -> None:
-    """Raises: ParityError: a picture is beyond the limits, or no number, as where float16 ends."""
+    """Raises: ParityError: an image is beyond the limits, or no number, as where float16 ends."""
     model = "the ONNX model" if precision == "float32" else f"the ONNX model in {precision}"
     other = {"float16": "; try float32", "int8": "; try --fp16"}.get(precision, "")
     for check in sorted(checks, key=lambda check: -check.max_abs_error):
@@ -259,7 +259,7 @@ def _warnings(checks: Sequence[Parity], gain: Gain, precision: Precision) -> tup
     worst = min(checks, key=lambda check: check.psnr_db)
     if precision != "float32" and worst.psnr_db < VISIBLE_DB:
         found.append(
-            f"{precision} loses visibly: a picture is {worst.psnr_db:.1f} dB from float32's, with "
+            f"{precision} loses visibly: an image is {worst.psnr_db:.1f} dB from float32's, with "
             f"a high-band error of {worst.high_band_error:.3f}"
         )
     slower = gain.slower_in()
@@ -287,12 +287,12 @@ def metadata(generator: Generator) -> dict[str, Any]:
 def compare(
     generator: Generator, network: OnnxNetwork, pictures: Sequence[Tensor] | None = None
 ) -> list[Parity]:
-    """The difference between `network` and the generator on each picture.
+    """The difference between `network` and the generator on each image.
 
-    The generator's picture is rounded to 8 bits where the file's are.
+    The generator's image is rounded to 8 bits where the file's are.
 
     Args:
-        pictures: 1×C×H×W in [-1, 1]; by default a bundled photo of each size.
+        images: 1×C×H×W in [-1, 1]; by default a bundled photo of each size.
     """
     found = []
     for images in _pictures(generator, None) if pictures is None else pictures:
@@ -319,7 +319,7 @@ def compare(
 def _sizes(generator: Generator) -> list[tuple[int, int]]:
     if generator.architecture.family == "resnet":
         return [(256, 256), (192, 320), (250, 333)]
-    side = drawable_side(256, generator.architecture)
+    side = valid_side(256, generator.architecture)
     longer = side + generator.architecture.multiple
     return [(side, side), (side, longer), (longer, side)]
 
@@ -327,7 +327,7 @@ def _sizes(generator: Generator) -> list[tuple[int, int]]:
 def _pictures(
     generator: Generator, data: Path | None, direction: Direction = "AtoB"
 ) -> list[Tensor]:
-    """A bundled photo for each size, or test pictures of `data`, cut to the sizes in turn."""
+    """A bundled photo for each size, or test images of `data`, cut to the sizes in turn."""
     channels, sizes = generator.in_channels, _sizes(generator)
     if data is None:
         return [example_input(channels, size, number) for number, size in enumerate(sizes)]

@@ -28,7 +28,7 @@ class InfoResult:
 
     Attributes:
         architecture: None for a .onnx that wkdc did not write.
-        params: number of weights; `macs` and `macs_output_resolution` for one picture of `size`
+        params: number of weights; `macs` and `macs_output_resolution` for one image of `size`
             (height, width), see `wkdc.networks.complexity`; None where the network is not known.
         size_bytes, sha256: of the file; `source_sha256` of the .pth that a .onnx was made from.
         card: see docs/checkpoint-format.md; None for a file that wkdc did not write.

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from wkdc.benchmark.calls import Call, Engine, engines_on, picture_of
 from wkdc.benchmark.entries import (
-    Contestant,
+    Entry,
     as_onnx,
     calls_of,
     check_size,
     complexity_of,
-    open_contestant,
+    open_entry,
     peak_memory,
 )
 from wkdc.benchmark.latency import WARM_UP, Latency, clock_on, ratio_interval, time_in_bursts
@@ -49,7 +49,7 @@ class ModelProfile:
             elsewhere the feature maps that are alive at once; None for a .onnx.
         latency_ms: by runtime and device, such as `torch-cpu`, `onnx-cpu`, `onnx-fp16-cuda`; see
             `wkdc.calls.Engine`.
-        agreement_db: PSNR of a runtime's picture of a photo to that of the first runtime that the
+        agreement_db: PSNR of a runtime's image of a photo to that of the first runtime that the
             model ran in, which computes in `precision`.
         layers: where the time goes in ONNX Runtime; None unless asked for.
         precision: what the file is made to compute in.
@@ -73,7 +73,7 @@ class ProfileResult:
     """Models beside each other, the teacher first.
 
     Attributes:
-        size: height and width of the pictures; `batch` how many a call.
+        size: height and width of the images; `batch` how many a call.
         threads: that each runtime used.
         speedup: the first model's figure over the last one's, for params, macs and each runtime
             that both ran in; empty for a single model.
@@ -112,7 +112,7 @@ def profile(
     """Measure `models`, all in turn within each round, so that a ratio of them is fair.
 
     A .pth runs in PyTorch and, exported to a temporary file, in ONNX Runtime and OpenVINO; a .onnx
-    only there. On a GPU time is that of events around calls whose pictures come from its memory and
+    only there. On a GPU time is that of events around calls whose images come from its memory and
     stay there, in float32 and float16.
     The runtimes take turns, some rounds at a time: mixed, their idle threads would disturb each
     other.
@@ -139,18 +139,18 @@ def profile(
     }.items():
         if value < 1:
             raise OptionError(f"{name} is {value}; give 1 or more")
-    contestants = [open_contestant(Path(path), arch) for path in models]
-    for contestant in contestants:
-        check_size(contestant, size)
+    entries = [open_entry(Path(path), arch) for path in models]
+    for entry in entries:
+        check_size(entry, size)
     images = {
         c.path: example_input(c.channels, size).expand(batch, -1, -1, -1).contiguous()
-        for c in contestants
+        for c in entries
     }
-    memory = {c.path: peak_memory(c, images[c.path], place) for c in contestants}
+    memory = {c.path: peak_memory(c, images[c.path], place) for c in entries}
     engines = engines_on(place, compiled=compiled)
     before, tick = read_clock(), _counter(len(engines) * rounds, on_round)
     with TemporaryDirectory() as folder, _torch_threads(threads) as used:
-        calls, left_out = calls_of(contestants, engines, Path(folder), images, used, place)
+        calls, left_out = calls_of(entries, engines, Path(folder), images, used, place)
         timed = time_in_bursts(
             calls, rounds, tick, clock=clock_on(place), energy=_energy_meter(place)
         )
@@ -168,7 +168,7 @@ def profile(
                 time_layers(as_onnx(c, Path(folder)), images[c.path], used) if layers else None,
                 c.precision,
             )
-            for c in contestants
+            for c in entries
         )
     intervals = _intervals(measured)
     return ProfileResult(
@@ -223,18 +223,16 @@ def _of(
     return {f"{engine}-{place.type}": by[path] for engine, by in found.items() if path in by}
 
 
-def _costs(
-    contestant: Contestant, size: tuple[int, int], batch: int
-) -> tuple[int, int | None, int | None]:
+def _costs(entry: Entry, size: tuple[int, int], batch: int) -> tuple[int, int | None, int | None]:
     """Parameters, and MACs counted both ways."""
-    cost = complexity_of(contestant, size)
+    cost = complexity_of(entry, size)
     if cost is None:
-        return contestant.params, None, None
+        return entry.params, None, None
     return cost.params, batch * cost.macs, batch * cost.macs_output_resolution
 
 
 def _agreement(drawn: Mapping[str, Tensor]) -> dict[str, float]:
-    """PSNR of every runtime's pictures to those of the first one."""
+    """PSNR of every runtime's images to those of the first one."""
     first, *others = drawn
     return {name: psnr_db(drawn[name], drawn[first]) for name in others}
 

@@ -27,8 +27,8 @@ from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
 from wkdc.networks.custom import shapes_of
 from wkdc.pruning.activations import Observation
-from wkdc.pruning.constraints import Widths, Wishes
-from wkdc.pruning.importance import NEED_PICTURES, Importance
+from wkdc.pruning.constraints import Constraints, Widths
+from wkdc.pruning.importance import NEED_IMAGES, Importance
 from wkdc.pruning.latency_target import measure_clock
 from wkdc.pruning.plan import Clock, Plan
 from wkdc.pruning.planner import make_plan
@@ -39,7 +39,7 @@ from wkdc.system.devices import check_device
 from wkdc.system.files import check_writable, write_atomically
 
 MEASURED = 4
-"""Calibration pictures that the student's first PSNR is measured on."""
+"""Calibration images that the student's first PSNR is measured on."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class PruneResult:
         architecture: the student's; `teacher_architecture` the teacher's.
         widths: the teacher's channels and the student's, by the first layer that makes them; 0
             where a block went.
-        expected_psnr_db: a rough guess, from the harm of each group of channels alone, at the
-            untrained student's PSNR to its teacher: good for comparing plans; None without
-            pictures, and for a discriminator.
+        expected_psnr_db: a rough guess, from the error increase of each group of channels alone,
+            at the untrained student's PSNR to its teacher: good for comparing plans; None without
+            images, and for a discriminator.
         psnr_db: the untrained student's PSNR to its teacher, measured on up to `MEASURED` of the
-            pictures that it was calibrated on; None where nothing was written, too.
+            images that it was calibrated on; None where nothing was written, too.
         clock: where the time was measured.
         importance: what decided which channels stay.
-        calibrated_on: how many pictures were looked at, and `source`, whose they are: a folder, or
+        calibrated_on: how many images were looked at, and `source`, whose they are: a folder, or
             None for the bundled photos.
         layers: how well each reconstructed layer follows the teacher.
-        teacher, student: parameters, and MACs for one picture of `size` (height, width).
+        teacher, student: parameters, and MACs for one image of `size` (height, width).
         teacher_bytes, student_bytes: sizes of the two files.
     """
 
@@ -118,47 +118,47 @@ def prune(
     """Write a student that is smaller than `teacher` by as much as is asked.
 
     Which channels stay is decided by `importance`, how many of each layer by `widths`. The
-    picture's own channels are untouched. What is left is reconstructed, so that the student draws
+    image's own channels are untouched. What is left is reconstructed, so that the student draws
     like its teacher before it is trained.
 
     Args:
         teacher: a file, or what was loaded from one: a generator, or a discriminator.
         ratio: how many times fewer parameters, or what `by` says; above 1, met within 2 %.
         params, macs, latency_ms: instead of `ratio`, what the student shall have: parameters, MACs
-            or milliseconds in ONNX Runtime for one picture of `size`. Times are measured here and
+            or milliseconds in ONNX Runtime for one image of `size`. Times are measured here and
             now; they are met as nearly as they can be told.
         output: the file to write, by default `student.pth`, or `discriminator.pth` for one;
             replaced whole if it exists; a trained student is copied aside.
         data: a folder of the teacher's inputs, in one of the layouts of `wkdc.data.layouts`;
-            without one, bundled photos calibrate a teacher of grey or RGB pictures.
-        calibrate: how many pictures to use; 0 slices only.
+            without one, bundled photos calibrate a teacher of grey or RGB images.
+        calibrate: how many images to use; 0 slices only.
         direction: `BtoA` for a generator that draws domain A from domain B.
         importance: see `wkdc.pruning.importance.rank`; by default `readers`, or `magnitude`
-            where no picture calibrates.
+            where no image calibrates.
         widths, prefer, round_to, drop_blocks: see `wkdc.pruning.constraints`; a discriminator's
             widths are uniform unless told otherwise.
         size: height and width for MACs and times, 256x256 or the next that the network draws.
         device: where times are measured, `cpu` or `cuda`.
         dry_run: make the plan, measure it in ONNX Runtime, and write nothing.
-        seed: for `random`, and of the choice of held-out pictures in `data`.
+        seed: for `random`, and of the choice of held-out images in `data`.
         on_progress: called with what is being done, and the share of all that is done.
         on_notice: called with one sentence for each thing that the user should know.
 
     Raises:
-        OptionError: no target or two, one that makes nothing smaller, wishes that do not go
+        OptionError: no target or two, one that makes nothing smaller, constraints that do not go
             together, or the student would overwrite its teacher.
         TargetError: the target cannot be reached, and the message names the smallest network.
-        DatasetError, ImageError: the pictures in `data` cannot be used.
+        DatasetError, ImageError: the images in `data` cannot be used.
         CheckpointError, DeviceError, OutputError: see `load_generator` and `save_generator`.
     """
     if calibrate < 0:
-        raise OptionError(f"calibrate is {calibrate}; give a number of pictures, 0 for none")
+        raise OptionError(f"calibrate is {calibrate}; give a number of images, 0 for none")
     if calibrate == 0 and data is not None:
         raise OptionError(f"data {data} would not be used: calibrate is 0; leave one of them out")
     if check_device(device).index:
         raise OptionError(f"device {device} is not timed; ONNX Runtime uses the first, cuda")
     generator = teacher if isinstance(teacher, Generator) else load_network(teacher)
-    draws = not generator.architecture.judges
+    draws = not generator.architecture.is_discriminator
     output = Path(output or ("student.pth" if draws else "discriminator.pth"))
     folder = None if data is None else Path(data)
     if not dry_run:
@@ -181,9 +181,9 @@ def prune(
         generator, folder, calibrate, direction=direction, seed=seed, on_notice=on_notice
     )
     importance = importance or ("readers" if images else "magnitude")
-    if importance in NEED_PICTURES and not images:
+    if importance in NEED_IMAGES and not images:
         raise OptionError(
-            f"importance {importance} needs pictures to see what the layers do with them; "
+            f"importance {importance} needs images to see what the layers do with them; "
             "give --data and --calibrate 1 or more, or choose magnitude"
         )
     tell = on_progress or (lambda stage, share: None)
@@ -192,7 +192,7 @@ def prune(
         generator,
         target,
         images,
-        Wishes(
+        Constraints(
             widths or (None if draws else "uniform"),
             prefer,
             round_to,
@@ -254,7 +254,7 @@ def prune(
         architecture,
         generator.architecture,
         plan.widths,
-        plan.expected_psnr_db if draws else None,  # scores are no pictures
+        plan.expected_psnr_db if draws else None,  # scores are no images
         None if dry_run or not draws else _psnr_db(student, plan.observed),
         clock,
         before,
@@ -271,7 +271,7 @@ def prune(
 
 @torch.inference_mode()
 def _psnr_db(student: nn.Module, teacher: Observation | None) -> float | None:
-    """How near the student's pictures are to those that its teacher drew, if it drew any."""
+    """How near the student's images are to those that its teacher drew, if it drew any."""
     if teacher is None:
         return None
     pairs = list(zip(teacher.images, teacher.drawn, strict=True))
@@ -298,7 +298,7 @@ def keep_trained(path: Path) -> Path | None:
 def build(
     plan: Plan, *, on_layer: Callable[[float], None] | None = None
 ) -> tuple[nn.Module, Architecture, tuple[LayerFit, ...]]:
-    """The student of `plan`, reconstructed where pictures were seen, what it is, and how well."""
+    """The student of `plan`, reconstructed where images were seen, what it is, and how well."""
     sliced = plan.sliced()
     layers: list[LayerFit] = []
     if plan.observed is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from wkdc.analyze import LEVELS, analyze
 from wkdc.checkpoints.checkpoint import Generator, load_generator, teacher_path
-from wkdc.checkpoints.lineage import last_options, pictures_of, record_of, student_of
+from wkdc.checkpoints.lineage import images_of, last_options, record_of, student_of
 from wkdc.checkpoints.run_record import Record, read_record
 from wkdc.compare import most_different
 from wkdc.data.inputs import Reader
@@ -16,7 +16,7 @@ from wkdc.data.layouts import Direction
 from wkdc.errors import MissingExtraError, OptionError
 from wkdc.evaluate import evaluate
 from wkdc.export import compare as compare_exported
-from wkdc.inference.comparison import SMALLEST, evenly_spread, open_subjects
+from wkdc.inference.comparison import SMALLEST, evenly_spread, open_comparison
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.complexity import count_params
 from wkdc.onnx.file import OnnxNetwork
@@ -28,10 +28,10 @@ from wkdc.system.files import check_writable, sha256_of, write_atomically
 from wkdc.system.units import megabytes
 
 SIZE = 256
-"""Height and width that pictures are compared at."""
+"""Height and width that images are compared at."""
 
 ZOOM = 4
-"""How much smaller than the picture the detail is."""
+"""How much smaller than the image the detail is."""
 
 LARGE_BYTES = 5_000_000
 """Larger pages are slow to send and to open, which is said."""
@@ -104,27 +104,27 @@ def report(
 ) -> ReportResult:
     """Measure a student beside its teacher, and write one HTML file that shows it.
 
-    The page holds pictures, scores, bands, size, time, the curves of the run that taught the
+    The page holds images, scores, bands, size, time, the curves of the run that taught the
     student, how well its .onnx agrees, and how all of it was made.
 
     Args:
         model: a student's .pth, or the folder of a run, whose latest student is taken.
-        data: a folder of pictures, see `wkdc.evaluate`; by default what the student was taught on.
+        data: a folder of images, see `wkdc.evaluate`; by default what the student was taught on.
         output: the .html to write; replaced if it exists.
         results: JSON files of `wkdc profile`, `evaluate` and `analyze`, which are shown instead of
             measuring again.
         teacher: by default the one on the student's card.
-        count: pictures to show, evenly spread over the test pictures.
-        size: height and width that pictures are compared and timed at.
-        limit: measure on the first so many pictures.
+        count: images to show, evenly spread over the test images.
+        size: height and width that images are compared and timed at.
+        limit: measure on the first so many images.
         direction: by default the one that the student was taught in.
         on_progress: called with what is being done, and the share of it that is done.
 
     Raises:
-        OptionError: no pictures, a result of other files, or an output that is no .html.
+        OptionError: no images, a result of other files, or an output that is no .html.
         CheckpointError: no student, or its teacher is not there.
         MissingExtraError: the packages of the extra `report` are not installed.
-        DeviceError, DatasetError, ImageError, OutputError: see `open_subjects`.
+        DeviceError, DatasetError, ImageError, OutputError: see `open_comparison`.
     """
     tell = on_progress or (lambda stage, share: None)
     path = Path(output)
@@ -133,7 +133,7 @@ def report(
     folder = Path(data) if data is not None else subject.data
     if folder is None:
         raise OptionError(
-            f"no pictures to draw: {subject.student.path} does not say what it was taught on; give "
+            f"no images to draw: {subject.student.path} does not say what it was taught on; give "
             "--data FOLDER"
         )
     given = _given_results(results, subject)
@@ -223,13 +223,13 @@ def _check(output: Path, count: int, size: int, limit: int | None) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"output {output} does not end in .html; give such as report.html")
     if count < 1:
-        raise OptionError(f"count is {count}; give 1 picture or more")
+        raise OptionError(f"count is {count}; give 1 image or more")
     if size < SMALLEST or size % 2**LEVELS:
         raise OptionError(
             f"size {size} is not allowed; give a multiple of {2**LEVELS}, {SMALLEST} or more"
         )
     if limit is not None and limit < 2:
-        raise OptionError(f"limit is {limit}; give 2 pictures or more")
+        raise OptionError(f"limit is {limit}; give 2 images or more")
     if importlib.util.find_spec("jinja2") is None:
         raise MissingExtraError("a report needs Jinja2: pip install 'wkdc[report]'")
     check_matplotlib("a report", "report")
@@ -263,7 +263,7 @@ def _find(model: Path, teacher: str | Path | None, arch: str | None) -> _Subject
         guide,
         record,
         start,
-        pictures_of(student, record),
+        images_of(student, record),
         last_options(student).get("direction", "AtoB"),
         () if said is None else (said,),
     )
@@ -345,7 +345,7 @@ def _exported(student: Generator) -> tuple[Exported | None, list[str]]:
 
 def _few(evaluation: Mapping[str, Any]) -> list[str]:
     pictures = evaluation["protocol"]["inputs"]
-    counted = "1 picture" if pictures == 1 else f"{pictures} pictures"
+    counted = "1 image" if pictures == 1 else f"{pictures} images"
     return [f"all scores are of {counted} only"] if pictures < 10 else []
 
 
@@ -372,8 +372,8 @@ def _pictures(
     seed: int,
     tell: Tell,
 ) -> list[Picture]:
-    """Test pictures of those that are measured, evenly spread, drawn by both."""
-    opened = open_subjects(
+    """Test images of those that are measured, evenly spread, drawn by both."""
+    opened = open_comparison(
         [subject.student.path],
         data,
         teacher=subject.teacher.path,
@@ -383,7 +383,7 @@ def _pictures(
         arch=arch,
         device=device,
     )
-    guide, student = opened.drawers
+    guide, student = opened.generators
     reader = Reader(opened.layout, guide.in_channels, guide.out_channels)
     chosen = evenly_spread(opened.layout.validation[:limit], count)
     pictures = []

@@ -1,4 +1,4 @@
-"""Train a generator from scratch: CycleGAN on unpaired pictures, pix2pix or pix2pixHD on pairs."""
+"""Train a generator from scratch: CycleGAN on unpaired images, pix2pix or pix2pixHD on pairs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from wkdc.data.inputs import channels_for, check_inputs
 from wkdc.data.layouts import Direction, Layout, is_apart, is_paired, read_layout
 from wkdc.errors import DatasetError, OptionError, OutputError
 from wkdc.metrics.fidelity import Fidelity
-from wkdc.networks.architecture import Architecture, drawable_side
+from wkdc.networks.architecture import Architecture, valid_side
 from wkdc.networks.layers import Norm, initialise
 from wkdc.system.devices import check_device
 from wkdc.system.files import check_writable
@@ -47,12 +47,12 @@ class TrainResult:
     """What a training from scratch did.
 
     Attributes:
-        output: the generator; `reverse` the one of the other direction, of unpaired pictures.
+        output: the generator; `reverse` the one of the other direction, of unpaired images.
         run: the folder with options, metrics, samples and checkpoints.
         seconds: of wall clock, measuring included.
-        images_per_second: trained pictures by the seconds spent on training steps.
+        images_per_second: trained images by the seconds spent on training steps.
         losses: mean of each over the last tenth of the steps.
-        to_truth: how near it is to the true pictures of paired data, on those that it was not
+        to_truth: how near it is to the true images of paired data, on those that it was not
             trained on; None for unpaired data, which has none.
         interrupted: whether the run was stopped before its end.
     """
@@ -91,9 +91,9 @@ def train(
     on_step: Callable[[StepReport], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> TrainResult:
-    """Train a generator on the pictures in `data` and write it to `output`.
+    """Train a generator on the images in `data` and write it to `output`.
 
-    Unpaired pictures train two, one for each direction; the second is written beside the first,
+    Unpaired images train two, one for each direction; the second is written beside the first,
     as `teacher-reverse.pth`. KeyboardInterrupt ends the training early and keeps what was learned;
     `resume_training` goes on.
 
@@ -110,8 +110,8 @@ def train(
 
     Raises:
         OptionError: two lengths at once, or a value out of range.
-        DatasetError, ImageError: the pictures cannot be used.
-        DivergedError: the loss or a picture became NaN.
+        DatasetError, ImageError: the images cannot be used.
+        DivergedError: the loss or an image became NaN.
         OutputError: `output` exists, or something cannot be written.
     """
     if ngf < 1 or blocks < 1:
@@ -140,7 +140,7 @@ def train(
         norm=norm or ("batch" if paired and not apart else "instance"),
         side=recipe.crop,
     )
-    crop = drawable_side(recipe.crop, architecture)
+    crop = valid_side(recipe.crop, architecture)
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
     layout = _read(folder, direction, seed, recipe, on_notice)
     unpaired = layout.kind == "unpaired"
@@ -151,7 +151,7 @@ def train(
     architecture = replace(architecture, options=architecture.options | {"in_channels": channels})
     if not length_given:
         epochs = recipe.epochs
-    ranks.check_pictures(len(layout.train))
+    ranks.check_image_count(len(layout.train))
     if epochs is not None:
         steps = steps_in(epochs, len(layout.train), recipe, ranks)
     request = Request(
@@ -285,7 +285,7 @@ def _read(
     recipe: Recipe,
     on_notice: Callable[[str], None] | None,
 ) -> Layout:
-    """The pictures of a training from scratch, which has no teacher to show what to draw."""
+    """The images of a training from scratch, which has no teacher to show what to draw."""
     both = (folder / "trainA").is_dir() and (folder / "trainB").is_dir()
     layout = read_layout(
         folder,

@@ -1,4 +1,4 @@
-"""Pictures and videos in, a model's pictures and videos out."""
+"""Images and videos in, a model's images and videos out."""
 
 import contextlib
 import itertools
@@ -16,11 +16,11 @@ from wkdc.errors import DatasetError, ImageError, OptionError, OutputError
 from wkdc.inference import video
 from wkdc.inference.model import ImageModel, open_model
 from wkdc.inference.pipeline import in_turn
-from wkdc.inference.tiles import Tiling, draw_whole, settled, tiled
-from wkdc.inference.video import VideoResult, count_frames, draw_video
+from wkdc.inference.tiles import Tiling, settled, tiled, translate_whole
+from wkdc.inference.video import VideoResult, count_frames, translate_video
 
 THREADS = 2
-"""That read pictures, and as many that write them; PNG takes about as long to write as a small
+"""That read images, and as many that write them; PNG takes about as long to write as a small
 student takes to draw."""
 
 Job = tuple[Path, Path]
@@ -35,11 +35,11 @@ class TranslateResult:
         outputs: the files written, in the order of the inputs.
         videos: those of them that are videos.
         kept: files that were there already, where that was asked for.
-        skipped: one sentence for each picture that could not be read, and for what is missing in
+        skipped: one sentence for each image that could not be read, and for what is missing in
             a video.
-        drawn: pictures, and frames of videos.
+        drawn: images, and frames of videos.
         seconds: of reading, drawing and writing.
-        tiling: how large pictures were cut, with what was left open; None where they were not.
+        tiling: how large images were cut, with what was left open; None where they were not.
         notes: what the model's file could not tell and was assumed.
         interrupted: whether Ctrl-C stopped it before the last input.
     """
@@ -56,7 +56,7 @@ class TranslateResult:
 
     @property
     def per_second(self) -> float:
-        """Pictures and frames in a second, of the whole."""
+        """Images and frames in a second, of the whole."""
         return self.drawn / self.seconds
 
 
@@ -72,25 +72,25 @@ def translate(
     device: str = "cpu",
     on_image: Callable[[int, int], None] | None = None,
 ) -> TranslateResult:
-    """Draw every picture and every frame of every video in `inputs` with `model`, at its own size.
+    """Draw every image and every frame of every video in `inputs` with `model`, at its own size.
 
     Threads read ahead and write behind while the model draws. KeyboardInterrupt stops it: what is
     written stays, each file whole, and `resume` goes on from there.
 
-    For a model that reads other channels than a picture's they are label maps; see
+    For a model that reads other channels than an image's they are label maps; see
     `wkdc.data.inputs.load_input`.
 
     Args:
         model: a .pth or .onnx file.
-        inputs: pictures, videos, and folders of them.
+        inputs: images, videos, and folders of them.
         output: a folder; or, for a single input, a file that ends like one of its kind. In a
-            folder, pictures are PNG under the input's name, videos keep their ending where such a
+            folder, images are PNG under the input's name, videos keep their ending where such a
             file can be written and else become .mkv.
         overwrite: whether files that exist may be replaced.
         resume: whether inputs whose file exists are done: files are written whole or not at all.
         shard: (3, 16) draws the third of sixteen parts, none of which has an input of another.
-        tiling: how pictures larger than a tile are cut; None draws all of them whole.
-        on_image: called with the pictures and frames done, skipped ones too, and their number, as
+        tiling: how images larger than a tile are cut; None draws all of them whole.
+        on_image: called with the images and frames done, skipped ones too, and their number, as
             far as the videos tell it beforehand.
 
     Raises:
@@ -145,7 +145,7 @@ def translate(
 
 @dataclass(frozen=True)
 class _Hand:
-    """What reads a picture's file for a model of so many channels, and what draws it."""
+    """What reads an image's file for a model of so many channels, and what draws it."""
 
     channels: int
     load: Callable[[Path], Tensor]
@@ -153,10 +153,10 @@ class _Hand:
 
 
 def _hand(model: ImageModel, tiling: Tiling | None, jobs: Sequence[Job]) -> _Hand:
-    """How `model` draws pictures, or where it reads other channels, label maps."""
+    """How `model` draws images, or where it reads other channels, label maps."""
     channels = model.in_channels
     if channels in (1, 3):
-        draw = partial(draw_whole, model) if tiling is None else tiled(model, tiling)
+        draw = partial(translate_whole, model) if tiling is None else tiled(model, tiling)
         return _Hand(channels, lambda path: load_pixels(path, channels=channels), draw)
     video_path = next((path for path, _ in jobs if _is_video(path)), None)
     if video_path is not None or tiling is not None:
@@ -192,7 +192,7 @@ class _Outcome:
 def _drawn(
     jobs: Sequence[Job], hand: _Hand, on_image: Callable[[int, int], None] | None
 ) -> Generator[_Outcome, None, None]:
-    """Pictures that follow one another overlap; a video overlaps with itself."""
+    """Images that follow one another overlap; a video overlaps with itself."""
     frames = {path: _frames(path) for path, _ in jobs if _is_video(path)}
     total = len(jobs) - len(frames) + sum(frames.values())
     done = end = 0
@@ -205,28 +205,28 @@ def _drawn(
 
     for moves, group in itertools.groupby(jobs, lambda job: _is_video(job[0])):
         if not moves:
-            for outcome in _draw_pictures(group, hand):
+            for outcome in _translate_images(group, hand):
                 end += 1
                 step()
                 yield outcome
             continue
         for job in group:
             end += frames[job[0]]
-            yield _draw_video(job, hand, step)
+            yield _translate_video(job, hand, step)
             if done < end:
                 step(end - done)
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One picture on its way: what its file holds, or what was drawn, or why there is neither."""
+    """One image on its way: what its file holds, or what was drawn, or why there is neither."""
 
     path: Path
     target: Path
     pixels: Tensor | str
 
 
-def _draw_pictures(jobs: Iterable[Job], hand: _Hand) -> Iterator[_Outcome]:
+def _translate_images(jobs: Iterable[Job], hand: _Hand) -> Iterator[_Outcome]:
     def read(job: Job) -> _Picture:
         return _Picture(*job, _or_why(lambda: hand.load(job[0])))
 
@@ -251,12 +251,12 @@ def _draw_pictures(jobs: Iterable[Job], hand: _Hand) -> Iterator[_Outcome]:
         yield from written
 
 
-def _draw_video(job: Job, hand: _Hand, on_frame: Callable[[], None]) -> _Outcome:
+def _translate_video(job: Job, hand: _Hand, on_frame: Callable[[], None]) -> _Outcome:
     path, target = job
     try:
         count_frames(path)  # before a folder is made for nothing
         _make_folder(target.parent)
-        drawn = draw_video(
+        drawn = translate_video(
             path, target, partial(_draw, hand, path), channels=hand.channels, on_frame=on_frame
         )
     except ImageError as error:
@@ -304,11 +304,9 @@ def _input_paths(inputs: Sequence[str | Path]) -> list[Path]:
         elif entry.is_file():
             paths.append(entry)
         else:
-            raise ImageError(
-                f"{entry} does not exist; give a picture, a video, or a folder of them"
-            )
+            raise ImageError(f"{entry} does not exist; give an image, a video, or a folder of them")
     if not paths:
-        raise OptionError("no pictures were given; give pictures, videos, or folders of them")
+        raise OptionError("no images were given; give images, videos, or folders of them")
     return paths
 
 
@@ -340,7 +338,7 @@ def _output_paths(paths: Sequence[Path], output: Path) -> list[Path]:
 def _kinds(paths: Sequence[Path]) -> str:
     """What they are, in a word."""
     moving = [_is_video(path) for path in paths]
-    return "videos" if all(moving) else "pictures and videos" if any(moving) else "pictures"
+    return "videos" if all(moving) else "images and videos" if any(moving) else "images"
 
 
 def _make_folder(folder: Path) -> None:

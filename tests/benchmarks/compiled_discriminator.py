@@ -2,8 +2,8 @@
 
     python tests/benchmarks/compiled_discriminator.py
 
-A PatchGAN judges one picture of 128x128 three times, forward and backward, as a step lets it: for
-the student, and for its own sake the real picture and the drawn one. All in turn; the fastest of 8.
+A PatchGAN judges one image of 128x128 three times, forward and backward, as a step lets it: for
+the student, and for its own sake the real image and the drawn one. All in turn; the fastest of 8.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ the layer puts out on FOLDER/trainA (its principal components). Depthwise-separa
 channel the rank-1 kernel nearest to the teacher's. Beside them stands STUDENT.pth, as `wkdc prune`
 made it. All are timed in ONNX Runtime in turn, then learn for as many steps from FOLDER/trainA with
 the default recipe's losses and rates. Printed: parameters, MACs, time, and PSNR to the teacher's
-pictures of FOLDER/testA before and after.
+images of FOLDER/testA before and after.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def near(network: nn.Module, pairs: list[tuple[Tensor, Tensor]]) -> str:
-    """How near what `network` draws is to the teacher's pictures."""
+    """How near what `network` draws is to the teacher's images."""
     found = mean_fidelity((network.eval()(image), wanted) for image, wanted in pairs)
     return f"{found.psnr_db:.1f} dB, {found.high_band_error:.3f}"
 

@@ -4,15 +4,15 @@
 
 FOLDER holds trainA, trainB and testA. Each row is a loss, and the weight at which it is added to
 those of `--recipe faithful` without features. All see the same crops, each drawn by the teacher
-once, its features kept beside the picture. Weights are to be chosen by `selection`, a tenth of
+once, its features kept beside the image. Weights are to be chosen by `selection`, a tenth of
 trainA that is set aside; `testA` decides nothing. Rows go to a JSON file as they are made; the
 table is of all that it holds.
 
 - `features`: blocks' features through 1x1 maps, mean squared difference (GAN-Compression, Li et
   al. 2020). The maps start as least squares over the first crops and learn along.
-- `alignment`: one less the kernel alignment of blocks' features, over pictures and places (CAT,
+- `alignment`: one less the kernel alignment of blocks' features, over images and places (CAT,
   Jin et al. 2021). It needs no maps.
-- `judge`: absolute difference of the pictures in the features of the teacher's discriminator,
+- `judge`: absolute difference of the images in the features of the teacher's discriminator,
   after DCD (Hu et al. 2023), which passes the generators' features through it, too. There is no
   such file for a teacher by itself, so one is trained here on trainB and the teacher's drawings.
 
@@ -191,7 +191,7 @@ def drawn_by(teacher: nn.Module, compute: Compute, crops: Crops, count: int) -> 
 
 
 def rows_of(features: Tensor) -> Tensor:
-    """N×C×H×W -> a row of C for each place of each picture."""
+    """N×C×H×W -> a row of C for each place of each image."""
     return features.movedim(1, -1).flatten(0, 2)
 
 
@@ -234,7 +234,7 @@ def alignment(x: Tensor, y: Tensor) -> Tensor:
 
 
 def trained_judge(compute: Compute, pool: Pool, real: Crops) -> nn.Module:
-    """A discriminator of true pictures against the teacher's."""
+    """A discriminator of true images against the teacher's."""
     judge = PatchGAN(3, widths=patchgan_widths(64))
     initialise(judge)
     judge = compute.place(judge).train()
@@ -269,7 +269,7 @@ def judge_loss(judge: nn.Module, compute: Compute, pool: Pool) -> Loss:
 
 @torch.inference_mode()
 def near(student: nn.Module, teacher: nn.Module, paths: tuple[Path, ...]) -> dict[str, float]:
-    """How near the student's pictures are to the teacher's."""
+    """How near the student's images are to the teacher's."""
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for path in paths:

@@ -1,4 +1,4 @@
-"""What pruning gives, before and after training: tables, a picture and a figure.
+"""What pruning gives, before and after training: tables, an image and a figure.
 
     python tests/benchmarks/pruning.py ratios|front|start --teacher teacher.pth --data FOLDER
 
@@ -151,7 +151,7 @@ def pictures(options: argparse.Namespace) -> list[torch.Tensor]:
 
 
 def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
-    """PSNR and high-band error to the teacher's pictures, of all of testA."""
+    """PSNR and high-band error to the teacher's images, of all of testA."""
     guide, learner = load_generator(options.teacher).network, load_generator(path).network
 
     def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -259,7 +259,7 @@ class Table:
             place = (row["latency_ms"], high)
             axes.annotate(name, place, (4, 4), textcoords="offset points", fontsize=7, rotation=20)
         axes.set_xlabel("ONNX Runtime, milliseconds for 256x256")
-        axes.set_ylabel("PSNR to the teacher's pictures, dB")
+        axes.set_ylabel("PSNR to the teacher's images, dB")
         axes.margins(x=0.12, y=0.12)
         axes.grid(visible=True, color="0.92")
         axes.legend(loc="lower right")

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/reference_step.py [--size 128] [--size 256] [--device cuda]
 
-Both directions, teachers of ngf 64, students of ngf 16, one picture a step, and the same losses:
+Both directions, teachers of ngf 64, students of ngf 16, one image a step, and the same losses:
 adversarial, wavelet, cycle, identity. The reference is written from the paper's description: plain
 PyTorch in float32, discriminators of ndf 64, and each step lets both teachers also draw their own
-pictures back, which nobody reads. Its pictures are in memory; ours read and cut theirs. Ours adds
+images back, which nobody reads. Its images are in memory; ours read and cut theirs. Ours adds
 one lever after the other. Steps are timed in turn, the fastest counts; memory is the peak of a
 process of its own, or what PyTorch allocated on a GPU.
 """
@@ -133,10 +133,12 @@ def reference(size: int, device: str) -> Step:
     torch.manual_seed(0)
     teachers = [generator(64).to(device).eval().requires_grad_(False) for _ in range(2)]
     there, back = (generator(16).to(device) for _ in range(2))
-    judges = [PatchGAN(3, widths=patchgan_widths(64)).to(device) for _ in range(2)]
+    discriminators = [PatchGAN(3, widths=patchgan_widths(64)).to(device) for _ in range(2)]
     students = itertools.chain(there.parameters(), back.parameters())
     learn = torch.optim.Adam(students, 2e-4, (0.5, 0.999))
-    judge = torch.optim.Adam(itertools.chain(*(j.parameters() for j in judges)), 2e-4, (0.5, 0.999))
+    judge = torch.optim.Adam(
+        itertools.chain(*(j.parameters() for j in discriminators)), 2e-4, (0.5, 0.999)
+    )
     a, b = (load_square(path, size).to(device) for path in photo_paths()[:2])
 
     def wavelet(drawn: Tensor, wanted: Tensor) -> Tensor:
@@ -150,19 +152,21 @@ def reference(size: int, device: str) -> Step:
         with torch.no_grad():
             taught_b, taught_a = teachers[0](a), teachers[1](b)
             teachers[1](taught_b), teachers[0](taught_a)
-        for network in judges:
+        for network in discriminators:
             network.requires_grad_(False)
         learn.zero_grad()
         same = functional.l1_loss(there(b), b) + functional.l1_loss(back(a), a)
         cycle = functional.l1_loss(again_a, a) + functional.l1_loss(again_b, b)
-        fooled = (judges[0](fake_b) - 1).square().mean() + (judges[1](fake_a) - 1).square().mean()
+        fooled = (discriminators[0](fake_b) - 1).square().mean() + (
+            discriminators[1](fake_a) - 1
+        ).square().mean()
         near = wavelet(fake_b, taught_b) + wavelet(fake_a, taught_a)
         (5 * same + 10 * cycle + fooled + 0.4 * near).backward()
         learn.step()
-        for network in judges:
+        for network in discriminators:
             network.requires_grad_(True)
         judge.zero_grad()
-        for network, real, fake in zip(judges, (b, a), (fake_b, fake_a), strict=True):
+        for network, real, fake in zip(discriminators, (b, a), (fake_b, fake_a), strict=True):
             loss = (network(real) - 1).square().mean() + network(fake.detach()).square().mean()
             (loss / 2).backward()
         judge.step()

@@ -1,9 +1,9 @@
-"""How near tiles come to pictures drawn whole, what time they take, and what memory.
+"""How near tiles come to images drawn whole, what time they take, and what memory.
 
     python tests/benchmarks/tiles.py student.pth *.jpg --long-side 800 --tiles 256 384
 
 Every drawing is done by a process of its own, whose peak tells the memory beyond what the open
-model takes. Printed: the unchanged picture, and every way, in dB to the picture drawn whole.
+model takes. Printed: the unchanged image, and every way, in dB to the image drawn whole.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 
 from wkdc.data.images import load_pixels, pixels_to_images, resize_short_side, save_pixels
 from wkdc.inference.model import open_model
-from wkdc.inference.tiles import Tiling, draw_whole, tiled
+from wkdc.inference.tiles import Tiling, tiled, translate_whole
 from wkdc.metrics.fidelity import psnr_db
 
 
@@ -32,11 +32,11 @@ def draw(model_path: Path, source: Path, target: Path, tile: int, overlap: int, 
     started = time.perf_counter()
     match way:
         case "whole":
-            drawn = draw_whole(model, pixels)
+            drawn = translate_whole(model, pixels)
         case "picture" | "tile":
             drawn = tiled(model, Tiling(tile, overlap, way))(pixels)
         case _:
-            raise SystemExit(f"{way} is none of whole, picture, tile")
+            raise SystemExit(f"{way} is none of whole, image, tile")
     seconds = time.perf_counter() - started
     save_pixels(target, drawn)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def images(path: Path) -> torch.Tensor:
-    """A picture, 1×C×H×W in [-1, 1]."""
+    """An image, 1×C×H×W in [-1, 1]."""
     return pixels_to_images(load_pixels(path)).unsqueeze(0)
 
 

@@ -66,7 +66,7 @@ def engines_on(place: torch.device, *, compiled: bool = False) -> tuple[Engine, 
 
 
 class InHalf(nn.Module):
-    """A copy of a network that computes in float16, between pictures in float32."""
+    """A copy of a network that computes in float16, between images in float32."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def torch_call(
     half: bool = False,
     compiled: bool = False,
 ) -> Call:
-    """What draws `images` in PyTorch and leaves the picture on the device.
+    """What draws `images` in PyTorch and leaves the image on the device.
 
     Args:
         half: whether it computes in float16.
@@ -117,7 +117,7 @@ def file_call(
     On the processor it is drawn as `wkdc translate` draws, at open sizes.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not draw such pictures.
+        CheckpointError: the file cannot be read, or does not draw such images.
         DeviceError: a library of the runtime is missing, or it does not use the device.
     """
     network: Callable[[Tensor], Tensor]

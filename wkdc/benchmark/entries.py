@@ -21,7 +21,7 @@ from wkdc.onnx.file import OnnxNetwork, count_onnx_params, write_onnx
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Entry:
     """A .pth or .onnx file to be measured.
 
     Attributes:
@@ -40,7 +40,7 @@ class Contestant:
     precision: str = "float32"
 
 
-def open_contestant(path: Path, arch: str | None) -> Contestant:
+def open_entry(path: Path, arch: str | None) -> Entry:
     """Open a file of `wkdc profile`.
 
     Raises:
@@ -49,7 +49,7 @@ def open_contestant(path: Path, arch: str | None) -> Contestant:
     if path.suffix.lower() != ".onnx":
         generator = load_generator(path, arch=arch)
         params = count_params(generator.network)
-        return Contestant(path, generator, generator.architecture, params, generator.in_channels)
+        return Entry(path, generator, generator.architecture, params, generator.in_channels)
     network = OnnxNetwork(path)
     stored, channels = network.metadata, network.shape[1]
     if channels is None:
@@ -59,39 +59,39 @@ def open_contestant(path: Path, arch: str | None) -> Contestant:
     architecture = Architecture(stored["family"], stored["options"]) if known else None
     params = stored.get("params") or count_onnx_params(path)
     precision = stored.get("precision", "float32")
-    return Contestant(path, None, architecture, params, channels, precision)
+    return Entry(path, None, architecture, params, channels, precision)
 
 
-def check_size(contestant: Contestant, size: tuple[int, int]) -> None:
+def check_size(entry: Entry, size: tuple[int, int]) -> None:
     """Make sure that it draws at `size`, as far as its architecture is known.
 
     Raises:
         OptionError: it does not.
     """
-    architecture = contestant.architecture
+    architecture = entry.architecture
     if architecture is None:
         return
     if architecture.strict and any(side % architecture.multiple for side in size):
         raise OptionError(
-            f"{contestant.path} draws multiples of {architecture.multiple} only, not "
+            f"{entry.path} draws multiples of {architecture.multiple} only, not "
             f"{size[0]}x{size[1]}; give another --size"
         )
     if min(size) < architecture.smallest:
         raise OptionError(
-            f"{contestant.path} draws {architecture.smallest}x{architecture.smallest} and more, "
+            f"{entry.path} draws {architecture.smallest}x{architecture.smallest} and more, "
             f"not {size[0]}x{size[1]}; give another --size"
         )
 
 
-def as_onnx(contestant: Contestant, folder: Path, *, half: bool = False) -> Path:
+def as_onnx(entry: Entry, folder: Path, *, half: bool = False) -> Path:
     """The contestant as .onnx: its own file, or one that is written into `folder`.
 
     Args:
         half: whether the written one computes in float16.
     """
-    generator = contestant.generator
+    generator = entry.generator
     if generator is None:
-        return contestant.path
+        return entry.path
     path = folder / f"{generator.sha256}{'-fp16' if half else ''}.onnx"
     if not path.exists():
         write_onnx(
@@ -107,7 +107,7 @@ def as_onnx(contestant: Contestant, folder: Path, *, half: bool = False) -> Path
 
 
 def calls_of(
-    contestants: Sequence[Contestant],
+    entries: Sequence[Entry],
     engines: Sequence[Engine],
     folder: Path,
     images: Mapping[Path, Tensor],
@@ -125,7 +125,7 @@ def calls_of(
     calls: dict[Engine, dict[Path, Call]] = {engine: {} for engine in engines}
     left_out: dict[str, None] = {}
     for engine in engines:
-        for one in contestants:
+        for one in entries:
             try:
                 call = _call(one, engine, folder, images[one.path], threads, place)
             except (CheckpointError, DeviceError) as error:
@@ -139,7 +139,7 @@ def calls_of(
 
 
 def _call(
-    contestant: Contestant,
+    entry: Entry,
     engine: Engine,
     folder: Path,
     images: Tensor,
@@ -147,7 +147,7 @@ def _call(
     place: torch.device,
 ) -> Call | None:
     """None where a .onnx would have to be another file."""
-    generator, half = contestant.generator, engine.endswith("-fp16")
+    generator, half = entry.generator, engine.endswith("-fp16")
     if engine.startswith("torch"):
         if generator is None:
             return None
@@ -157,27 +157,27 @@ def _call(
     rewritten = half and not engine.startswith("tensorrt")
     if rewritten and generator is None:
         return None
-    file = as_onnx(contestant, folder, half=rewritten)
+    file = as_onnx(entry, folder, half=rewritten)
     return file_call(engine, file, images, place=place, threads=threads)
 
 
-def complexity_of(contestant: Contestant, size: tuple[int, int]) -> Complexity | None:
-    """What one picture costs; None where the architecture is not known."""
-    architecture, generator = contestant.architecture, contestant.generator
+def complexity_of(entry: Entry, size: tuple[int, int]) -> Complexity | None:
+    """What one image costs; None where the architecture is not known."""
+    architecture, generator = entry.architecture, entry.generator
     if architecture is None:
         return None
     network = architecture.build() if generator is None else generator.network
-    return measure_complexity(network, contestant.channels, size)
+    return measure_complexity(network, entry.channels, size)
 
 
-def peak_memory(contestant: Contestant, images: Tensor, place: torch.device) -> int | None:
+def peak_memory(entry: Entry, images: Tensor, place: torch.device) -> int | None:
     """Bytes that one call needs beyond weights and input, at the highest point.
 
     None for a .onnx.
     """
-    if contestant.generator is None:
+    if entry.generator is None:
         return None
-    network = contestant.generator.network
+    network = entry.generator.network
     if place.type != "cuda":
         return measure_activation_bytes(network, images.shape)
     call = torch_call(network, images, place=place)

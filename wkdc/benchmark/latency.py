@@ -227,7 +227,7 @@ def onnx_calls(
 ) -> Iterator[Callable[[nn.Module], Callable[[], object]]]:
     """For the time of the block, a function that makes of a network a call of it in ONNX Runtime.
 
-    The call draws one picture of `size` (height, width), with as many threads as PyTorch uses.
+    The call draws one image of `size` (height, width), with as many threads as PyTorch uses.
 
     Args:
         multiple, smallest, strict: see `write_onnx`.

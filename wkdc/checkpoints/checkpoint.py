@@ -85,7 +85,7 @@ def load_generator(
     loaded = load_network(
         path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
     )
-    if loaded.architecture.judges:
+    if loaded.architecture.is_discriminator:
         raise CheckpointError(
             f"{path}: these are the weights of a discriminator (latest_net_D.pth?), not "
             "of a generator; give the generator, usually latest_net_G.pth"
@@ -100,7 +100,7 @@ def load_discriminator(path: str | Path) -> Generator:
         CheckpointError: missing, broken or hostile file, or no discriminator that wkdc knows.
     """
     loaded = load_network(path)
-    if not loaded.architecture.judges:
+    if not loaded.architecture.is_discriminator:
         raise CheckpointError(
             f"{path} holds a generator, not a discriminator; give a PatchGAN or a multi-scale one, "
             "usually latest_net_D.pth, or what wkdc prune made of it"

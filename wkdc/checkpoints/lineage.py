@@ -1,4 +1,4 @@
-"""Which run taught a student, which student a run made, and on which pictures."""
+"""Which run taught a student, which student a run made, and on which images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +62,7 @@ def record_of(student: Generator) -> Record | None:
     return None
 
 
-def pictures_of(student: Generator, record: Record | None) -> Path | None:
+def images_of(student: Generator, record: Record | None) -> Path | None:
     """The folder that a student was taught or calibrated on, if it is still there."""
     told = last_options(student) if record is None else {**record.options, **last_options(student)}
     return next((folder for folder in _places(student, told.get("data")) if folder.is_dir()), None)

@@ -10,7 +10,7 @@ from wkdc.cli import options, render
 
 def analyze(
     models: options.Models = None,
-    data: options.Pictures = None,
+    data: options.Images = None,
     teacher: options.Teacher = None,
     figure: Annotated[Path | None, typer.Option(help="Draw it, too: a .svg, .png or .pdf.")] = None,
     size: options.ComparedSize = 256,
@@ -26,7 +26,7 @@ def analyze(
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = options.find_pictures(data, data_url)
+    folder = options.find_images(data, data_url)
     with render.meter() as meter:
         found = wkdc.analyze(
             models or [Path("student.pth")],
@@ -51,7 +51,7 @@ def analyze(
     ]
     render.table(
         f"error to {found.teacher}, and energy of the teacher's, by Haar band; "
-        f"{found.images} pictures of {found.size}x{found.size}",
+        f"{found.images} images of {found.size}x{found.size}",
         ("coarse to fine", *(model.name for model in found.models)),
         rows,
     )

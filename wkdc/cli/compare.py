@@ -10,7 +10,7 @@ from wkdc.cli import options, render
 
 def compare(
     models: options.Models = None,
-    data: options.Pictures = None,
+    data: options.Images = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The sheet to write.")] = Path(
         "comparison.png"
     ),
@@ -24,11 +24,11 @@ def compare(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Draw a sheet: what models make of the same pictures, where they differ, and how much."""
+    """Draw a sheet: what models make of the same images, where they differ, and how much."""
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = options.find_pictures(data, data_url)
+    folder = options.find_images(data, data_url)
     with render.meter() as meter:
         found = wkdc.compare(
             models or [Path("student.pth")],
@@ -52,7 +52,7 @@ def compare(
     ]
     render.table(f"PSNR to {found.reference}", ("", *names), rows)
     render.out.print(
-        f"{found.output}: of each input the pictures, the framed square {found.zoom} times "
+        f"{found.output}: of each input the images, the framed square {found.zoom} times "
         f"enlarged, and the differences to {found.reference} times {found.gain}",
         markup=False,
     )

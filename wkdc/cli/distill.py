@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from wkdc.distill import DistillResult, Fidelity, Recipe, StepReport
 
 
-LENGTH, LOSSES, PICTURES = "Length (one of these)", "Losses (weights and forms)", "Pictures"
+LENGTH, LOSSES, IMAGES = "Length (one of these)", "Losses (weights and forms)", "Pictures"
 REVERSE = "The other direction"
 
 
 def distill(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
+        str | None, typer.Option(help="A data set's name, or a folder of images.")
     ] = None,
     student: options.Student = Path("student.pth"),
     teacher: Annotated[
@@ -88,7 +88,7 @@ def distill(
     ] = None,
     identity: Annotated[
         float | None,
-        typer.Option(help="Pictures of the target domain stay.", rich_help_panel=LOSSES),
+        typer.Option(help="Images of the target domain stay.", rich_help_panel=LOSSES),
     ] = None,
     adversarial: Annotated[
         float | None, typer.Option(help="Against a discriminator.", rich_help_panel=LOSSES)
@@ -107,7 +107,7 @@ def distill(
     feature_matching: Annotated[
         float | None,
         typer.Option(
-            help="A multi-scale discriminator's features, to those of the real picture.",
+            help="A multi-scale discriminator's features, to those of the real image.",
             rich_help_panel=LOSSES,
         ),
     ] = None,
@@ -127,26 +127,26 @@ def distill(
         float | None,
         typer.Option(help="faithful: 5e-4, less for a near start.", rich_help_panel=LOSSES),
     ] = None,
-    batch: Annotated[int | None, typer.Option(rich_help_panel=PICTURES)] = None,
+    batch: Annotated[int | None, typer.Option(rich_help_panel=IMAGES)] = None,
     accumulate: options.Accumulate = None,
     load_size: Annotated[
-        int | None, typer.Option(help="Shorter side before the crop.", rich_help_panel=PICTURES)
+        int | None, typer.Option(help="Shorter side before the crop.", rich_help_panel=IMAGES)
     ] = None,
     crop: Annotated[
-        int | None, typer.Option(help="Side of the crops.", rich_help_panel=PICTURES)
+        int | None, typer.Option(help="Side of the crops.", rich_help_panel=IMAGES)
     ] = None,
     reuse: Annotated[
         int | None,
         typer.Option(
             help="Steps that use one drawing of the teacher; 1 draws anew.",
-            rich_help_panel=PICTURES,
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     cache: Annotated[
         str | None,
         typer.Option(
             help="Folder for the teacher's drawings, for later runs; off for none.",
-            rich_help_panel=PICTURES,
+            rich_help_panel=IMAGES,
             show_default="wkdc's cache",
         ),
     ] = None,
@@ -161,7 +161,7 @@ def distill(
     save_every: options.SaveEvery = 5.0,
     select: Annotated[
         Literal["last", "best"],
-        typer.Option(help="best: of ten on the way, on pictures set aside from training."),
+        typer.Option(help="best: of ten on the way, on images set aside from training."),
     ] = "last",
     tracker: options.Tracker = "none",
     profile_step: Annotated[
@@ -362,7 +362,7 @@ def _show(result: "DistillResult", arch: str) -> None:
         where = "held-out" if side.held_out else "test"
         before, after = side.before, side.after
         render.table(
-            f"{side.output} against its teacher on {after.images} {where} pictures",
+            f"{side.output} against its teacher on {after.images} {where} images",
             ("", "before", "after"),
             [
                 ("PSNR", f"{before.psnr_db:.2f} dB", f"{after.psnr_db:.2f} dB"),
@@ -376,7 +376,7 @@ def _show(result: "DistillResult", arch: str) -> None:
         if side.selected is not None:
             render.out.print(
                 f"picked: the student of step {side.selected.step}, "
-                f"{side.selected.psnr_db:.2f} dB on pictures set aside for picking"
+                f"{side.selected.psnr_db:.2f} dB on images set aside for picking"
             )
         if after.psnr_db < before.psnr_db:
             render.out.print(

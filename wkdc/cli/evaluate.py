@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     models: options.Models = None,
-    data: options.Pictures = None,
+    data: options.Images = None,
     teacher: options.Teacher = None,
     features: Annotated[
         Literal["inception", "efficientnet"] | None,
@@ -34,18 +34,18 @@ def evaluate(
     size: options.ComparedSize = 256,
     limit: options.Limit = None,
     direction: options.Direction = "AtoB",
-    keep: Annotated[Path | None, typer.Option(help="A new folder that keeps the pictures.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="A new folder that keeps the images.")] = None,
     data_url: options.DataUrl = None,
     device: options.Device = None,
     seed: options.Seed = 0,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Say how near models draw to their teacher and to true pictures, with the protocol."""
+    """Say how near models draw to their teacher and to true images, with the protocol."""
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = options.find_pictures(data, data_url)
+    folder = options.find_images(data, data_url)
     with render.meter() as meter:
         result = wkdc.evaluate(
             models or [Path("student.pth")],
@@ -87,14 +87,14 @@ def _show(result: "EvaluateResult") -> None:
             rows += _distance_rows(side, measured)
     protocol = result.protocol
     named = "" if protocol.extractor is None else f", features of {protocol.extractor}"
-    title = f"{protocol.inputs} pictures of {protocol.data}{named}"
+    title = f"{protocol.inputs} images of {protocol.data}{named}"
     render.table(title, ("", *(score.name for score in result.scores)), rows)
     render.out.print(f"{protocol.size}x{protocol.size}: {protocol.resize}; [95 % interval]")
     if protocol.extractor is not None:
         of = f", {protocol.extractor_sha256[:12]}" if protocol.extractor_sha256 else ""
         render.out.print(
             f"KID ± its deviation over {protocol.kid_subsets} subsets of "
-            f"{protocol.kid_subset_size}; {protocol.domain} true pictures of the domain; "
+            f"{protocol.kid_subset_size}; {protocol.domain} true images of the domain; "
             f"seed {protocol.seed}; {protocol.extractor}{of}"
         )
     for warning in result.warnings:

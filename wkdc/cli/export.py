@@ -27,7 +27,7 @@ def export(
     ] = None,
     uint8_io: Annotated[
         bool,
-        typer.Option("--uint8-io", help="Pictures go in and come out as uint8 N×H×W×C."),
+        typer.Option("--uint8-io", help="Images go in and come out as uint8 N×H×W×C."),
     ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Weights and layers in float16.")] = False,
     bf16: Annotated[
@@ -36,7 +36,7 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Convolutions in int8, with ranges from --data.")
     ] = False,
-    data: options.Pictures = None,
+    data: options.Images = None,
     data_url: options.DataUrl = None,
     direction: options.Direction = "AtoB",
     tolerance: Annotated[
@@ -75,7 +75,7 @@ def export(
     max_batch: Annotated[
         int | None,
         typer.Option(
-            help="Pictures in one of Triton's batches.",
+            help="Images in one of Triton's batches.",
             show_default="8",
             rich_help_panel=PLACES,
         ),

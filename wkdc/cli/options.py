@@ -49,7 +49,7 @@ Arch = Annotated[
 ]
 Direction = Annotated[
     Literal["AtoB", "BtoA"],
-    typer.Option("--direction", help="Which domain, or half of a paired picture, is the input."),
+    typer.Option("--direction", help="Which domain, or half of a paired image, is the input."),
 ]
 DataUrl = Annotated[
     str | None, typer.Option("--data-url", help="Mirror to fetch named data sets from.")
@@ -90,8 +90,8 @@ Models = Annotated[
     list[Path] | None,
     typer.Argument(help=".pth and .onnx files, and folders of runs.", show_default="student.pth"),
 ]
-Pictures = Annotated[
-    str | None, typer.Option("--data", help="A data set's name, or a folder of pictures.")
+Images = Annotated[
+    str | None, typer.Option("--data", help="A data set's name, or a folder of images.")
 ]
 Teacher = Annotated[
     Path | None,
@@ -99,7 +99,7 @@ Teacher = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", help="Use the first so many pictures.", show_default="all"),
+    typer.Option("--limit", help="Use the first so many images.", show_default="all"),
 ]
 ComparedSize = Annotated[int, typer.Option("--size", help="Height and width of what is compared.")]
 
@@ -179,7 +179,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 def tiling(
     tile: int | None, overlap: int | None, statistics: Literal["picture", "tile"] | None
 ) -> "Tiling | None":
-    """How large pictures are cut; None where they are not.
+    """How large images are cut; None where they are not.
 
     Raises:
         OptionError: how, but not into which tiles.
@@ -220,14 +220,14 @@ def drawings_folder(cache: str | None) -> Path | None:
     return cache_folder() / "drawings" if cache is None else Path(cache)
 
 
-def find_pictures(data: str | None, mirror: str | None) -> Path:
+def find_images(data: str | None, mirror: str | None) -> Path:
     """The folder that a command draws from, which has to be named; see `find_data`.
 
     Raises:
         OptionError: it is not.
     """
     if data is None:
-        raise OptionError("no pictures to draw; give --data FOLDER, or the name of a data set")
+        raise OptionError("no images to draw; give --data FOLDER, or the name of a data set")
     return find_data(data, mirror)
 
 

@@ -10,7 +10,7 @@ from wkdc.cli import options, render
 from wkdc.system import units
 
 EXACT_DB = 70.0
-"""Pictures that are nearer to each other differ in no pixel of 8 bits that an eye could find."""
+"""Images that are nearer to each other differ in no pixel of 8 bits that an eye could find."""
 
 SLOWEST = 12
 """Layers that are shown one by one."""
@@ -26,7 +26,7 @@ def profile(
         typer.Argument(help=".pth and .onnx files.", show_default="student.pth and its teacher"),
     ] = None,
     size: Annotated[str, typer.Option(help="Height and width: 256, or 192x320.")] = "256",
-    batch: Annotated[int, typer.Option(help="Pictures a call.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images a call.")] = 1,
     threads: Annotated[
         int | None, typer.Option(help="Threads of each runtime.", show_default="all cores")
     ] = None,

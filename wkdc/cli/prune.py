@@ -38,7 +38,7 @@ def prune(
     latency: Annotated[
         str | None,
         typer.Option(
-            help="How long a picture takes in ONNX Runtime on this machine, such as 80ms.",
+            help="How long an image takes in ONNX Runtime on this machine, such as 80ms.",
             rich_help_panel=TARGET,
         ),
     ] = None,
@@ -87,7 +87,7 @@ def prune(
         ),
     ] = None,
     calibrate: Annotated[
-        int, typer.Option(help="Pictures to calibrate on; 0 slices and leaves it at that.")
+        int, typer.Option(help="Images to calibrate on; 0 slices and leaves it at that.")
     ] = 24,
     direction: options.Direction = "AtoB",
     importance: Annotated[
@@ -120,7 +120,7 @@ def prune(
     source = load_network(
         teacher, norm=norm, block_padding=padding, upsampling=upsampling, arch=arch
     )
-    # Pictures that nobody would look at are not fetched.
+    # Images that nobody would look at are not fetched.
     folder = options.find_data(data, data_url) if data is not None and calibrate else data
     with render.meter() as meter:
         result = wkdc.prune(
@@ -220,7 +220,7 @@ def _show(teacher: Path, result: "PruneResult", data: str | None, arch: str) -> 
     if result.output is None:
         render.say_next("the same without --dry-run")
         return
-    if result.architecture.judges:
+    if result.architecture.is_discriminator:
         named = f" --recipe paper --discriminator {result.output}"
     else:
         named = "" if result.output == Path("student.pth") else f" --student {result.output}"
@@ -231,7 +231,7 @@ def _calibration(result: "PruneResult") -> str:
     """What the student was made on, and what would be better."""
     if not result.calibrated_on:
         return "sliced only: it draws (or judges) noise until it is trained"
-    own = f"{result.calibrated_on} pictures of {result.source}"
+    own = f"{result.calibrated_on} images of {result.source}"
     bundled = f"{result.calibrated_on} bundled photos (--data FOLDER: the teacher's own inputs)"
     seen = own if result.source else bundled
     said = [f"planned on {seen}"]
@@ -242,8 +242,8 @@ def _calibration(result: "PruneResult") -> str:
             f"on them its layers follow the teacher's to {1 - missed:.1%} of the variance (median)",
         ]
     if result.psnr_db is not None:
-        said.append(f"there it has {result.psnr_db:.1f} dB to the teacher's pictures, untrained")
+        said.append(f"there it has {result.psnr_db:.1f} dB to the teacher's images, untrained")
     elif result.expected_psnr_db is not None:
         guess = f"a rough guess, to compare plans by: {result.expected_psnr_db:.0f} dB"
-        said.append(f"{guess} to the teacher's pictures, untrained")
+        said.append(f"{guess} to the teacher's images, untrained")
     return "; ".join(said)

@@ -17,7 +17,7 @@ def report(
         str | None,
         typer.Option(
             "--data",
-            help="A data set's name, or a folder of pictures.",
+            help="A data set's name, or a folder of images.",
             show_default="what the student was taught on",
         ),
     ] = None,
@@ -32,13 +32,13 @@ def report(
         ),
     ] = None,
     teacher: options.Teacher = None,
-    count: Annotated[int, typer.Option(help="How many pictures it shows.")] = 4,
+    count: Annotated[int, typer.Option(help="How many images it shows.")] = 4,
     size: options.ComparedSize = 256,
     limit: options.Limit = None,
     direction: Annotated[
         Literal["AtoB", "BtoA"] | None,
         typer.Option(
-            help="Which domain, or half of a paired picture, is the input.",
+            help="Which domain, or half of a paired image, is the input.",
             show_default="as it was taught",
         ),
     ] = None,
@@ -48,7 +48,7 @@ def report(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Write one page on a student: pictures, what was lost, size, speed, and how it was made."""
+    """Write one page on a student: images, what was lost, size, speed, and how it was made."""
     import wkdc
     from wkdc.system.devices import default_device
 

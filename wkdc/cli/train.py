@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from wkdc.cli import options, render
-from wkdc.cli.distill import LENGTH, LOSSES, PICTURES, check_alone, show_step
+from wkdc.cli.distill import IMAGES, LENGTH, LOSSES, check_alone, show_step
 from wkdc.system import units
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ NETWORK = "Network"
 def train(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Option(help="A data set's name, or a folder of pictures.")
+        str | None, typer.Option(help="A data set's name, or a folder of images.")
     ] = None,
     output: Annotated[
         Path,
@@ -62,7 +62,7 @@ def train(
     identity: Annotated[
         float | None,
         typer.Option(
-            help="Pictures of the target domain stay.", rich_help_panel=LOSSES, show_default="5"
+            help="Images of the target domain stay.", rich_help_panel=LOSSES, show_default="5"
         ),
     ] = None,
     adversarial: Annotated[
@@ -92,7 +92,7 @@ def train(
     feature_matching: Annotated[
         float | None,
         typer.Option(
-            help="A multi-scale discriminator's features, to those of the real picture.",
+            help="A multi-scale discriminator's features, to those of the real image.",
             rich_help_panel=LOSSES,
             show_default="0, for pix2pixHD 10",
         ),
@@ -100,17 +100,17 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(rich_help_panel=LOSSES, show_default="0.0002")
     ] = None,
-    batch: Annotated[int | None, typer.Option(rich_help_panel=PICTURES, show_default="1")] = None,
+    batch: Annotated[int | None, typer.Option(rich_help_panel=IMAGES, show_default="1")] = None,
     accumulate: options.Accumulate = None,
     load_size: Annotated[
         int | None,
         typer.Option(
-            help="Shorter side before the crop.", rich_help_panel=PICTURES, show_default="286"
+            help="Shorter side before the crop.", rich_help_panel=IMAGES, show_default="286"
         ),
     ] = None,
     crop: Annotated[
         int | None,
-        typer.Option(help="Side of the crops.", rich_help_panel=PICTURES, show_default="256"),
+        typer.Option(help="Side of the crops.", rich_help_panel=IMAGES, show_default="256"),
     ] = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
@@ -124,7 +124,7 @@ def train(
     resume: options.Resume = None,
     json: options.Json = False,
 ) -> None:
-    """Train a teacher from scratch: CycleGAN on unpaired pictures, pix2pix or pix2pixHD on pairs.
+    """Train a teacher from scratch: CycleGAN on unpaired images, pix2pix or pix2pixHD on pairs.
 
     Ctrl-C ends the training early and keeps what was learned; --resume goes on from there.
     """
@@ -227,7 +227,7 @@ def _show(result: "TrainResult") -> None:
     )
     if result.to_truth is not None:
         render.out.print(
-            f"{result.to_truth.psnr_db:.2f} dB to the true pictures, on "
+            f"{result.to_truth.psnr_db:.2f} dB to the true images, on "
             f"{result.to_truth.images} that it was not trained on"
         )
     both = "" if result.reverse is None else f" and {result.reverse}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def translate(
     model: Annotated[Path, typer.Argument(help="A .pth or .onnx generator.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, videos, and folders of them.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images, videos, and folders of them.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A folder, or a file for one input.")
     ],
@@ -36,7 +36,7 @@ def translate(
     statistics: Annotated[
         Literal["picture", "tile"] | None,
         typer.Option(
-            help="What InstanceNorm normalises a tile by.", show_default="picture for a .pth"
+            help="What InstanceNorm normalises a tile by.", show_default="image for a .pth"
         ),
     ] = None,
     runtime: Annotated[
@@ -50,7 +50,7 @@ def translate(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Draw pictures and videos with a generator, at their own size.
+    """Draw images and videos with a generator, at their own size.
 
     Ctrl-C keeps what is written; --resume draws the others.
     """
@@ -111,7 +111,7 @@ def _summary(result: "TranslateResult", output: Path) -> str:
     pictures = len(result.outputs) - videos
     frames = result.drawn - pictures
     moving = f"{videos} video{'s' if videos != 1 else ''} of {frames} frames"
-    still = f"{pictures} picture{'s' if pictures != 1 else ''}"
+    still = f"{pictures} image{'s' if pictures != 1 else ''}"
     what = " and ".join(([still] if pictures or not videos else []) + ([moving] if videos else []))
     encoders = ", ".join(sorted({video.encoder for video in result.videos}))
     return (

@@ -1,4 +1,4 @@
-"""The pictures that a student is calibrated on: a few of the teacher's inputs, unlabelled."""
+"""The images that a student is calibrated on: a few of the teacher's inputs, unlabelled."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +11,19 @@ from wkdc.data.inputs import Reader, check_reads
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.data.photos import photo_paths
 from wkdc.errors import CheckpointError
-from wkdc.networks.architecture import drawable_side
+from wkdc.networks.architecture import valid_side
 
 CALIBRATE = 24
-"""How many pictures calibrate a student, unless another number is asked for."""
+"""How many images calibrate a student, unless another number is asked for."""
 
 SIZE = 192
 """Their height and width, or the next that the network draws at: small, as enlarging blurs."""
 
 LEAST = 64
-"""Pictures with a shorter side calibrate nothing: they would be blurs."""
+"""Images with a shorter side calibrate nothing: they would be blurs."""
 
 COLOURS = 3
-"""Channels of the picture that a discriminator sees beside a label map."""
+"""Channels of the image that a discriminator sees beside a label map."""
 
 
 def calibration_images(
@@ -37,13 +37,13 @@ def calibration_images(
 ) -> list[Tensor]:
     """Up to `count` training inputs of `data`, evenly spread over their names: 1×C×H×W, squares.
 
-    A discriminator judges the pictures of the other domain, where there are any; a conditional one
+    A discriminator judges the images of the other domain, where there are any; a conditional one
     both halves of a pair. Without `data`, the bundled photos; none where `teacher` takes no such
-    pictures, which is said.
+    images, which is said.
 
     Raises:
         DatasetError, ImageError: see `read_layout`.
-        CheckpointError: a discriminator judges other channels than the pictures have.
+        CheckpointError: a discriminator judges other channels than the images have.
     """
     if count == 0:
         return []
@@ -60,9 +60,9 @@ def calibration_images(
         layout = read_layout(
             data, direction=direction, seed=seed, smallest=LEAST, on_notice=on_notice
         )
-    files = layout.real if teacher.architecture.judges and layout.real else layout.train
+    files = layout.real if teacher.architecture.is_discriminator and layout.real else layout.train
     reader, seen = _shown_to(teacher, layout)
-    size, total = drawable_side(SIZE, teacher.architecture), len(files)
+    size, total = valid_side(SIZE, teacher.architecture), len(files)
     chosen = [files[i * total // count] for i in range(count)] if count < total else files
     return [torch.cat(reader.squares(path, size)[seen], 1) for path in chosen]
 
@@ -70,7 +70,7 @@ def calibration_images(
 def _shown_to(teacher: Generator, layout: Layout) -> tuple[Reader, slice]:
     """What reads the files of `layout`, and which parts of them `teacher` is shown."""
     channels = teacher.in_channels
-    if not teacher.architecture.judges:
+    if not teacher.architecture.is_discriminator:
         check_reads(layout, teacher.path, channels)
         return Reader(layout, channels, teacher.out_channels), slice(1)
     if layout.labels and channels > COLOURS:

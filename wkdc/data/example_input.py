@@ -10,7 +10,7 @@ from wkdc.data.photos import photo_paths
 def example_input(channels: int, size: tuple[int, int], number: int = 0) -> Tensor:
     """Bundled photo `number`, or a label map made of it: 1×`channels`×H×W, for noise is no input.
 
-    Of other channels than a picture's, all but the last are labels, of so many shades of the photo,
+    Of other channels than an image's, all but the last are labels, of so many shades of the photo,
     and the last marks the edges between them.
 
     Args:

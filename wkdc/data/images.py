@@ -17,7 +17,7 @@ from wkdc.errors import ImageError, OutputError
 from wkdc.system.files import write_atomically
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
-"""Endings of the files that count as pictures; case does not matter."""
+"""Endings of the files that count as images; case does not matter."""
 
 
 TURNS = {
@@ -29,27 +29,27 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets a picture upright, by its EXIF orientation."""
+"""What sets an image upright, by its EXIF orientation."""
 
 
 def list_images(folder: Path, *, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """The pictures in `folder` itself, sorted by name, without hidden files.
+    """The images in `folder` itself, sorted by name, without hidden files.
 
     Args:
         suffixes: endings of the files that count.
 
     Raises:
-        ImageError: no such folder, or no picture in it.
+        ImageError: no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise ImageError(f"{folder} is no folder; give a folder of pictures")
+        raise ImageError(f"{folder} is no folder; give a folder of images")
     paths = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     )
     if not paths:
-        raise ImageError(f"{folder} holds no pictures; looked for {' '.join(suffixes)}")
+        raise ImageError(f"{folder} holds no images; looked for {' '.join(suffixes)}")
     return paths
 
 
@@ -63,7 +63,7 @@ def readable_images(
 
     Args:
         smallest: the least height and width.
-        on_skip: called with one sentence for each picture left out.
+        on_skip: called with one sentence for each image left out.
 
     Raises:
         ImageError: none is left; the message names the first that failed.
@@ -84,8 +84,8 @@ def readable_images(
             continue
         good.append(path)
     if not good:
-        first = problems[0] if problems else "no pictures were given"
-        raise ImageError(f"none of {len(paths)} pictures can be used: {first}")
+        first = problems[0] if problems else "no images were given"
+        raise ImageError(f"none of {len(paths)} images can be used: {first}")
     if on_skip is not None:
         for problem in problems:
             on_skip(f"skipped: {problem}")
@@ -93,26 +93,26 @@ def readable_images(
 
 
 def load_pixels(path: Path, *, channels: int = 3) -> Tensor:
-    """Read a picture as uint8 `channels`×H×W, turned as its EXIF orientation says.
+    """Read an image as uint8 `channels`×H×W, turned as its EXIF orientation says.
 
-    Transparent parts are laid on white; 16-bit pictures keep their upper 8 bits; grey becomes RGB
+    Transparent parts are laid on white; 16-bit images keep their upper 8 bits; grey becomes RGB
     or RGB grey where `channels` asks for it.
 
     Args:
         channels: 1 for grey, 3 for RGB.
 
     Raises:
-        ImageError: the file is no picture, is broken, or `channels` is neither 1 nor 3.
+        ImageError: the file is no image, is broken, or `channels` is neither 1 nor 3.
     """
     if channels not in (1, 3):
-        raise ImageError(f"{channels} channels cannot be read from a picture; 1 or 3 can")
+        raise ImageError(f"{channels} channels cannot be read from an image; 1 or 3 can")
     try:
         with Image.open(path) as opened:
             opened.load()  # Pillow turns TIFFs while it loads them
             turn = TURNS.get(opened.getexif().get(0x0112, 1))
             picture = opened.transpose(turn) if turn is not None else opened.copy()
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is no picture that can be read") from None
+        raise ImageError(f"{path} is no image that can be read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read: {error}") from None
     if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or floats of the same range
@@ -133,10 +133,10 @@ def save_pixels(path: Path, pixels: Tensor) -> None:
 
     Raises:
         OutputError: the file cannot be written.
-        ImageError: the ending of `path` is no picture format.
+        ImageError: the ending of `path` is no image format.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path} does not end like a picture; choose {' '.join(SUFFIXES)}")
+        raise ImageError(f"{path} does not end like an image; choose {' '.join(SUFFIXES)}")
     array = pixels.squeeze(0).numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(array))
 
@@ -196,7 +196,7 @@ def pixels_to_square(pixels: Tensor, size: int) -> Tensor:
 
 
 def load_square(path: Path, size: int, *, channels: int = 3) -> Tensor:
-    """One picture for measuring: shorter side `size`, middle square, 1×C×`size`×`size` in [-1, 1].
+    """One image for measuring: shorter side `size`, middle square, 1×C×`size`×`size` in [-1, 1].
 
     Raises:
         ImageError: see `load_pixels`.
@@ -207,7 +207,7 @@ def load_square(path: Path, size: int, *, channels: int = 3) -> Tensor:
 def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tensor:
     """N×C×H×W with rows and columns added at the bottom and right, up to multiples of `multiple`.
 
-    The added part mirrors the picture, or repeats its edge where it is too small to mirror.
+    The added part mirrors the image, or repeats its edge where it is too small to mirror.
 
     Args:
         at_least: the smallest height and width that may come back.
@@ -222,7 +222,7 @@ def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tens
 
 
 def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = ()) -> Tensor:
-    """A sheet of pictures: rows of images, 1×C×H×W in [-1, 1] of one size -> uint8 3×H×W on white.
+    """A sheet of images: rows of images, 1×C×H×W in [-1, 1] of one size -> uint8 3×H×W on white.
 
     Args:
         titles: one for each column, written above it.

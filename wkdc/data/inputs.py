@@ -1,4 +1,4 @@
-"""Inputs as a network reads them: pictures in [-1, 1], or label maps as channels of 0 and 1."""
+"""Inputs as a network reads them: images in [-1, 1], or label maps as channels of 0 and 1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Reader:
         return self.images([center_crop(part, size, size).unsqueeze(0) for part in resized])
 
     def shown(self, inputs: Tensor) -> Tensor:
-        """What people see of inputs: pictures as they are, label maps in colours, N×3×H×W."""
+        """What people see of inputs: images as they are, label maps in colours, N×3×H×W."""
         return images_to_colours(inputs) if self.layout.labels else inputs
 
 
@@ -60,7 +60,7 @@ def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
     """
     if not layout.labels and in_channels not in (1, 3):
         raise DatasetError(
-            f"{path} reads {in_channels} channels, and pictures have 1 or 3; give a folder of "
+            f"{path} reads {in_channels} channels, and images have 1 or 3; give a folder of "
             "label maps, with train_label (docs/datasets.md)"
         )
     if layout.apart is not None and layout.apart.instances and in_channels < 2:
@@ -82,7 +82,7 @@ def check_inputs(layout: Layout, in_channels: int, out_channels: int) -> None:
 
 
 def channels_for(layout: Layout) -> int:
-    """How many a generator reads that is made for these inputs: of pictures 3.
+    """How many a generator reads that is made for these inputs: of images 3.
 
     Of label maps one for every id up to the highest, and one of edges where instances are marked.
 
@@ -97,7 +97,7 @@ def channels_for(layout: Layout) -> int:
 
 
 def load_input(path: Path, in_channels: int) -> Tensor:
-    """A label map from its own file, for a generator of other channels than a picture's.
+    """A label map from its own file, for a generator of other channels than an image's.
 
     1×`in_channels`×H×W. Where its folder is called `NAME_label` and `NAME_inst` lies beside it, the
     file of the same place there marks instances.

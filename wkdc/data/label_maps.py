@@ -26,7 +26,7 @@ def load_maps(path: Path, instances: Path | None = None) -> Tensor:
     """Read a label map, and the map of its instances: int32 1×H×W or 2×H×W.
 
     Args:
-        path: a picture of one channel, or with a palette, whose values are the ids of labels.
+        path: an image of one channel, or with a palette, whose values are the ids of labels.
         instances: likewise, of any numbers that tell instances apart, such as 16-bit ids.
 
     Raises:
@@ -101,18 +101,18 @@ def _colour(number: int) -> tuple[float, ...]:
 
 
 def _load_ids(path: Path) -> Tensor:
-    """The values of a picture's pixels as they are stored: int32 H×W."""
+    """The values of an image's pixels as they are stored: int32 H×W."""
     try:
         with Image.open(path) as opened:
             opened.load()
             picture = opened.copy()
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is no picture that can be read") from None
+        raise ImageError(f"{path} is no image that can be read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read: {error}") from None
     if len(picture.getbands()) > 1 or picture.mode == "F":
         raise ImageError(
-            f"{path} is {picture.mode}, no map of ids; give a picture of one channel, such as an "
+            f"{path} is {picture.mode}, no map of ids; give an image of one channel, such as an "
             "8-bit grey PNG, whose values are the ids"
         )
     return torch.from_numpy(np.array(picture).astype(np.int32))

@@ -1,4 +1,4 @@
-"""Which pictures of a data folder play which part, and how each is read."""
+"""Which images of a data folder play which part, and how each is read."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ Kind = Literal["unpaired", "paired", "inputs"]
 Direction = Literal["AtoB", "BtoA"]
 
 HELD_OUT = 0.1
-"""Share of the pictures set aside for measuring where the data brings no test set."""
+"""Share of the images set aside for measuring where the data brings no test set."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Apart:
     """Pairs whose parts lie in folders of their own, as pix2pixHD has them.
 
     Attributes:
-        labels: whether the inputs are label maps (`train_label`), not pictures (`train_A`).
-        targets: the true picture of every input.
+        labels: whether the inputs are label maps (`train_label`), not images (`train_A`).
+        targets: the true image of every input.
         instances: the map of instances of every label map; empty where there are none.
     """
 
@@ -41,17 +41,17 @@ class Apart:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which pictures play which part.
+    """Which images play which part.
 
     Attributes:
-        kind: `unpaired` (trainA, trainB), `paired` (both side by side in one picture, or `apart`),
-            or `inputs` (a plain folder; the teacher's pictures stand for the target domain).
-        train: inputs to train on; `real` pictures of the target domain, for `unpaired`.
+        kind: `unpaired` (trainA, trainB), `paired` (both side by side in one image, or `apart`),
+            or `inputs` (a plain folder; the teacher's images stand for the target domain).
+        train: inputs to train on; `real` images of the target domain, for `unpaired`.
         validation: inputs never trained on.
-        held_out: whether `validation` was taken out of the training pictures; `real_held_out`
+        held_out: whether `validation` was taken out of the training images; `real_held_out`
             whether `real_validation` was.
-        direction: which half of a paired picture is the input.
-        real_validation: pictures of the target domain that are never trained on, where asked for.
+        direction: which half of a paired image is the input.
+        real_validation: images of the target domain that are never trained on, where asked for.
         selection: inputs by which a student is picked, where asked for; neither trained nor
             measured on. `real_selection` of the target domain.
         apart: the files that go with those of `train`, `validation` and `selection`, where pairs
@@ -82,7 +82,7 @@ class Layout:
         return [part for path in paths for part in (path, *self.apart.parts_of(path))]
 
     def reversed(self) -> Self:
-        """The same unpaired pictures for the other direction."""
+        """The same unpaired images for the other direction."""
         return replace(
             self,
             train=self.real,
@@ -107,23 +107,23 @@ def read_layout(
     select: bool = False,
     on_notice: Callable[[str], None] | None = None,
 ) -> Layout:
-    """Find out what a data folder holds and check that every picture can be used.
+    """Find out what a data folder holds and check that every image can be used.
 
     Args:
         folder: with `trainA`; with `train` (side by side); with `train_label` and `train_img`, or
-            `train_A` and `train_B`, where the n-th files of both belong together; or with pictures.
+            `train_A` and `train_B`, where the n-th files of both belong together; or with images.
         direction: `AtoB` or `BtoA`; swaps the domains.
-        seed: of the choice of held-out pictures.
-        smallest: pictures with a shorter side are left out; of paired ones, each half counts.
-        both: whether the other direction is trained too, so that pictures of both domains have to
+        seed: of the choice of held-out images.
+        smallest: images with a shorter side are left out; of paired ones, each half counts.
+        both: whether the other direction is trained too, so that images of both domains have to
             be kept for measuring.
-        select: whether pictures are set aside to pick a student by.
-        on_notice: called with one sentence for each picture left out.
+        select: whether images are set aside to pick a student by.
+        on_notice: called with one sentence for each image left out.
 
     Raises:
-        DatasetError: none of these layouts, `both` without pictures of both domains, or parts of
+        DatasetError: none of these layouts, `both` without images of both domains, or parts of
             pairs that do not belong together.
-        ImageError: no usable picture, or a paired picture of odd width.
+        ImageError: no usable image, or a paired image of odd width.
     """
     a, b = ("A", "B") if direction == "AtoB" else ("B", "A")
     domains = (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
@@ -151,10 +151,10 @@ def read_layout(
     elif folder.is_dir():
         kind, train, tests = "inputs", usable(list_images(folder)), []
     else:
-        raise DatasetError(f"{folder} is no folder; give a folder of pictures")
+        raise DatasetError(f"{folder} is no folder; give a folder of images")
     if both and kind != "unpaired":
         raise DatasetError(
-            f"{folder} has no pictures of both domains, which two directions need; give a folder "
+            f"{folder} has no images of both domains, which two directions need; give a folder "
             "with trainA and trainB"
         )
     there = next((part for part in tests if part.is_dir()), None)
@@ -177,7 +177,7 @@ def read_layout(
         for pictures in (train, real) if both else (train,):
             if len(pictures) < 2 or set(pictures) & {*validation, *real_validation}:
                 raise DatasetError(
-                    f"{folder} has too few pictures to set some aside for --select best; give more"
+                    f"{folder} has too few images to set some aside for --select best; give more"
                 )
         train, selection = _hold_out(train, seed)
     if select and both:
@@ -187,7 +187,7 @@ def read_layout(
             width = load_pixels(path).shape[-1]
             if width % 2:
                 raise ImageError(
-                    f"{path} is {width} pixels wide; paired pictures lie side by side, so the "
+                    f"{path} is {width} pixels wide; paired images lie side by side, so the "
                     "width must be even"
                 )
     return Layout(
@@ -206,7 +206,7 @@ def read_layout(
 
 
 def is_paired(folder: Path) -> bool:
-    """Whether pictures in `folder` hold an input and its target side by side."""
+    """Whether images in `folder` hold an input and its target side by side."""
     domains = (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
     return not domains and (folder / "train").is_dir()
 
@@ -221,7 +221,7 @@ def _find_apart(folder: Path, direction: Direction) -> tuple[Apart, list[Path], 
 
     Raises:
         DatasetError: the parts do not belong together, or label maps are to be drawn.
-        ImageError: a folder is missing or holds no pictures.
+        ImageError: a folder is missing or holds no images.
     """
     labels = (folder / "train_label").is_dir()
     given, wanted = ("label", "img") if labels else ("A", "B")
@@ -248,16 +248,16 @@ def _find_apart(folder: Path, direction: Direction) -> tuple[Apart, list[Path], 
 
 
 def match_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """The picture in `folder` that belongs to each of `paths`: the n-th to the n-th, by name.
+    """The image in `folder` that belongs to each of `paths`: the n-th to the n-th, by name.
 
     Raises:
         DatasetError: there are not as many, or some have names in common and others do not.
-        ImageError: `folder` is missing or holds no pictures.
+        ImageError: `folder` is missing or holds no images.
     """
     others = list_images(folder)
     if len(others) != len(paths):
         raise DatasetError(
-            f"{paths[0].parent} holds {len(paths)} pictures and {folder} {len(others)}; the n-th "
+            f"{paths[0].parent} holds {len(paths)} images and {folder} {len(others)}; the n-th "
             "of both belong together, so there have to be as many"
         )
     ours, theirs = ({path.stem for path in some} for some in (paths, others))
@@ -287,7 +287,7 @@ def _whole(
 
 
 def _hold_out(paths: list[Path], seed: int) -> tuple[list[Path], list[Path]]:
-    """Split off a tenth, at least one picture; a single picture is both."""
+    """Split off a tenth, at least one image; a single image is both."""
     if len(paths) == 1:
         return paths, paths
     shuffled = random.Random(seed).sample(paths, len(paths))
@@ -317,7 +317,7 @@ def part_loader(layout: Layout, in_channels: int, out_channels: int) -> Loader:
             if given.shape[-2:] != target.shape[-2:]:
                 (height, width), (high, wide) = given.shape[-2:], target.shape[-2:]
                 raise ImageError(
-                    f"{path} is {width}x{height}, its picture {apart.targets[path]} {wide}x{high}; "
+                    f"{path} is {width}x{height}, its image {apart.targets[path]} {wide}x{high}; "
                     "they have to lie on each other"
                 )
             return given, target

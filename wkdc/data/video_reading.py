@@ -50,10 +50,10 @@ class Frame:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A video file, and its stream of pictures.
+    """A video file, and its stream of images.
 
     Raises:
-        ImageError: it cannot be read, or holds no pictures.
+        ImageError: it cannot be read, or holds no images.
         MissingExtraError: PyAV is not installed.
     """
     try:
@@ -70,7 +70,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     with container:
         stream = container.streams.best("video")
         if stream is None:
-            raise ImageError(f"{path} holds no pictures that move")
+            raise ImageError(f"{path} holds no images that move")
         yield container, stream
 
 

@@ -15,7 +15,7 @@ from wkdc.system.version import __version__
 
 MAX_BATCH = 8
 QUEUE_DELAY_US = 2000
-"""How long a picture may wait for others of its size."""
+"""How long an image may wait for others of its size."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ def export_triton(
     """Write `model` as `repository`/NAME/1/model.onnx with the config.pbtxt that serves it.
 
     NAME is the model's file name without its ending. Height and width stay open; the server puts
-    pictures of one size, from several requests, into one batch.
+    images of one size, from several requests, into one batch.
 
     Args:
         repository: may exist, and hold other models.
-        max_batch: pictures in a batch at most.
+        max_batch: images in a batch at most.
         tolerance, pixels, precision, data, direction, on_progress: see `export`. Requests carry
             float32 in every precision, or bytes with `pixels`.
 
@@ -112,7 +112,7 @@ input [
 ]
 output [
   {{
-    name: "picture"
+    name: "image"
     data_type: {kind}
     dims: [ {drawn} ]
   }}

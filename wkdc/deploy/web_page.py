@@ -60,7 +60,7 @@ def export_web(
         tolerance, data, direction, on_progress: see `export`.
 
     Raises:
-        CheckpointError: the network's pictures are none that a browser has, or see `export`.
+        CheckpointError: the network's images are none that a browser has, or see `export`.
         PackageError: see `wkdc.deploy.web_runtime.find_runtime`.
         OutputError: something is at `folder` already, or it cannot be written.
         ParityError, OptionError, DatasetError, ImageError: see `export`.
@@ -70,7 +70,7 @@ def export_web(
     if not channels <= {1, 3}:
         raise CheckpointError(
             f"{generator.path} turns {generator.in_channels} channels into "
-            f"{generator.out_channels}; a browser has pictures of 1 or 3"
+            f"{generator.out_channels}; a browser has images of 1 or 3"
         )
     target = Path(folder)
     results: list[ExportResult] = []

@@ -1,4 +1,4 @@
-"""Models that are to be compared: opened, with their teacher and the pictures they draw from."""
+"""Models that are to be compared: opened, with their teacher and the images they draw from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.model import ImageModel, open_model
 
 SMALLEST = 64
-"""Smaller pictures are compared by nobody."""
+"""Smaller images are compared by nobody."""
 
 
 @dataclass(frozen=True)
-class Subjects:
+class Comparison:
     """What is compared.
 
     Attributes:
         teacher: None where no card names one.
         models: in the order given, without the teacher.
-        left_out: one sentence for each picture that could not be used.
-        layout: its `validation` holds the pictures to draw from, `real_validation` true pictures
+        left_out: one sentence for each image that could not be used.
+        layout: its `validation` holds the images to draw from, `real_validation` true images
             of the target domain.
     """
 
@@ -34,12 +34,12 @@ class Subjects:
     left_out: tuple[str, ...]
 
     @property
-    def drawers(self) -> list[ImageModel]:
+    def generators(self) -> list[ImageModel]:
         """The teacher, where there is one, and the models."""
         return [*([self.teacher] if self.teacher else []), *self.models]
 
 
-def open_subjects(
+def open_comparison(
     models: Sequence[str | Path],
     data: str | Path,
     *,
@@ -49,13 +49,13 @@ def open_subjects(
     seed: int = 0,
     arch: str | None = None,
     device: str = "cpu",
-) -> Subjects:
-    """Open models, the teacher on their cards unless another is named, and test pictures.
+) -> Comparison:
+    """Open models, the teacher on their cards unless another is named, and test images.
 
     Args:
         models: .pth and .onnx files; the folder of a run stands for its student before training
             and the one it made.
-        data: a folder in one of the layouts of `wkdc.data.layouts`; its test pictures are used,
+        data: a folder in one of the layouts of `wkdc.data.layouts`; its test images are used,
             else those that training sets aside by `seed`; of a plain folder, all.
         size: height and width that they shall draw at.
         arch: what makes custom networks.
@@ -64,7 +64,7 @@ def open_subjects(
         OptionError: no models, or one that does not draw at `size`.
         CheckpointError, DeviceError: see `open_model`; or they draw different channels, or their
             cards name several teachers, or one that is not there.
-        DatasetError, ImageError: the pictures cannot be used.
+        DatasetError, ImageError: the images cannot be used.
     """
     if not models:
         raise OptionError("no models were given; give .pth or .onnx files")
@@ -85,8 +85,8 @@ def open_subjects(
     layout = _pictures(Path(data), direction, seed, left_out.append)
     check_reads(layout, opened[0].path, opened[0].in_channels)
     if guide is None:
-        return Subjects(None, tuple(opened), layout, tuple(left_out))
-    return Subjects(opened[0], tuple(opened[1:]), layout, tuple(left_out))
+        return Comparison(None, tuple(opened), layout, tuple(left_out))
+    return Comparison(opened[0], tuple(opened[1:]), layout, tuple(left_out))
 
 
 def evenly_spread(paths: Sequence[Path], count: int) -> list[Path]:
@@ -129,7 +129,7 @@ def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
 def _pictures(
     data: Path, direction: Direction, seed: int, on_notice: Callable[[str], None]
 ) -> Layout:
-    """The layout with its test pictures; a plain folder's are all of its pictures."""
+    """The layout with its test images; a plain folder's are all of its images."""
     domains = all((data / f"train{letter}").is_dir() for letter in "AB")
     layout = read_layout(
         data,

@@ -25,7 +25,7 @@ class ImageModel:
     Attributes:
         path: its file, of the digest `sha256`.
         run: float32 N×C×H×W in [-1, 1] on the CPU -> the same, at sizes that it draws at.
-        in_channels, out_channels: of its pictures.
+        in_channels, out_channels: of its images.
         multiple, smallest: height and width must be multiples of the one, at least the other.
         notes: what the file could not tell and was assumed.
         network: what `run` calls, where that is PyTorch's.
@@ -105,7 +105,7 @@ def open_model(
 
 
 def check_channels(path: Path, in_channels: int, out_channels: int) -> None:
-    """Make sure that the generator in `path` draws pictures.
+    """Make sure that the generator in `path` draws images.
 
     Args:
         in_channels, out_channels: 0 where the file leaves them open.
@@ -116,7 +116,7 @@ def check_channels(path: Path, in_channels: int, out_channels: int) -> None:
     if not in_channels or out_channels not in (1, 3):
         raise CheckpointError(
             f"{path} reads {in_channels or 'any'} channels and draws {out_channels or 'any'}; "
-            "pictures have 1 or 3"
+            "images have 1 or 3"
         )
 
 
@@ -131,7 +131,7 @@ def _open_onnx(path: Path, device: str, threads: int | None, runtime: Runtime) -
     check_channels(path, in_channels, out_channels)
     if height is not None or width is not None:
         raise CheckpointError(
-            f"{path} takes pictures of {height}x{width} only; export it with open height and width"
+            f"{path} takes images of {height}x{width} only; export it with open height and width"
         )
     multiple = int(network.metadata.get("multiple", 32))
     smallest = int(network.metadata.get("smallest", multiple))

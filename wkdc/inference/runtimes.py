@@ -26,10 +26,10 @@ def runtimes_on(place: torch.device) -> tuple[Runtime, ...]:
 
 
 class OpenVinoNetwork:
-    """A .onnx file in OpenVINO, on the processor: called with N×C×H×W, it returns the picture.
+    """A .onnx file in OpenVINO, on the processor: called with N×C×H×W, it returns the image.
 
     Args:
-        threads: that one picture may use; None leaves it to OpenVINO.
+        threads: that one image may use; None leaves it to OpenVINO.
         bfloat16: whether it computes in bfloat16, which is faster and less exact.
 
     Raises:

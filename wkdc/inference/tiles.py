@@ -1,7 +1,7 @@
-"""Large pictures, drawn in tiles that overlap: memory is that of a few tiles, whatever their size.
+"""Large images, drawn in tiles that overlap: memory is that of a few tiles, whatever their size.
 
-InstanceNorm divides by the spread of a whole picture, and that of a tile is another. With the
-statistics of the picture, they are taken once, over samples from all of it that run through the
+InstanceNorm divides by the spread of a whole image, and that of a tile is another. With the
+statistics of the image, they are taken once, over samples from all of it that run through the
 network as one batch, and every tile is drawn with them. To add up, in a pass or two, what every
 layer sees in all tiles is worse than either: its statistics go with wrong ones in layers before it.
 """
@@ -24,19 +24,19 @@ from wkdc.networks.pooled_norm import pool_norms
 Statistics = Literal["picture", "tile"]
 
 SAMPLES = 4
-"""Samples along the height and along the width of a picture. Each is half as high and wide as a
+"""Samples along the height and along the width of an image. Each is half as high and wide as a
 tile, together they take the memory of four. More and smaller ones were no better."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How large pictures are cut.
+    """How large images are cut.
 
     Attributes:
         tile: height and width of a tile, in pixels.
         overlap: by how much neighbours overlap at least; there one fades into the other.
         statistics: whether InstanceNorm normalises by one mean and spread of the `picture`, or by
-            those of each `tile`; None takes the picture's where the model is a .pth.
+            those of each `tile`; None takes the image's where the model is a .pth.
     """
 
     tile: int = 512
@@ -49,7 +49,7 @@ def settled(model: ImageModel, tiling: Tiling) -> Tiling:
 
     Raises:
         OptionError: `model` cannot draw tiles of such a size or overlap, or not with the
-            statistics of the picture, which takes a .pth.
+            statistics of the image, which takes a .pth.
     """
     tile, overlap, step = tiling.tile, tiling.overlap, model.multiple
     least = math.ceil(model.smallest / step) * step
@@ -86,7 +86,7 @@ def tiled(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Tensor]:
 
     def draw(pixels: Tensor) -> Tensor:
         if max(pixels.shape[-2:]) <= tiling.tile:
-            return draw_whole(model, pixels)
+            return translate_whole(model, pixels)
         if learn is not None:
             learn(_samples(pixels, tiling.tile, model))
         return _blended(per_tile, pixels, tiling)
@@ -94,7 +94,7 @@ def tiled(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Tensor]:
     return draw
 
 
-def draw_whole(model: ImageModel, pixels: Tensor) -> Tensor:
+def translate_whole(model: ImageModel, pixels: Tensor) -> Tensor:
     """uint8 C×H×W -> what `model` draws, uint8 of the same size."""
     return images_to_pixels(model.draw(pixels_to_images(pixels).unsqueeze(0))[0])
 
@@ -105,7 +105,7 @@ def _pooled(
     """What takes the statistics of a batch, and a model that draws with those."""
     network = copy.deepcopy(network)
     norms = pool_norms(network)
-    if not norms:  # nothing that it draws hangs on the whole picture
+    if not norms:  # nothing that it draws hangs on the whole image
         return None, model
     place = next(network.parameters()).device
 
@@ -143,7 +143,7 @@ def _weights(starts: list[int], size: int, tiling: Tiling) -> list[Tensor]:
     """What each tile along one side counts in each of its rows; together 1 everywhere.
 
     It is 0 over the outer quarter of the overlap, where a tile shows how it was padded, and grows
-    over its middle half; towards the edge of the picture it stays 1.
+    over its middle half; towards the edge of the image it stays 1.
     """
     shares = torch.zeros(len(starts), size)
     for share, start in zip(shares, starts, strict=True):

@@ -69,7 +69,7 @@ def count_frames(path: Path) -> int:
         return round(seconds * (stream.average_rate or 0))
 
 
-def draw_video(
+def translate_video(
     path: Path,
     target: Path,
     draw: Callable[[Tensor], Tensor],

@@ -1,4 +1,4 @@
-"""How alike two folders of pictures are as sets: KID, FID, precision and recall.
+"""How alike two folders of images are as sets: KID, FID, precision and recall.
 
 torch-fidelity computes them, from the features of Inception v3 or, offline, of EfficientNet-Lite0.
 Figures of different features have nothing to do with each other.
@@ -24,7 +24,7 @@ SUBSETS = 100
 """How many random subsets KID is averaged over."""
 
 MEANINGFUL_FID = 2048
-"""With fewer pictures than Inception has features, FID's covariance is singular, and its bias is
+"""With fewer images than Inception has features, FID's covariance is singular, and its bias is
 larger than most differences (Bińkowski et al. 2018); KID has no bias."""
 
 INCEPTION = "inception-v3-compat"
@@ -51,7 +51,7 @@ class Extractor:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far one set of pictures is from another.
+    """How far one set of images is from another.
 
     Attributes:
         kid: Kernel Inception Distance (Bińkowski et al. 2018), mean over random subsets, and
@@ -138,7 +138,7 @@ def measure_distance(
     """Compare all PNG files of two folders.
 
     Args:
-        subset_size: of the subsets for KID, at most as many as either folder has pictures.
+        subset_size: of the subsets for KID, at most as many as either folder has images.
         cache: a folder for features, so that a folder compared twice is looked at once.
 
     Raises:
@@ -167,7 +167,7 @@ def measure_distance(
                 else str(extractor.weights),
                 rng_seed=seed,
                 samples_find_ext="png",
-                save_cpu_ram=True,  # which only means: no processes to read a few pictures
+                save_cpu_ram=True,  # which only means: no processes to read a few images
                 verbose=False,
             )
     except Exception as error:

@@ -1,4 +1,4 @@
-"""How near one set of pictures is to another: figures for people, not for gradients."""
+"""How near one set of images is to another: figures for people, not for gradients."""
 
 import math
 import statistics
@@ -25,7 +25,7 @@ def psnr_db(images: Tensor, target: Tensor) -> float:
 def high_band_error(images: Tensor, target: Tensor, *, levels: int = 4) -> float:
     """Energy of the error in the high Haar bands relative to the target's energy there, as a root.
 
-    0 for equal pictures, 1 for a picture without any detail, above 1 for wrong detail.
+    0 for equal images, 1 for an image without any detail, above 1 for wrong detail.
     """
     error = decompose(images.float() - target.float(), levels=levels).high
     energy = decompose(target.float(), levels=levels).high
@@ -36,12 +36,12 @@ def high_band_error(images: Tensor, target: Tensor, *, levels: int = 4) -> float
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How near one model's pictures are to another's, usually a student's to its teacher's.
+    """How near one model's images are to another's, usually a student's to its teacher's.
 
     Attributes:
-        psnr_db: mean over pictures of `psnr_db`.
-        high_band_error: mean over pictures of `high_band_error`.
-        images: how many pictures.
+        psnr_db: mean over images of `psnr_db`.
+        high_band_error: mean over images of `high_band_error`.
+        images: how many images.
     """
 
     psnr_db: float
@@ -50,14 +50,14 @@ class Fidelity:
 
 
 def mean_fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
-    """Compare (picture, target) pairs, each 1×C×H×W in [-1, 1], one pair or more."""
+    """Compare (image, target) pairs, each 1×C×H×W in [-1, 1], one pair or more."""
     figures = [(psnr_db(a, b), high_band_error(a, b)) for a, b in pairs]
     decibels, errors = zip(*figures, strict=True)
     return Fidelity(statistics.fmean(decibels), statistics.fmean(errors), len(figures))
 
 
 class BandEnergies:
-    """Sums, band by band of the Haar transform, over pictures and their targets.
+    """Sums, band by band of the Haar transform, over images and their targets.
 
     The bands' names are `lh1` (finest) to `hh4` and `ll4`, the low band that is left.
     """
@@ -70,7 +70,7 @@ class BandEnergies:
         self._whole: dict[str, float] = {}
 
     def add(self, images: Tensor, target: Tensor) -> None:
-        """Count a picture, 1×C×H×W in [-1, 1], and its target of the same shape."""
+        """Count an image, 1×C×H×W in [-1, 1], and its target of the same shape."""
         self.pictures += 1
         images, target = images.float(), target.float()
         parts = ((self._wrong, images - target), (self._made, images), (self._whole, target))
@@ -81,12 +81,12 @@ class BandEnergies:
     def errors(self) -> dict[str, float]:
         """Of each band, the root of the error's energy over the targets'.
 
-        Where the targets have none, 0 if the pictures have none either, else infinite.
+        Where the targets have none, 0 if the images have none either, else infinite.
         """
         return {name: math.sqrt(_share(self._wrong[name], e)) for name, e in self._whole.items()}
 
     def shares(self) -> dict[str, float]:
-        """Of each band, the pictures' energy over the targets'; 1 where neither has any."""
+        """Of each band, the images' energy over the targets'; 1 where neither has any."""
         return {
             name: _share(self._made[name], energy) if energy or self._made[name] else 1.0
             for name, energy in self._whole.items()
@@ -100,7 +100,7 @@ def _share(part: float, whole: float) -> float:
 def mean_band_errors(
     pairs: Iterable[tuple[Tensor, Tensor]], *, levels: int = 4
 ) -> dict[str, float]:
-    """`BandEnergies.errors` of (picture, target) pairs, each 1×C×H×W in [-1, 1]."""
+    """`BandEnergies.errors` of (image, target) pairs, each 1×C×H×W in [-1, 1]."""
     bands = BandEnergies(levels)
     for images, target in pairs:
         bands.add(images, target)

@@ -1,4 +1,4 @@
-"""How near pictures are to others one by one, and how sure so few of them are of it."""
+"""How near images are to others one by one, and how sure so few of them are of it."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ LPIPS_FILES = ("weights-vgg16-lpips.pth", "vgg16-397923af.pth")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over pictures, and the 95 % interval that resampling the pictures gives."""
+    """A mean over images, and the 95 % interval that resampling the images gives."""
 
     mean: float
     low: float
@@ -35,13 +35,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How near pictures are to others, one by one.
+    """How near images are to others, one by one.
 
     Attributes:
         psnr_db: peak signal-to-noise ratio.
-        ssim: structural similarity (Wang et al. 2004), 1 for equal pictures.
+        ssim: structural similarity (Wang et al. 2004), 1 for equal images.
         high_band_error: see `wkdc.metrics.fidelity.high_band_error`.
-        lpips: learned perceptual distance (Zhang et al. 2018), of VGG16, 0 for equal pictures; None
+        lpips: learned perceptual distance (Zhang et al. 2018), of VGG16, 0 for equal images; None
             where it was not asked for.
     """
 
@@ -87,14 +87,14 @@ def find_lpips(device: torch.device) -> Perceptual:
 
 
 class Likenesses:
-    """Takes pictures pair by pair, and keeps figures only."""
+    """Takes images pair by pair, and keeps figures only."""
 
     def __init__(self, perceptual: Perceptual | None = None) -> None:
         self._perceptual = perceptual
         self._figures: list[tuple[float, ...]] = []
 
     def add(self, picture: Tensor, target: Tensor) -> None:
-        """Compare two pictures, 1×C×H×W in [-1, 1]; those of other channels are left out."""
+        """Compare two images, 1×C×H×W in [-1, 1]; those of other channels are left out."""
         if picture.shape != target.shape:
             return
         ssim = structural_similarity_index_measure(picture, target, data_range=2.0)

@@ -1,4 +1,4 @@
-"""How much of a picture's power lies at which frequency, whatever the direction."""
+"""How much of an image's power lies at which frequency, whatever the direction."""
 
 import torch
 from torch import Tensor
@@ -7,9 +7,9 @@ from torch import Tensor
 def radial_power(images: Tensor) -> Tensor:
     """The radially averaged power spectrum of 1×C×S×S images in [-1, 1]: S/2 values, float64.
 
-    Value k is the mean of |FFT|²/S² over the frequencies whose radius rounds to k cycles a picture,
+    Value k is the mean of |FFT|²/S² over the frequencies whose radius rounds to k cycles an image,
     k = 0 to S/2 - 1, and over channels; white noise of variance v has v everywhere. A Hann window,
-    scaled to keep white noise's power, lets the picture's edges not count as detail; the mean is
+    scaled to keep white noise's power, lets the image's edges not count as detail; the mean is
     taken out first.
 
     Raises:
@@ -17,7 +17,7 @@ def radial_power(images: Tensor) -> Tensor:
     """
     count, _, height, width = images.shape
     if count != 1 or height != width:
-        raise ValueError(f"one square picture is needed, not {tuple(images.shape)}")
+        raise ValueError(f"one square image is needed, not {tuple(images.shape)}")
     values = images.double() - images.double().mean((2, 3), keepdim=True)
     window = torch.hann_window(height, periodic=True, dtype=torch.float64)
     taper = window[:, None] * window

@@ -30,7 +30,7 @@ class Bands:
 def decompose(images: Tensor, *, wavelet: str = "haar", levels: int = 4) -> Bands:
     """Transform N×C×H×W images in float32, padded with zeros.
 
-    A Haar transform of a picture in [-1, 1] has coefficients up to 2 at the first level and twice
+    A Haar transform of an image in [-1, 1] has coefficients up to 2 at the first level and twice
     that at each further one.
 
     Args:

@@ -60,14 +60,14 @@ class Architecture:
             return self.build()
 
     @property
-    def judges(self) -> bool:
-        """Whether it is a discriminator, whose scores are no picture."""
+    def is_discriminator(self) -> bool:
+        """Whether it is a discriminator, whose scores are no image."""
         return self.family in ("patchgan", "multiscale")
 
     @property
     def multiple(self) -> int:
         """Height and width that the network draws at must be multiples of this."""
-        if self.judges:
+        if self.is_discriminator:
             return 1
         if self.family == "custom":
             return int(self.options["multiple"])
@@ -118,7 +118,7 @@ class Architecture:
         return [(name, _joined(widths)) for name, widths in self.widths()]
 
 
-def drawable_side(at_least: int, *architectures: Architecture) -> int:
+def valid_side(at_least: int, *architectures: Architecture) -> int:
     """The least side of a square, from `at_least` on, that all of `architectures` draw at."""
     multiple = math.lcm(*(architecture.multiple for architecture in architectures))
     least = max(at_least, *(architecture.smallest for architecture in architectures))
@@ -132,7 +132,7 @@ def measured_size(wanted: tuple[int, int] | None, architecture: Architecture) ->
         OptionError: the network does not draw at it.
     """
     if wanted is None:
-        side = drawable_side(SIZE, architecture)
+        side = valid_side(SIZE, architecture)
         return side, side
     multiple, smallest = architecture.multiple, architecture.smallest
     if min(wanted) < smallest or any(side % multiple for side in wanted):

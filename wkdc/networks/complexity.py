@@ -19,7 +19,7 @@ class Complexity:
 
     Attributes:
         params: number of weights.
-        macs: multiply-accumulates of convolutions and linear layers for one picture, each
+        macs: multiply-accumulates of convolutions and linear layers for one image, each
             transposed convolution at the resolution that it reads.
         macs_output_resolution: the same with transposed convolutions charged at the resolution
             that they write, as Torch-Pruning counts and many papers print.
@@ -36,7 +36,7 @@ def count_params(network: nn.Module) -> int:
 
 
 def measure_complexity(network: nn.Module, in_channels: int, size: tuple[int, int]) -> Complexity:
-    """Count `network` for one picture of `size` (height, width); nothing is computed.
+    """Count `network` for one image of `size` (height, width); nothing is computed.
 
     The convolution's bias is not counted, normalisation and activations neither.
     """
@@ -58,7 +58,7 @@ def measure_complexity(network: nn.Module, in_channels: int, size: tuple[int, in
 
 
 def kernel_positions(network: nn.Module, in_channels: int, size: tuple[int, int]) -> dict[str, int]:
-    """How often each convolution applies its kernel to one picture of `size`, by its name.
+    """How often each convolution applies its kernel to one image of `size`, by its name.
 
     Once for each pixel that it writes; a transposed one, for each that it reads.
     """

@@ -66,7 +66,7 @@ def examine(network: nn.Module, factory: str) -> dict[str, Any]:
         at are multiples of the one, and at least the other.
 
     Raises:
-        CheckpointError: it does not draw a picture of the same size from any that was tried.
+        CheckpointError: it does not draw an image of the same size from any that was tried.
     """
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     if not convolutions:
@@ -87,7 +87,7 @@ def examine(network: nn.Module, factory: str) -> dict[str, Any]:
                 "smallest": smallest,
             }
     raise CheckpointError(
-        f"{factory} draws no picture of the size of its input: tried N×C×H×W with {_either(read)} "
+        f"{factory} draws no image of the size of its input: tried N×C×H×W with {_either(read)} "
         f"channels and whole multiples of 1 to {COARSEST}"
     )
 
@@ -96,7 +96,7 @@ def fit_norms(network: nn.Module, channels: int, side: int) -> None:
     """Give norms without parameters, whose width no file knows, that of what they are given.
 
     Args:
-        channels, side: of a picture that `network` draws.
+        channels, side: of an image that `network` draws.
     """
     _draws(network, channels, side)
 

@@ -16,14 +16,14 @@ Judgement = list[list[Tensor]]
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """Judges the patches of a picture, and of the same picture at a half, a quarter, ... its size.
+    """Judges the patches of an image, and of the same image at a half, a quarter, ... its size.
 
     Each scale is a PatchGAN with padding 2 of its own weights. Parameter names are those of
     pix2pixHD, which counts scales from the coarsest: `scale0_layer1.0.weight` or, where its layers
     are not kept apart, `layer0.2.weight`.
 
     Args:
-        in_channels: of input and picture together.
+        in_channels: of input and image together.
         widths: for each scale, the coarsest first, the channels of each layer but the last, which
             puts out the scores; all but the last of these have stride 2.
         norm, affine: the normalisation after all but the first, and whether it has parameters.

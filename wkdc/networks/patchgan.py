@@ -13,14 +13,14 @@ def patchgan_widths(ndf: int, strided_layers: int = 3) -> list[int]:
 
 
 class PatchGAN(nn.Module):
-    """Judges every patch of a picture: N×C×H×W in [-1, 1] -> N×1×h×w scores, without a sigmoid.
+    """Judges every patch of an image: N×C×H×W in [-1, 1] -> N×1×h×w scores, without a sigmoid.
 
     Parameter names are those of pytorch-CycleGAN-and-pix2pix. With three strided layers a score
     sees 70x70 pixels. The paper's compressed discriminator has ndf 32: 0.69 M parameters against
     2.76 M at ndf 64 (Zhang et al. 2022, section 3.3).
 
     Args:
-        in_channels: 3 for a colour picture; input and picture together where it is conditional.
+        in_channels: 3 for a colour image; input and image together where it is conditional.
         widths: channels of each layer but the last, which puts out the scores; all but the last
             of these have stride 2.
         norm, affine: the normalisation after all but the first, and whether it has parameters.

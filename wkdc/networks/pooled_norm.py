@@ -1,4 +1,4 @@
-"""InstanceNorm with one mean and spread for all pictures of a batch, kept for those that follow."""
+"""InstanceNorm with one mean and spread for all images of a batch, kept for those that follow."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ class PooledNorm(nn.Module):
         norm: the InstanceNorm whose weight, bias and epsilon it takes.
 
     Attributes:
-        learning: whether mean and spread are taken from the batch at hand, over all its pictures.
+        learning: whether mean and spread are taken from the batch at hand, over all its images.
     """
 
     mean: Tensor

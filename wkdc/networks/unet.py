@@ -11,7 +11,7 @@ from wkdc.networks.layers import Norm, norm_layer
 class UnetLevel(nn.Module):
     """One level: go down, through `submodule`, up again, and put the input beside the result.
 
-    N×`outer`×H×W -> N×(`outer` + `up`)×H×W; the outermost level returns the picture alone.
+    N×`outer`×H×W -> N×(`outer` + `up`)×H×W; the outermost level returns the image alone.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class UnetGenerator(nn.Module):
     Args:
         down: channels after each strided convolution, from the outermost level to the innermost.
         up: channels after each transposed convolution but the outermost one, which makes the
-            picture; `up[i]` belongs to level i + 1, so it has one entry less than `down`.
+            image; `up[i]` belongs to level i + 1, so it has one entry less than `down`.
         norm, affine, bias: as in `ResnetGenerator`.
         dropout: whether the three levels above the innermost hold a dropout layer.
 

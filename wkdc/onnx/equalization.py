@@ -1,4 +1,4 @@
-"""A network with the channels before every InstanceNorm brought to one range; the same picture.
+"""A network with the channels before every InstanceNorm brought to one range; the same image.
 
 InstanceNorm takes away each channel's scale and mean, so that the convolution before it may have
 any. Eight bits for the range of all channels then leave none with a few of their steps.
@@ -23,7 +23,7 @@ exact: what a norm adds to the variance, so as not to divide by zero, then weigh
 
 @dataclass
 class _Range:
-    """The lowest and highest value of each channel, over all pictures so far."""
+    """The lowest and highest value of each channel, over all images so far."""
 
     low: Tensor
     high: Tensor

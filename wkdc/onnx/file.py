@@ -24,7 +24,7 @@ OPSET = 18
 """ONNX operator set of the files that wkdc writes."""
 
 PIXELS = "uint8 NHWC"
-"""What a file says whose pictures are bytes."""
+"""What a file says whose images are bytes."""
 
 
 def write_onnx(
@@ -83,7 +83,7 @@ def write_onnx(
 
 
 class _OnPixels(nn.Module):
-    """A network between pictures as files have them: uint8 N×H×W×C."""
+    """A network between images as files have them: uint8 N×H×W×C."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -133,14 +133,14 @@ def check_onnx(path: Path) -> None:
 
 
 class OnnxNetwork:
-    """A .onnx file in ONNX Runtime: called with N×C×H×W, it returns the picture.
+    """A .onnx file in ONNX Runtime: called with N×C×H×W, it returns the image.
 
     Args:
-        threads: that one picture may use; None leaves it to ONNX Runtime.
+        threads: that one image may use; None leaves it to ONNX Runtime.
         device: `cpu`, or `cuda`, `cuda:N` where ONNX Runtime's CUDA provider works.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not take one batch of pictures.
+        CheckpointError: the file cannot be read, or does not take one batch of images.
         DeviceError: ONNX Runtime cannot use the device.
 
     Attributes:
@@ -160,7 +160,7 @@ class OnnxNetwork:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 4:
             raise CheckpointError(
-                f"{path} does not turn one batch of pictures (N×C×H×W) into another"
+                f"{path} does not turn one batch of images (N×C×H×W) into another"
             )
         self._name = inputs[0].name
         stored = self._session.get_modelmeta().custom_metadata_map
@@ -185,7 +185,7 @@ class OnnxNetwork:
         except Exception as error:  # ONNX Runtime raises its own, unrelated classes
             reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{self._path} cannot draw {images.shape} {images.dtype} pictures: {reason}"
+                f"{self._path} cannot draw {images.shape} {images.dtype} images: {reason}"
             ) from None
 
 

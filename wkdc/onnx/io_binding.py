@@ -32,7 +32,7 @@ class BoundNetwork:
         place: the CPU, or a GPU.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not draw such pictures.
+        CheckpointError: the file cannot be read, or does not draw such images.
         DeviceError: ONNX Runtime cannot use the device; see `open_session`.
     """
 
@@ -76,7 +76,7 @@ class BoundNetwork:
         except Exception as error:  # ONNX Runtime raises its own, unrelated classes
             reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{self._path} cannot draw {tuple(self._given.shape)} pictures: {reason}"
+                f"{self._path} cannot draw {tuple(self._given.shape)} images: {reason}"
             ) from None
 
     def _types(self, value: Any) -> tuple[torch.dtype, Any]:

@@ -37,7 +37,7 @@ pixels of channels or puts parts together, `conversion` is between number format
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Milliseconds of one picture's way through the nodes of one kind in one layer.
+    """Milliseconds of one image's way through the nodes of one kind in one layer.
 
     Attributes:
         layer: its name in the network, such as `model.10.conv_block.1`; None where the file does

@@ -13,19 +13,19 @@ TOLERANCE = 1e-4
 """Largest allowed difference of one pixel in float32, of [-1, 1]: an eightieth of an 8-bit step."""
 
 PIXEL_TOLERANCE = 0.008
-"""The same where pictures are bytes: a step of 2/255. What differs by less may be rounded apart."""
+"""The same where images are bytes: a step of 2/255. What differs by less may be rounded apart."""
 
 VISIBLE_DB = 40.0
 """Below it a difference is said to be visible: the error's root mean square is 2.6 of 255 steps."""
 
 IN_FLOAT32 = ("ReduceMean", "Sub", "InstanceNormalization")
-"""Operators of a norm, which float16 leaves in float32: the sum over a picture of 256x256 that is
+"""Operators of a norm, which float16 leaves in float32: the sum over an image of 256x256 that is
 1 in the mean is 65536, and float16 ends at 65504."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a file may be from PyTorch in float32, on every picture that it is checked on.
+    """How far a file may be from PyTorch in float32, on every image that it is checked on.
 
     Attributes:
         max_abs_error: of one pixel, of [-1, 1].
@@ -37,7 +37,7 @@ class Limits:
 
 
 def limits_of(precision: Precision, *, pixels: bool) -> Limits:
-    """The limits of a precision, where pictures are bytes, too (`pixels`).
+    """The limits of a precision, where images are bytes, too (`pixels`).
 
     float32: `TOLERANCE`, or `PIXEL_TOLERANCE`. float16: four steps, and 50 dB, an error of less
     than one step (root mean square): weights and features have 11 bits. int8: 30 dB, as far as a

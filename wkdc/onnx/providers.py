@@ -45,7 +45,7 @@ def open_session(
     Where a library of a GPU's provider is missing, ONNX Runtime itself warns and takes the CPU.
 
     Args:
-        threads: that one picture may use; None leaves it to ONNX Runtime.
+        threads: that one image may use; None leaves it to ONNX Runtime.
         place: the CPU, or which GPU.
         sides: numbers for dimensions that the file leaves open, by their names.
         trace: beginning of the file name under which ONNX Runtime notes the time of every node.

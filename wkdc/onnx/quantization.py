@@ -1,4 +1,4 @@
-"""A .onnx file in float32 -> int8 where that keeps the picture: convolutions, layer by layer."""
+"""A .onnx file in float32 -> int8 where that keeps the image: convolutions, layer by layer."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,18 +16,18 @@ from wkdc.onnx.file import OnnxNetwork, onnx_feed
 from wkdc.onnx.precision import VISIBLE_DB
 
 AIM_DB = VISIBLE_DB + 2
-"""PSNR to the float32 picture that layers are kept in float for; other pictures may be worse."""
+"""PSNR to the float32 image that layers are kept in float for; other images may be worse."""
 
 MOST_KEPT = 0.5
 """At most this share of the layers between the ends stays in float32; with more, int8 would be a
 name only."""
 
 MEASURED = 4
-"""Every fourth picture measures what a layer loses; the others set the ranges. A range that was
-too narrow shows on other pictures only."""
+"""Every fourth image measures what a layer loses; the others set the ranges. A range that was
+too narrow shows on other images only."""
 
 MARGIN = 1.25
-"""Ranges are so much wider than what was seen: of other pictures, the rare one that goes beyond
+"""Ranges are so much wider than what was seen: of other images, the rare one that goes beyond
 gains by it more than the others lose."""
 
 TRIED_ON = 2
@@ -48,7 +48,7 @@ def quantise(
     give `AIM_DB`, and at most `MOST_KEPT` of them. Norms and everything else stay in float32.
 
     Args:
-        pictures: 1×C×H×W in [-1, 1], of any size that the network draws at.
+        images: 1×C×H×W in [-1, 1], of any size that the network draws at.
         on_layer: called with the layers tried and their number.
 
     Returns:
@@ -87,7 +87,7 @@ class _Trial:
     Attributes:
         layers: names of nodes, by that of their layer.
         ranges: of what goes into and comes out of them.
-        pairs: pictures, and what the file in float32 makes of them.
+        pairs: images, and what the file in float32 makes of them.
     """
 
     source: Path
@@ -100,7 +100,7 @@ class _Trial:
         return [node for name in names for node in self.layers[name]]
 
     def worst_db(self, names: Sequence[str], count: int | None = None) -> float:
-        """The lowest PSNR to float32, with these layers in int8, of the first `count` pictures."""
+        """The lowest PSNR to float32, with these layers in int8, of the first `count` images."""
         _write(self.source, self.output, self.nodes(names), self.ranges)
         network = OnnxNetwork(self.output)
         return min(psnr_db(network(images), wanted) for images, wanted in self.pairs[:count])
@@ -168,7 +168,7 @@ def _ranges(path: Path, pictures: Sequence[Tensor], folder: Path, *, pixels: boo
 
 
 class _Feeds:
-    """Pictures as the calibrator asks for them."""
+    """Images as the calibrator asks for them."""
 
     def __init__(self, pictures: Sequence[Tensor], pixels: bool) -> None:
         self._left = iter(pictures)

@@ -1,4 +1,4 @@
-"""What the teacher's layers read and put out on the calibration pictures, seen in one pass."""
+"""What the teacher's layers read and put out on the calibration images, seen in one pass."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from wkdc.pruning.channels import trace_flow
 from wkdc.system.devices import fast_autocast
 
 POSITIONS = 1536
-"""Places of a feature map that are kept, in each picture."""
+"""Places of a feature map that are kept, in each image."""
 
 SMALL = 64
 """A map of fewer pixels is not centred by its own means: of a single one nothing would be left."""
@@ -26,16 +26,16 @@ class Observation:
     """The teacher at work.
 
     Attributes:
-        images: the pictures, 1×C×H×W in [-1, 1].
+        images: the images, 1×C×H×W in [-1, 1].
         drawn: what the teacher makes of each of them.
         moments: by convolution, the covariance of the channels that it reads, float64 C×C, times
             the number of places looked at.
-        means: by convolution, the means over all pictures that its inputs were centred by, float64
-            C; none where every picture was centred by its own.
+        means: by convolution, the means over all images that its inputs were centred by, float64
+            C; none where every image was centred by its own.
         skips: by residual block, the linear map of channels that does best what the block does:
-            C×C, applied to what it reads, less the mean of each picture's channels.
-        outputs: by convolution, what it puts out at `places_in` its map, one P×channels a picture,
-            in the precision that it was computed in.
+            C×C, applied to what it reads, less the mean of each image's channels.
+        outputs: by convolution, what it puts out at `positions_in` its map, one P×channels an
+            image, in the precision that it was computed in.
     """
 
     images: Sequence[Tensor]
@@ -55,9 +55,9 @@ def observe(
 ) -> Observation:
     """Let `network` draw from `images`.
 
-    In front of InstanceNorm every picture's channels are centred by its own means, as they will be
+    In front of InstanceNorm every image's channels are centred by its own means, as they will be
     there; elsewhere, and on maps so small that little else would be left, by the means over all
-    pictures, so that differences between pictures count.
+    images, so that differences between images count.
 
     Args:
         images: 1×C×H×W each, in [-1, 1], all of one size.
@@ -119,20 +119,20 @@ def observe(
 
 
 def _centred(maps: Tensor) -> Tensor:
-    """C×H×W -> C×P: at `places_in` the map, each channel less its mean over all of it."""
+    """C×H×W -> C×P: at `positions_in` the map, each channel less its mean over all of it."""
     values = maps.flatten(1)
     return _at_places(maps) - values.mean(1, keepdim=True)
 
 
 def _at_places(maps: Tensor) -> Tensor:
-    """C×H×W -> C×P: the values at `places_in` the map."""
-    places = places_in(*maps.shape[-2:])
+    """C×H×W -> C×P: the values at `positions_in` the map."""
+    places = positions_in(*maps.shape[-2:])
     # gather reads a few times faster here than indexing does
     return maps.flatten(1).gather(1, places.expand(len(maps), -1))
 
 
 @functools.lru_cache
-def places_in(height: int, width: int) -> Tensor:
+def positions_in(height: int, width: int) -> Tensor:
     """Up to `POSITIONS` places of a map, as flat indices; always the same ones for its size."""
     total = height * width
     if total <= POSITIONS:

@@ -30,7 +30,7 @@ NORMS = (nn.InstanceNorm2d, nn.BatchNorm2d)
 
 @dataclass(frozen=True)
 class Flow:
-    """How a picture goes through a network, seen when it draws one.
+    """How an image goes through a network, seen when it draws one.
 
     Attributes:
         order: its convolutions by name, in the order in which they are first used.
@@ -123,8 +123,8 @@ class ChannelGroup:
         return [channels[each * i + k] for i in chosen for k in range(each)]
 
 
-def example_picture(in_channels: int, smallest: int) -> Tensor:
-    """A black picture that is large enough to trace by: 1×C×H×W.
+def example_image(in_channels: int, smallest: int) -> Tensor:
+    """A black image that is large enough to trace by: 1×C×H×W.
 
     Args:
         smallest: height and width that the network draws at, and at whole multiples of.
@@ -147,7 +147,7 @@ def channel_groups(
         smallest: height and width that `network` draws at.
     """
     join_subpixels(network)
-    example = example_picture(in_channels, smallest)
+    example = example_image(in_channels, smallest)
     flow = trace_flow(network, example)
     graph = torch_pruning.DependencyGraph().build_dependency(
         network, example, customized_pruners={SubpixelConv2d: SubpixelPruner()}
@@ -156,7 +156,7 @@ def channel_groups(
     place = {name: number for number, name in enumerate(flow.order)}
     groups = []
     for members in graph.get_all_groups(
-        ignored_layers=[network.get_submodule(flow.order[-1])],  # it draws the picture
+        ignored_layers=[network.get_submodule(flow.order[-1])],  # it draws the image
         root_module_types=list(CONVOLUTIONS),
     ):
         if not all(_may_shrink(dependency.layer, names, flow) for dependency, _ in members):

@@ -14,13 +14,13 @@ Widths = Literal["uniform", "search"] | Sequence[int]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Constraints:
     """What is asked of a plan besides its target.
 
     Attributes:
         widths: `uniform`, `search`, or one number for each group in the order of the forward pass
             (0 drops a residual block); for a ResNet also encoder, stream, one number for the inside
-            of all blocks, decoder. By default `search` where there are pictures.
+            of all blocks, decoder. By default `search` where there are images.
         prefer: what the search is after: `fidelity` whatever the time, `balance` in at most a tenth
             more time than uniform widths would take (the default), `speed` in less than they.
         round_to: widths are multiples of it.
@@ -37,36 +37,36 @@ class Wishes:
     seed: int = 0
 
 
-def check_wishes(wishes: Wishes, target: Target | None, pictures: bool) -> None:
-    """Raise OptionError for wishes that do not go together."""
-    told = not isinstance(wishes.widths, str)
-    if not told and wishes.widths not in ("uniform", "search"):
+def check_constraints(constraints: Constraints, target: Target | None, pictures: bool) -> None:
+    """Raise OptionError for constraints that do not go together."""
+    told = not isinstance(constraints.widths, str)
+    if not told and constraints.widths not in ("uniform", "search"):
         raise OptionError(
-            f"widths {wishes.widths!r} is not known; choose uniform, search, or numbers: "
+            f"widths {constraints.widths!r} is not known; choose uniform, search, or numbers: "
             "32,96,144,69,96,32"
         )
     if told == (target is not None):
         said = "a target and widths in numbers were given" if told else "nothing says how small"
         raise OptionError(f"{said}; give one of ratio, params, macs, latency and widths")
-    if wishes.prefer not in (None, *PACE):
-        raise OptionError(f"prefer {wishes.prefer!r} is not known; choose {', '.join(PACE)}")
-    searched = wishes.widths == "search"
-    if wishes.prefer is not None and not searched:
-        raise OptionError(f"prefer {wishes.prefer} is for a search of widths; leave it out")
-    if wishes.prefer is not None and target is not None and target.quantity == "latency":
+    if constraints.prefer not in (None, *PACE):
+        raise OptionError(f"prefer {constraints.prefer!r} is not known; choose {', '.join(PACE)}")
+    searched = constraints.widths == "search"
+    if constraints.prefer is not None and not searched:
+        raise OptionError(f"prefer {constraints.prefer} is for a search of widths; leave it out")
+    if constraints.prefer is not None and target is not None and target.quantity == "latency":
         raise OptionError(
-            f"prefer {wishes.prefer} says how fast, and so does a latency; leave one of them out"
+            f"prefer {constraints.prefer} says how fast, and so does a latency; leave one out"
         )
     if searched and not pictures:
-        raise OptionError("a search of widths needs pictures to see what is missed; calibrate")
-    if told and (wishes.round_to is not None or wishes.drop_blocks is not None):
+        raise OptionError("a search of widths needs images to see what is missed; calibrate")
+    if told and (constraints.round_to is not None or constraints.drop_blocks is not None):
         raise OptionError("widths in numbers are taken as they are; round_to and drop_blocks not")
-    if wishes.round_to is not None and wishes.round_to < 1:
-        raise OptionError(f"round_to is {wishes.round_to}; give 1 or more, such as 16")
-    if wishes.drop_blocks is not None and wishes.drop_blocks < 0:
-        raise OptionError(f"drop_blocks is {wishes.drop_blocks}; give 0 or more")
-    if wishes.drop_blocks and not pictures:
-        raise OptionError("dropping blocks needs pictures to see which is missed least; calibrate")
+    if constraints.round_to is not None and constraints.round_to < 1:
+        raise OptionError(f"round_to is {constraints.round_to}; give 1 or more, such as 16")
+    if constraints.drop_blocks is not None and constraints.drop_blocks < 0:
+        raise OptionError(f"drop_blocks is {constraints.drop_blocks}; give 0 or more")
+    if constraints.drop_blocks and not pictures:
+        raise OptionError("dropping blocks needs images to see which is missed least; calibrate")
 
 
 def spell_out(numbers: Sequence[int], groups: Sequence[ChannelGroup]) -> list[int]:

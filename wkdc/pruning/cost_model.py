@@ -113,7 +113,7 @@ class _Layer:
 
     def clock(self, takes: Tensor, makes: Tensor) -> Tensor:
         """Its time in MACs, where it takes and makes so many channels."""
-        lanes = torch.where(takes < LANES, takes, _padded(takes))  # a picture's are not padded
+        lanes = torch.where(takes < LANES, takes, _padded(takes))  # an image's are not padded
         products = self.kernel * lanes * _padded(makes) * self.positions
         columns = self.kernel * (takes + COLUMN) * makes * self.positions
         match self.form:

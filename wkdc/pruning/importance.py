@@ -16,7 +16,7 @@ Importance = Literal[
     "readers", "magnitude", "l1", "fpgm", "norm-scale", "taylor", "activation", "random"
 ]
 
-NEED_PICTURES: tuple[Importance, ...] = ("readers", "taylor", "activation")
+NEED_IMAGES: tuple[Importance, ...] = ("readers", "taylor", "activation")
 
 RIDGE = 1e-3
 """Added to the inputs' covariance, by its mean diagonal, so that it can be inverted."""
@@ -29,7 +29,7 @@ class Ranking:
     Attributes:
         order: the channels.
         loss: what the readers lose, summed over them, each as a share of what these channels make
-            it put out, when only the first 0, 1, 2 ... channels are left; None without pictures.
+            it put out, when only the first 0, 1, 2 ... channels are left; None without images.
     """
 
     order: list[int]
@@ -54,7 +54,7 @@ def rank(
             BatchNorm; Liu et al., 2017), `taylor` (weights times `accumulate_gradients`; Molchanov
             et al., 2019). `random` is the control that any ranking has to beat.
         network: the teacher's, not pruned.
-        moments: of `wkdc.pruning.activations.observe`; empty without pictures.
+        moments: of `wkdc.pruning.activations.observe`; empty without images.
         seed: for `random`.
 
     Raises:
@@ -88,7 +88,7 @@ def kernel_moments(layer: nn.Module) -> Tensor:
 def accumulate_gradients(network: nn.Module, images: Sequence[Tensor]) -> None:
     """Leave in the weights of `network` the gradients that `taylor` reads.
 
-    There is no loss between a network and itself, so the picture's product with white noise stands
+    There is no loss between a network and itself, so the image's product with white noise stands
     for one: each pixel counts alike, in a direction of its own.
 
     Args:

@@ -16,7 +16,7 @@ from wkdc.pruning.width_search import TOLERANCE
 
 @dataclass(frozen=True)
 class Clock:
-    """Milliseconds for one picture in ONNX Runtime, teacher and student in turn.
+    """Milliseconds for one image in ONNX Runtime, teacher and student in turn.
 
     Attributes:
         expected_ms: what the cost model, scaled by the teacher's time, says.
@@ -44,11 +44,11 @@ class Plan:
         teacher: whose student it is.
         groups: the channels that go together, in the order of the forward pass.
         kept: of each group, the channels that stay; none where a block goes.
-        left: layers that stay as they are, by name, but the one that draws the picture.
+        left: layers that stay as they are, by name, but the one that draws the image.
         cost: of every choice of widths.
-        observed: the teacher at work; None without pictures.
-        expected_error: the picture's mean squared error without training, as the measured harm of
-            each group adds up; None without pictures.
+        observed: the teacher at work; None without images.
+        expected_error: the image's mean squared error without training, as the measured error
+            increase of each group adds up; None without images.
         clock: where the time was measured.
     """
 
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def expected_psnr_db(self) -> float | None:
-        """`expected_error` as PSNR in dB, of pictures in [-1, 1]."""
+        """`expected_error` as PSNR in dB, of images in [-1, 1]."""
         if self.expected_error is None:
             return None
         return 10 * math.log10(4 / max(self.expected_error, 1e-12))

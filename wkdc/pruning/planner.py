@@ -11,12 +11,12 @@ from wkdc.errors import CheckpointError, OptionError, TargetError
 from wkdc.networks.complexity import kernel_positions
 from wkdc.networks.custom import examine
 from wkdc.pruning.channels import ChannelGroup, slice_channels
-from wkdc.pruning.constraints import Wishes, check_wishes, spell_out
+from wkdc.pruning.constraints import Constraints, check_constraints, spell_out
 from wkdc.pruning.cost_model import Cost, Counted
 from wkdc.pruning.latency_target import meet_latency
 from wkdc.pruning.plan import Plan, traced
 from wkdc.pruning.target import Target
-from wkdc.pruning.teacher_analysis import Survey, survey_teacher
+from wkdc.pruning.teacher_analysis import TeacherAnalysis, analyze_teacher
 from wkdc.pruning.width_search import (
     PACE,
     check_feasible,
@@ -30,7 +30,7 @@ def make_plan(
     teacher: Generator,
     target: Target | None,
     images: Sequence[Tensor],
-    wishes: Wishes,
+    constraints: Constraints,
     *,
     size: tuple[int, int],
     device: str = "cpu",
@@ -40,22 +40,22 @@ def make_plan(
 
     Args:
         target: None where the wished widths are numbers.
-        images: calibration pictures, 1×C×H×W in [-1, 1], all of one size; without any, widths
+        images: calibration images, 1×C×H×W in [-1, 1], all of one size; without any, widths
             cannot be searched.
         size: height and width that MACs are counted and latency is measured at.
         device: on which latency is measured, where the target is one.
         on_progress: called with what is being done, and the share of the planning that is done.
 
     Raises:
-        OptionError: wishes that do not go together, or widths that do not fit the network.
+        OptionError: constraints that do not go together, or widths that do not fit the network.
         TargetError: the target is out of reach, or nothing in the network can be pruned.
         CheckpointError: a network of the user's own code does not draw with fewer channels.
         DeviceError: ONNX Runtime cannot use the device.
     """
     tell = on_progress or (lambda stage, share: None)
-    if wishes.widths is None:
-        wishes = replace(wishes, widths="search" if images else "uniform")
-    check_wishes(wishes, target, bool(images))
+    if constraints.widths is None:
+        constraints = replace(constraints, widths="search" if images else "uniform")
+    check_constraints(constraints, target, bool(images))
     network, _, groups = traced(teacher)
     if not groups:
         raise TargetError(
@@ -64,45 +64,49 @@ def make_plan(
         )
     if teacher.architecture.family == "custom":
         _check_sliceable(teacher)
-    told = None if isinstance(wishes.widths, str | None) else spell_out(wishes.widths, groups)
+    told = (
+        None
+        if isinstance(constraints.widths, str | None)
+        else spell_out(constraints.widths, groups)
+    )
     blocks = sum(group.block is not None for group in groups)
-    if (wishes.drop_blocks or 0) > max(0, blocks - 1):
+    if (constraints.drop_blocks or 0) > max(0, blocks - 1):
         raise OptionError(
-            f"drop_blocks is {wishes.drop_blocks}; this network has {blocks}, of which one stays"
+            f"drop_blocks is {constraints.drop_blocks}; of {blocks} blocks, one has to stay"
             if blocks
-            else f"drop_blocks is {wishes.drop_blocks}; this network has no residual blocks"
+            else f"drop_blocks is {constraints.drop_blocks}; this network has no residual blocks"
         )
     cost = Cost(network, groups, kernel_positions(teacher.network, teacher.in_channels, size))
     if target is not None and target.amount is not None and target.quantity != "latency":
         # Said before anything slow.
         check_feasible(
-            cost, groups, target.quantity, target.amount, drop=_most_dropped(groups, wishes)
+            cost, groups, target.quantity, target.amount, drop=_most_dropped(groups, constraints)
         )
-    survey = survey_teacher(
+    analysis = analyze_teacher(
         teacher,
         network,
         groups,
         cost,
         images,
-        wishes.importance,
-        seed=wishes.seed,
+        constraints.importance,
+        seed=constraints.seed,
         tell=lambda stage, share: tell(stage, 0.9 * share),
     )
     tell("choosing widths", 0.9)
     if told is not None:
-        return survey.plan(told)
+        return analysis.plan(told)
     if target is None:
         raise OptionError("nothing says how small")
     if target.quantity == "latency":
         return meet_latency(
-            lambda budget: survey.plan(_choose(survey, "clock", budget, wishes)),
-            survey.plan(smallest_widths(groups, drop=_most_dropped(groups, wishes))),
+            lambda budget: analysis.plan(_choose(analysis, "clock", budget, constraints)),
+            analysis.plan(smallest_widths(groups, drop=_most_dropped(groups, constraints))),
             target,
             size,
             device,
             lambda stage, share: tell(stage, 0.9 + 0.1 * share),
         )
-    return survey.plan(_choose(survey, target.quantity, target.amount or 0, wishes))
+    return analysis.plan(_choose(analysis, target.quantity, target.amount or 0, constraints))
 
 
 def _check_sliceable(teacher: Generator) -> None:
@@ -127,40 +131,42 @@ def _check_sliceable(teacher: Generator) -> None:
         )
 
 
-def _choose(survey: Survey, quantity: Counted, amount: float, wishes: Wishes) -> list[int]:
+def _choose(
+    analysis: TeacherAnalysis, quantity: Counted, amount: float, constraints: Constraints
+) -> list[int]:
     """The widths that cost so much."""
-    if wishes.widths == "search":
+    if constraints.widths == "search":
         return search_widths(
-            survey.groups,
-            survey.cost,
-            survey.damage,
+            analysis.groups,
+            analysis.cost,
+            analysis.damage,
             quantity,
             amount,
-            pace=math.inf if quantity == "clock" else PACE[wishes.prefer or "balance"],
-            step=wishes.round_to,
-            drop=wishes.drop_blocks,
+            pace=math.inf if quantity == "clock" else PACE[constraints.prefer or "balance"],
+            step=constraints.round_to,
+            drop=constraints.drop_blocks,
         )
     return uniform_widths(
-        survey.groups,
-        survey.cost,
+        analysis.groups,
+        analysis.cost,
         quantity,
         amount,
-        step=wishes.round_to or 1,
-        dropped=_least_missed(survey.groups, survey.damage, wishes.drop_blocks or 0),
+        step=constraints.round_to or 1,
+        dropped=_least_missed(analysis.groups, analysis.damage, constraints.drop_blocks or 0),
     )
 
 
-def _most_dropped(groups: Sequence[ChannelGroup], wishes: Wishes) -> int:
+def _most_dropped(groups: Sequence[ChannelGroup], constraints: Constraints) -> int:
     """How many blocks may go."""
-    if wishes.drop_blocks is not None or wishes.widths != "search":
-        return wishes.drop_blocks or 0
+    if constraints.drop_blocks is not None or constraints.widths != "search":
+        return constraints.drop_blocks or 0
     return max(0, sum(group.block is not None for group in groups) - 1)
 
 
 def _least_missed(
     groups: Sequence[ChannelGroup], damage: Sequence[Tensor], count: int
 ) -> frozenset[int]:
-    """The insides of the `count` blocks without which the picture changes least."""
+    """The insides of the `count` blocks without which the image changes least."""
     inner = [n for n, group in enumerate(groups) if group.block is not None]
     if not count:
         return frozenset()

@@ -3,7 +3,7 @@
 Slicing takes inputs away from every layer. What is left can still say most of it, with other
 weights: those that least squares finds, layer by layer from the input on, for what the student's
 layer really receives. He et al. (2017) and Luo et al. (2017) did so for classifiers. A few
-unlabelled pictures are enough, and nothing is trained.
+unlabelled images are enough, and nothing is trained.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wkdc.pruning.activations import Observation, places_in
+from wkdc.pruning.activations import Observation, positions_in
 from wkdc.pruning.channels import CONVOLUTIONS, trace_flow
 
 RIDGE = 2.0
@@ -37,7 +37,7 @@ FLAT = 1e-10
 
 @dataclass(frozen=True)
 class LayerFit:
-    """How well one layer follows the teacher's kept channels, on the calibration pictures.
+    """How well one layer follows the teacher's kept channels, on the calibration images.
 
     Attributes:
         name: of the layer, as in the state dict.
@@ -60,13 +60,13 @@ def reconstruct(
     """Solve the student's convolutions, in place, in one forward pass.
 
     A layer's target is the teacher's output before the norm, at the kept channels. Where
-    InstanceNorm follows, both sides are centred picture by picture, as it will do, and its scale
+    InstanceNorm follows, both sides are centred image by image, as it will do, and its scale
     is lowered by how well they agree, which is least squares for what comes out of it.
 
     Args:
         kept: for each convolution by name, which of the teacher's output channels it stands for;
             one that is not named stands for all.
-        teacher: what it puts out, and on which pictures.
+        teacher: what it puts out, and on which images.
         on_layer: called after each layer with the share that is done.
     """
     flow = trace_flow(student, teacher.images[0])
@@ -93,7 +93,7 @@ def reconstruct(
 
 
 def patches(layer: nn.Module, image: Tensor) -> Tensor:
-    """What `layer` multiplies to make its outputs at `places_in` its map: P×(k·k·C) for 1×C×H×W.
+    """What `layer` multiplies to make its outputs at `positions_in` its map: P×(k·k·C) for 1×C×H×W.
 
     A transposed convolution is a convolution of the input with zeros between its pixels, by the
     kernel turned around.
@@ -113,7 +113,7 @@ def patches(layer: nn.Module, image: Tensor) -> Tensor:
         padded = image
     high, wide = padded.shape[-2:]
     height, width = ((side - kernel) // stride + 1 for side in (high, wide))
-    places = places_in(height, width)
+    places = positions_in(height, width)
     corners = stride * (places // width * wide + places % width)
     taps = (wide * torch.arange(kernel)[:, None] + torch.arange(kernel)).flatten()
     pixels = padded[0].permute(1, 2, 0).flatten(0, 1)  # copied, so that a pixel's channels touch
@@ -145,7 +145,7 @@ def _solve(
 
     Args:
         inputs: N×C×H×W that the layer receives.
-        targets: for each of the N pictures, P×outputs that it should put out.
+        targets: for each of the N images, P×outputs that it should put out.
     """
     old = kernel_matrix(layer).double().clone()
     places, pictures = len(targets[0]), len(targets)
@@ -162,7 +162,7 @@ def _solve(
     if layer.bias is None and (norm is None or getattr(norm, "num_features", 0) != outputs):
         # There is no offset, or not one for each output, that could make up for centring.
         centre_in, centre_out = torch.zeros_like(centre_in), torch.zeros_like(centre_out)
-    if not isinstance(norm, nn.InstanceNorm2d):  # the differences between pictures count too
+    if not isinstance(norm, nn.InstanceNorm2d):  # the differences between images count too
         weight = places**0.5
         equations.add(weight * (mean_in - centre_in), weight * (mean_out - centre_out))
     says = equations.square > FLAT * places * mean_out.square().sum(0)

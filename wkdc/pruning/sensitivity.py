@@ -1,4 +1,4 @@
-"""What the picture loses when one group of channels is narrowed, and the rest left alone."""
+"""What the image loses when one group of channels is narrowed, and the rest left alone."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,13 +11,13 @@ from wkdc.pruning.importance import Ranking
 from wkdc.system.devices import fast_autocast
 
 CROP = 64
-"""Height and width of the pictures' middles that are drawn, or the next that are drawable."""
+"""Height and width of the images' middles that are drawn, or the next that are drawable."""
 
 CROPS = 4
 """How many of them."""
 
 SHARE = 0.25
-"""How much of a group is left when its harm is measured; other widths follow from the ranking."""
+"""How much of a group is left when its error increase is measured; the ranking gives the rest."""
 
 LEAST = 1e-6
 """A loss below this is rounding, and tells nothing of other widths."""
@@ -30,7 +30,7 @@ RIDGE = 1e-4
 
 
 @torch.inference_mode()
-def picture_damage(
+def image_damage(
     network: nn.Module,
     groups: Sequence[ChannelGroup],
     rankings: Sequence[Ranking],
@@ -39,7 +39,7 @@ def picture_damage(
     side: int,
     on_group: Callable[[float], None] | None = None,
 ) -> list[Tensor]:
-    """For each group, what each of its widths from 0 on adds to the picture's mean squared error.
+    """For each group, what each of its widths from 0 on adds to the image's mean squared error.
 
     A narrowed group is drawn with, not guessed: every layer that reads it gets, in place of the
     channels that went, what the best linear combination of the others says. That is done for one
@@ -48,7 +48,7 @@ def picture_damage(
 
     Args:
         rankings: of the groups, with their losses.
-        observed: of whose pictures the middles of a few are drawn.
+        observed: of whose images the middles of a few are drawn.
         side: of these middles in pixels, a size that the network draws at.
         on_group: called after each group with the share that is done.
     """
@@ -63,7 +63,7 @@ def picture_damage(
     damage = []
     for number, (group, ranking) in enumerate(zip(groups, rankings, strict=True), 1):
         if ranking.loss is None:
-            raise ValueError("without pictures nothing is known of what a group's loss does")
+            raise ValueError("without images nothing is known of what a group's loss does")
         width = max(1, round(SHARE * group.channels))
         hooks = [
             _narrow(network, group, ranking.order[:width], name, observed) for name in group.readers
@@ -90,7 +90,7 @@ def picture_damage(
 
 
 def _middles(images: Sequence[Tensor], size: int) -> Tensor:
-    """The middles of up to `CROPS` pictures, evenly spread: N×C×`size`×`size`."""
+    """The middles of up to `CROPS` images, evenly spread: N×C×`size`×`size`."""
     chosen = images[:: max(1, len(images) // CROPS)][:CROPS]
     height, width = chosen[0].shape[-2:]
     size = min(size, height, width)
@@ -124,7 +124,7 @@ def _narrow(
     def read(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         whole = inputs[0].clone()
         values = whole[:, channels]
-        if centre is None:  # by each picture's own means, as the norm behind will do
+        if centre is None:  # by each image's own means, as the norm behind will do
             means = values.mean((2, 3), keepdim=True)
         else:
             means = centre[channels].to(values.dtype)[None, :, None, None]

@@ -18,7 +18,7 @@ class Target:
 
     Attributes:
         quantity: what is counted.
-        amount: parameters, MACs for one picture, or milliseconds; None where only a ratio to the
+        amount: parameters, MACs for one image, or milliseconds; None where only a ratio to the
             teacher's latency, which is still to be measured, is known.
         ratio: the teacher's over the student's; None for a latency in milliseconds.
     """

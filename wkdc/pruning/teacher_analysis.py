@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from wkdc.checkpoints.checkpoint import Generator
-from wkdc.networks.architecture import drawable_side
+from wkdc.networks.architecture import valid_side
 from wkdc.pruning.activations import Observation, observe
-from wkdc.pruning.channels import CONVOLUTIONS, ChannelGroup, example_picture, trace_flow
+from wkdc.pruning.channels import CONVOLUTIONS, ChannelGroup, example_image, trace_flow
 from wkdc.pruning.cost_model import Cost
 from wkdc.pruning.importance import Importance, Ranking, accumulate_gradients, rank
 from wkdc.pruning.plan import Plan
-from wkdc.pruning.sensitivity import CROP, picture_damage
+from wkdc.pruning.sensitivity import CROP, image_damage
 
 
 @dataclass(frozen=True)
-class Survey:
+class TeacherAnalysis:
     """What is known of the teacher.
 
     Attributes:
         left: see `Plan`.
         cost: of every choice of widths.
         rankings: of each group's channels.
-        damage: of each group, see `picture_damage`; none without pictures.
-        observed: the teacher at work; None without pictures.
+        damage: of each group, see `image_damage`; none without images.
+        observed: the teacher at work; None without images.
     """
 
     teacher: Generator
@@ -48,7 +48,7 @@ class Survey:
         return Plan(self.teacher, groups, kept, self.left, self.cost, self.observed, error)
 
 
-def survey_teacher(
+def analyze_teacher(
     teacher: Generator,
     network: nn.Module,
     groups: list[ChannelGroup],
@@ -58,12 +58,12 @@ def survey_teacher(
     *,
     seed: int,
     tell: Callable[[str, float], None],
-) -> Survey:
+) -> TeacherAnalysis:
     """Let the teacher draw, rank the channels of every group, and see what narrowing it does.
 
     Args:
         network, groups: what `traced` made of the teacher; gradients may be left in the first.
-        images: calibration pictures, see `make_plan`.
+        images: calibration images, see `make_plan`.
         importance, seed: see `rank`.
         tell: called with what is being done, and the share of it all that is done.
 
@@ -92,24 +92,26 @@ def survey_teacher(
         tell("ranking channels", 0.55 + 0.1 * number / len(groups))
     damage: list[Tensor] = []
     if observed is not None:
-        damage = picture_damage(
+        damage = image_damage(
             teacher.network,
             groups,
             rankings,
             observed,
-            side=drawable_side(CROP, teacher.architecture),
+            side=valid_side(CROP, teacher.architecture),
             on_group=lambda share: tell("narrowing one group at a time", 0.65 + 0.35 * share),
         )
-    return Survey(teacher, groups, _left(teacher, groups), cost, rankings, damage, observed)
+    return TeacherAnalysis(
+        teacher, groups, _left(teacher, groups), cost, rankings, damage, observed
+    )
 
 
 def _left(teacher: Generator, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
     """The layers with kernels or matrices that no group shrinks, but could.
 
-    The one before the picture cannot, nor can those of a single channel, such as scores.
+    The one before the image cannot, nor can those of a single channel, such as scores.
     """
     network, smallest = teacher.network, teacher.architecture.smallest
-    flow = trace_flow(network, example_picture(teacher.in_channels, smallest))
+    flow = trace_flow(network, example_image(teacher.in_channels, smallest))
     made = {name for group in groups for name in group.makers} | {flow.order[-1]}
     return tuple(
         name

@@ -147,13 +147,13 @@ def search_widths(
     step: int | None = None,
     drop: int | None = None,
 ) -> list[int]:
-    """The widths that cost `target` within 2 % and harm the picture least.
+    """The widths that cost `target` within 2 % and increase the image's error least.
 
     Steepest descent over all changes of one or two groups at a time, from uniform widths and from
     the teacher's: thousands of candidates, each at the price of a table look-up.
 
     Args:
-        damage: for each group, what each width from 0 on adds to the picture's mean squared error;
+        damage: for each group, what each width from 0 on adds to the image's mean squared error;
             see `wkdc.pruning.sensitivity`. Groups add up.
         pace: how long the student may take, as a share of what uniform widths would. It gives way
             where nothing of the wanted cost is that fast.

@@ -84,7 +84,7 @@ def inline_svg(draw: Callable[["Axes"], None], description: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
 
 
-def draw_errors(axes: "Axes", errors: Mapping[str, Mapping[str, float | None]]) -> None:
+def plot_errors(axes: "Axes", errors: Mapping[str, Mapping[str, float | None]]) -> None:
     """The error in each wavelet level, a line for each model.
 
     Args:
@@ -106,14 +106,14 @@ def draw_errors(axes: "Axes", errors: Mapping[str, Mapping[str, float | None]]) 
     axes.legend()
 
 
-def draw_spectra(
+def plot_spectra(
     axes: "Axes", spectra: Mapping[str, Values], teacher: Values, real: Values | None
 ) -> None:
     """Power over the teacher's by spatial frequency, a line for each model.
 
     Args:
         spectra: of each model, as `wkdc.metrics.spectrum.radial_power` has it.
-        teacher, real: of the teacher's pictures, and of true ones.
+        teacher, real: of the teacher's images, and of true ones.
     """
     cycles = [number / (2 * len(teacher)) for number in range(1, len(teacher))]
 
@@ -122,7 +122,7 @@ def draw_spectra(
         return [_number(a) / _number(b) if b else math.nan for a, b in pairs]
 
     if real is not None:
-        axes.plot(cycles, ratio(real), color="0.6", alpha=0.6, linewidth=4, label="true pictures")
+        axes.plot(cycles, ratio(real), color="0.6", alpha=0.6, linewidth=4, label="true images")
     for number, (name, power) in enumerate(spectra.items()):
         style = _line(ROLES.get(name, number)) | {"marker": ""}
         axes.plot(cycles, ratio(power), **style, label=name)
@@ -139,7 +139,7 @@ def draw_spectra(
     axes.legend()
 
 
-def draw_widths(axes: "Axes", stages: Sequence[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+def plot_widths(axes: "Axes", stages: Sequence[tuple[str, Sequence[int], Sequence[int]]]) -> None:
     """Channels layer by layer, the teacher's and the student's side by side.
 
     Args:
@@ -160,8 +160,8 @@ def draw_widths(axes: "Axes", stages: Sequence[tuple[str, Sequence[int], Sequenc
     axes.legend()
 
 
-def draw_times(axes: "Axes", times: Mapping[str, Mapping[str, float]]) -> None:
-    """Milliseconds a picture, a bar for each model in each runtime.
+def plot_times(axes: "Axes", times: Mapping[str, Mapping[str, float]]) -> None:
+    """Milliseconds an image, a bar for each model in each runtime.
 
     Args:
         times: by runtime, by model.
@@ -181,11 +181,11 @@ def draw_times(axes: "Axes", times: Mapping[str, Mapping[str, float]]) -> None:
     axes.set_yticks(range(len(times)), list(times))
     axes.invert_yaxis()
     axes.margins(x=0.18)
-    axes.set(title="time for one picture")
+    axes.set(title="time for one image")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)  # not over a figure
 
 
-def draw_curves(
+def plot_curves(
     axes: "Axes", curves: Mapping[str, Sequence[tuple[float, float]]], title: str
 ) -> None:
     """Figures over training steps, a line for each."""

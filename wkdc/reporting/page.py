@@ -142,30 +142,30 @@ def _charts(
             f"{runtime}: teacher {of['teacher']:.0f} ms, student {of['student']:.0f} ms"
             for runtime, of in times.items()
         )
-        yield "times", _Chart(lambda axes: charts.draw_times(axes, times), told)
+        yield "times", _Chart(lambda axes: charts.plot_times(axes, times), told)
     if facts.widths:
         told = "; ".join(
             f"{name}: teacher {', '.join(map(str, wide))}, student {', '.join(map(str, narrow))}"
             for name, wide, narrow in facts.widths
         )
-        yield "widths", _Chart(lambda axes: charts.draw_widths(axes, facts.widths), told)
+        yield "widths", _Chart(lambda axes: charts.plot_widths(axes, facts.widths), told)
     models = {_label(facts, one): one for one in facts.analysis["models"]}
     errors = {name: one["error"] for name, one in models.items()}
     told = "Error in each wavelet level. " + ". ".join(facts.analysis["sentences"])
-    yield "errors", _Chart(lambda axes: charts.draw_errors(axes, errors), told)
+    yield "errors", _Chart(lambda axes: charts.plot_errors(axes, errors), told)
     spectra = {name: one["power"] for name, one in models.items()}
     wanted, real = facts.analysis["teacher_power"], facts.analysis["real_power"]
     told = "Power by spatial frequency, of the teacher's."
     yield (
         "spectra",
-        _Chart(lambda axes: charts.draw_spectra(axes, spectra, wanted, real), told),
+        _Chart(lambda axes: charts.plot_spectra(axes, spectra, wanted, real), told),
     )
     if facts.record is not None:
         yield from _curves(facts.record)
 
 
 def _curves(record: Record) -> Iterator[tuple[str, _Chart]]:
-    """What was logged while training: figures of a few test pictures, and losses."""
+    """What was logged while training: figures of a few test images, and losses."""
     for key, title in (("psnr_db", "PSNR, dB"), ("high_band_error", "high-band error")):
         points = [(one["step"], one[key]) for one in record.validation if one.get(key) is not None]
         if len(points) > 1:
@@ -182,7 +182,7 @@ def _curves(record: Record) -> Iterator[tuple[str, _Chart]]:
 
 
 def _curve(curves: Mapping[str, Any], title: str, told: str) -> _Chart:
-    return _Chart(lambda axes: charts.draw_curves(axes, curves, title), told)
+    return _Chart(lambda axes: charts.plot_curves(axes, curves, title), told)
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -216,8 +216,8 @@ def summarise(facts: Facts) -> Iterator[tuple[str, str, str]]:
     if mine is not None:
         beside = f"; the unchanged input: {_db(unchanged)}" if unchanged else ""
         pictures = facts.evaluation["protocol"]["inputs"]
-        counted = "1 picture" if pictures == 1 else f"mean of {pictures} pictures"
-        yield _db(mine), "PSNR to the teacher's pictures", f"{counted}{beside}"
+        counted = "1 image" if pictures == 1 else f"mean of {pictures} images"
+        yield _db(mine), "PSNR to the teacher's images", f"{counted}{beside}"
         error = mine["high_band_error"]["mean"]
         others = [
             f"{called}: {scores[name]['high_band_error']['mean']:.0%}"
@@ -254,7 +254,7 @@ def _scores(facts: Facts) -> tuple[list[str], list[_Row]]:
 
 
 def _likeness_rows(facts: Facts) -> Iterator[_Row]:
-    for side, key in (("to the teacher", "to_teacher"), ("to true pictures", "to_truth")):
+    for side, key in (("to the teacher", "to_teacher"), ("to true images", "to_truth")):
         found = [score[key] for score in facts.evaluation["scores"]]
         if any(found):
             for figure, name, digits in (
@@ -335,7 +335,7 @@ def _cut(images: Tensor, box: tuple[int, int, int]) -> Tensor:
 
 
 def _url(images: Tensor) -> str:
-    """A picture inside the page, pixel by pixel what was drawn."""
+    """An image inside the page, pixel by pixel what was drawn."""
     pixels = images_to_pixels(images[0])
     array = pixels.expand(3, *pixels.shape[1:]).permute(1, 2, 0).numpy()
     held = io.BytesIO()

@@ -19,7 +19,7 @@ limit is the process's: what else is compiled there has it, too."""
 def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """What calls `network` by torch.compile: faster, with other last digits.
 
-    Each shape of pictures is compiled when it first comes, which takes up to a minute. What the
+    Each shape of images is compiled when it first comes, which takes up to a minute. What the
     backward pass lacks, PyTorch says when that is first run.
 
     Raises:

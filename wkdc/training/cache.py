@@ -65,7 +65,7 @@ class DrawingCache:
         return found, float(content["seconds"])
 
     def save(self, drawings: Drawings, seconds: float) -> None:
-        """Keep `drawings`, and remove what is too much; a full disk is said, and no harm.
+        """Keep `drawings`, and remove what is too much; a full disk is said, nothing else.
 
         Args:
             seconds: for how long a run they are enough; 0 where the run was counted in steps.

@@ -18,11 +18,11 @@ from wkdc.data.layouts import Loader
 class Crops:
     """An endless, repeatable sequence of random square crops, flipped half of the time.
 
-    Crop `i` depends on `seed` and `i` alone; each run through the pictures is a new order. The
-    parts of one picture are cut alike.
+    Crop `i` depends on `seed` and `i` alone; each run through the images is a new order. The
+    parts of one image are cut alike.
 
     Args:
-        load_size: pictures are resized to this shorter side before they are cut.
+        load_size: images are resized to this shorter side before they are cut.
         crop: side of the squares in pixels, at most `load_size`.
     """
 
@@ -56,7 +56,7 @@ class Crops:
 class Drawings:
     """Crops and what the teacher draws from them, computed once and used several times.
 
-    A flip or crop of a teacher's picture is not the teacher's picture of the flip or crop, so the
+    A flip or crop of a teacher's image is not the teacher's image of the flip or crop, so the
     teacher always sees the very crop that the student is trained on.
 
     Attributes:
@@ -115,7 +115,7 @@ def _permutation(total: int, epoch: int, seed: int) -> tuple[int, ...]:
 class ImagePool:
     """Earlier fakes: half of the time the discriminator sees one of them instead of a new one.
 
-    Source: Shrivastava et al. 2017, as CycleGAN uses it (50 pictures).
+    Source: Shrivastava et al. 2017, as CycleGAN uses it (50 images).
     """
 
     def __init__(self, size: int, seed: int) -> None:

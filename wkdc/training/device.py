@@ -15,12 +15,12 @@ from wkdc.system.devices import bfloat16_pays
 from wkdc.training.recipe import Precision
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-"""Noise that the teacher's pictures do not have."""
+"""Noise that the teacher's images do not have."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, what networks compute in there, and the order of pictures in memory.
+    """A device, what networks compute in there, and the order of images in memory.
 
     Weights are always float32.
 
@@ -37,8 +37,8 @@ class Compute:
     def of(
         cls, place: torch.device, precision: Precision, batch: int, *, compiled: bool = False
     ) -> Self:
-        """For so many pictures at once; see `choose_dtype`."""
-        # With one picture, PyTorch 2.15's InstanceNorm misreads channels-last gradients: what comes
+        """For so many images at once; see `choose_dtype`."""
+        # With one image, PyTorch 2.15's InstanceNorm misreads channels-last gradients: what comes
         # out points anywhere. With several, they are right.
         order = torch.contiguous_format if batch == 1 else torch.channels_last
         return cls(place, choose_dtype(precision, place), order, compiled)

@@ -1,4 +1,4 @@
-"""One direction of a run: a student, its teacher, and the pictures of each step."""
+"""One direction of a run: a student, its teacher, and the images of each step."""
 
 import copy
 import dataclasses
@@ -18,7 +18,7 @@ from wkdc.data.images import pixels_to_images
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Layout, part_loader
 from wkdc.metrics.fidelity import psnr_db
-from wkdc.networks.architecture import drawable_side
+from wkdc.networks.architecture import valid_side
 from wkdc.networks.layers import Norm, initialise
 from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
@@ -41,15 +41,15 @@ TOGETHER = 4
 """Of these, so many are drawn at once."""
 
 MEASURE_SIZE = 256
-"""Pictures are compared at this height and width, or at the next that the network can draw."""
+"""Images are compared at this height and width, or at the next that the network can draw."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A student, its teacher, the pictures that they draw from, and who judges, as opened.
+    """A student, its teacher, the images that they draw from, and who judges, as opened.
 
     Attributes:
-        teacher: None for a network that learns from true pictures alone.
+        teacher: None for a network that learns from true images alone.
         discriminator: to start from; None for a fresh one, where the recipe needs one.
     """
 
@@ -74,7 +74,7 @@ class Pair:
 
     @property
     def described(self) -> dict[str, Any]:
-        """Which pictures play which part, for a card."""
+        """Which images play which part, for a card."""
         layout = self.layout
         return {
             "data_kind": layout.kind,
@@ -125,7 +125,7 @@ class Side:
             load_real = part_loader(layout, student.out_channels, student.out_channels)
             self._real = Crops(layout.real, load_real, load_size=size, crop=crop, seed=seed + 1)
         known = [one.architecture for one in (student, pair.teacher) if one is not None]
-        side = drawable_side(MEASURE_SIZE, *known)
+        side = valid_side(MEASURE_SIZE, *known)
         self.validation, self.selection = (
             Validation(
                 [reader.squares(path, side) for path in spread(paths)],
@@ -167,7 +167,7 @@ class Side:
         return Learner(self.student, objective, average, prefix, features)
 
     def nearness_db(self) -> float:
-        """PSNR of the student to its teacher, over all of the first pictures of the training."""
+        """PSNR of the student to its teacher, over all of the first images of the training."""
         drawn: list[Tensor] = []
         wanted: list[Tensor] = []
         for one in self._first():
@@ -177,11 +177,11 @@ class Side:
         return psnr_db(torch.cat(drawn), torch.cat(wanted)) if drawn else -math.inf
 
     def _first(self) -> list[Batch]:
-        """The first pictures of the training, the same in every process and for every batch."""
+        """The first images of the training, the same in every process and for every batch."""
         return [self._pictures(start, TOGETHER) for start in range(0, FITTED, TOGETHER)]
 
     def fit_maps(self, features: FeatureLoss) -> None:
-        """Start the maps of features from the first pictures; the same in all processes."""
+        """Start the maps of features from the first images; the same in all processes."""
         student, forward = self.student, self._compute.forward
         features.fit(
             (functools.partial(forward, student, one.inputs), one.features) for one in self._first()
@@ -248,7 +248,7 @@ class Side:
         return (number * self._ranks.count + self._ranks.index) * self._recipe.batch
 
     def batch(self, number: int) -> Batch:
-        """The pictures of step `number`."""
+        """The images of step `number`."""
         return self._pictures(self._first_of(number), self._recipe.batch)
 
     def _pictures(self, start: int, count: int) -> Batch:

@@ -25,15 +25,15 @@ class Ranks:
     count: int
     device: torch.device
 
-    def check_pictures(self, pictures: int) -> None:
-        """Make sure that every process has a picture to train on.
+    def check_image_count(self, pictures: int) -> None:
+        """Make sure that every process has an image to train on.
 
         Raises:
             OptionError: there are more processes than `pictures`.
         """
         if self.count > pictures:
             raise OptionError(
-                f"{self.count} processes would share {pictures} pictures; start at most {pictures}"
+                f"{self.count} processes would share {pictures} images; start at most {pictures}"
             )
 
     @classmethod

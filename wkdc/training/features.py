@@ -21,7 +21,7 @@ def why_incomparable(student: Architecture, teacher: Architecture) -> str | None
         if one.family != "resnet" or not one.options["inner"]:
             return f"features compares blocks of ResNets, of which a {one.family} has none"
     if len(student.options["encoder"]) != len(teacher.options["encoder"]):
-        return "features cannot be compared: student and teacher halve the picture unlike often"
+        return "features cannot be compared: student and teacher halve the image unlike often"
     return None
 
 
@@ -75,11 +75,11 @@ class FeatureLoss:
     def loss(self, wanted: Sequence[Tensor]) -> Tensor:
         """Of the student's last call: the sum over layers of the mean squared difference.
 
-        Each is over the mean square of the teacher's features in the pictures of `fit`, so that
-        layers weigh alike, and a batch as its pictures one by one.
+        Each is over the mean square of the teacher's features in the images of `fit`, so that
+        layers weigh alike, and a batch as its images one by one.
 
         Args:
-            wanted: the teacher's features of the same pictures, N×C×H×W for each layer.
+            wanted: the teacher's features of the same images, N×C×H×W for each layer.
         """
         wrong = [
             (one(mine.float()) - theirs.float()).square().mean()
@@ -89,7 +89,7 @@ class FeatureLoss:
 
     @torch.no_grad()
     def fit(self, calls: Iterable[tuple[Callable[[], object], Sequence[Tensor]]]) -> None:
-        """Start from the maps that are the best for some pictures, by least squares.
+        """Start from the maps that are the best for some images, by least squares.
 
         Args:
             calls: of each batch, what calls the student, and the teacher's features.

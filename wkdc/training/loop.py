@@ -58,8 +58,8 @@ PROFILE_ROWS = 15
 
 
 def steps_in(epochs: int, pictures: int, recipe: Recipe, ranks: Ranks) -> int:
-    """How many steps show every picture so often."""
-    return max(1, round(epochs * pictures / (recipe.step_pictures * ranks.count)))
+    """How many steps show every image so often."""
+    return max(1, round(epochs * pictures / (recipe.images_per_step * ranks.count)))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class StepReport:
         step: training steps done, or crops drawn.
         progress: share of the run that is done.
         losses: of this step, by name.
-        images_per_second: trained pictures, over the last steps.
+        images_per_second: trained images, over the last steps.
         eta_seconds: an estimate of what is left.
     """
 
@@ -84,7 +84,7 @@ class StepReport:
 
 
 class Pace:
-    """Pictures per second over the last steps, and the seconds that are left."""
+    """Images per second over the last steps, and the seconds that are left."""
 
     def __init__(self, budget: Budget, batch: int) -> None:
         self._budget = budget
@@ -92,7 +92,7 @@ class Pace:
         self._times: list[float] = []
 
     def tick(self, step: int, started: float) -> tuple[float, float]:
-        """Call after each step: pictures per second, seconds left."""
+        """Call after each step: images per second, seconds left."""
         now = time.monotonic()
         self._times = [*self._times[-20:], now]
         if len(self._times) < 2:
@@ -124,7 +124,7 @@ def run_steps(
 
     Args:
         ranks: the processes of the run, which all call this; the first one's clock counts.
-        next_batches: the pictures of step 0, 1, 2, ...; see `Trainer.step`.
+        next_batches: the images of step 0, 1, 2, ...; see `Trainer.step`.
         started: `time.monotonic()` of the run's start, which time budgets count from.
         first: how many steps were done before.
         save_every: seconds between two calls of `on_save`, which also follows each `on_mark`.
@@ -137,7 +137,7 @@ def run_steps(
         FloatingPointError: see `Trainer.step`.
         Stopped: a signal came; the last step is whole.
     """
-    pace = Pace(budget, trainer.recipe.step_pictures * ranks.count)
+    pace = Pace(budget, trainer.recipe.images_per_step * ranks.count)
     (begun,) = ranks.of_first([budget.progress(first, time.monotonic() - started)])
     step, saved, progress = first, time.monotonic(), begun
     with Deferred() as signals:

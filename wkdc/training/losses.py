@@ -75,7 +75,7 @@ def wavelet_loss(
 
 
 def feature_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Difference of what a discriminator's layers say of a drawn picture and of the true one.
+    """Difference of what a discriminator's layers say of a drawn image and of the true one.
 
     Four times the mean over scales and layers of each layer's mean absolute difference, so that of
     the stock four layers their sum counts, as pix2pixHD has it (Wang et al. 2018, section 3.2).
@@ -92,7 +92,7 @@ def feature_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tenso
 
 
 def generator_loss(fake_scores: Tensor, *, gan: Gan = "lsgan") -> Tensor:
-    """What the generator minimises: that its pictures are taken for real.
+    """What the generator minimises: that its images are taken for real.
 
     Args:
         fake_scores: what the discriminator says of them, without a sigmoid.
@@ -116,7 +116,7 @@ def generator_loss(fake_scores: Tensor, *, gan: Gan = "lsgan") -> Tensor:
 
 
 def discriminator_loss(real_scores: Tensor, fake_scores: Tensor, *, gan: Gan = "lsgan") -> Tensor:
-    """What the discriminator minimises: that it tells real pictures from fakes.
+    """What the discriminator minimises: that it tells real images from fakes.
 
     Half the sum over both, as pytorch-CycleGAN-and-pix2pix has it.
 

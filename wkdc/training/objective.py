@@ -26,14 +26,14 @@ Judge = Callable[[nn.Module, Tensor], Judgement]
 
 @dataclass(frozen=True)
 class Batch:
-    """The pictures of one step, each N×C×H×W in [-1, 1].
+    """The images of one step, each N×C×H×W in [-1, 1].
 
     Attributes:
         inputs: what both networks draw from.
         targets: what the teacher drew, or None where no loss looks at it.
         real: what the discriminator takes for real, or None where there is none.
-        truth: the true pictures of paired data, else None.
-        same: true pictures of the domain that the student draws, which it should leave alone; None
+        truth: the true images of paired data, else None.
+        same: true images of the domain that the student draws, which it should leave alone; None
             where no loss looks at it.
         features: of the teacher's layers that are compared, where some are.
     """
@@ -51,7 +51,7 @@ class Objective:
 
     Args:
         discriminator: None where the recipe has no adversarial loss.
-        conditional: whether the discriminator sees the input beside the picture (pix2pix).
+        conditional: whether the discriminator sees the input beside the image (pix2pix).
         back: the generator of the other direction, which closes the cycle; None for no cycle.
         forward: calls a network; `judge` a discriminator.
         seed: of the pool of earlier fakes.
@@ -123,7 +123,7 @@ class Objective:
         return losses
 
     def discriminator_loss(self, drawn: Tensor, batch: Batch) -> Tensor | None:
-        """The discriminator's loss on real pictures against the student's, new and pooled."""
+        """The discriminator's loss on real images against the student's, new and pooled."""
         if self.discriminator is None or batch.real is None:
             return None
         self.discriminator.requires_grad_(True)
@@ -141,7 +141,7 @@ class Objective:
         return self.judge(self.discriminator, self._seen(inputs, images))
 
     def _seen(self, inputs: Tensor, images: Tensor) -> Tensor:
-        """What the discriminator is shown of a picture."""
+        """What the discriminator is shown of an image."""
         return torch.cat([inputs, images], 1) if self.conditional else images
 
 

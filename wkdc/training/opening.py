@@ -9,7 +9,7 @@ from wkdc.data.inputs import check_inputs, check_reads
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.model import check_channels
-from wkdc.networks.architecture import drawable_side
+from wkdc.networks.architecture import valid_side
 from wkdc.system.files import check_writable
 from wkdc.training.direction import Pair
 from wkdc.training.features import why_incomparable
@@ -17,7 +17,7 @@ from wkdc.training.recipe import FEATURES, Recipe
 from wkdc.training.run_config import Select
 
 MOST_ENLARGED = 2
-"""Pictures that would have to be enlarged by more to hold one crop are left out: they are blurs."""
+"""Images that would have to be enlarged by more to hold one crop are left out: they are blurs."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def open_files(
         _check_reverse(learner, back)
     recipe = _with_features(recipe, [(learner, guide), *([reverse] if reverse else [])])
     networks = [learner, guide, *(reverse or ()), *([closing] if closing else [])]
-    crop = drawable_side(recipe.crop, *(one.architecture for one in networks))
+    crop = valid_side(recipe.crop, *(one.architecture for one in networks))
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
     layout = read_layout(
         data,
@@ -122,11 +122,11 @@ def check_features(recipe: Recipe, layout: Layout, judge: Generator | None) -> N
         judge: the discriminator to start from; None for a fresh one.
 
     Raises:
-        OptionError: it is none of several scales, or no picture is what the student should draw.
+        OptionError: it is none of several scales, or no image is what the student should draw.
     """
     if recipe.feature_matching and layout.kind == "unpaired":
         raise OptionError(
-            f"feature-matching weight {recipe.feature_matching:g} needs a picture that the student "
+            f"feature-matching weight {recipe.feature_matching:g} needs an image that the student "
             "should draw, and unpaired data has none; give --feature-matching 0"
         )
     several = recipe.scales > 1 if judge is None else judge.architecture.family == "multiscale"
@@ -174,7 +174,7 @@ def check_losses(
     if not any(counts):
         raise OptionError(
             "nothing would be learned: the losses with a weight need other data (truth: paired "
-            "pictures; identity: trainB; cycle: a reverse generator); give another one a weight"
+            "images; identity: trainB; cycle: a reverse generator); give another one a weight"
         )
 
 
@@ -188,7 +188,7 @@ def load_pair(
     """A student and its teacher, the one on its card unless another is named.
 
     Raises:
-        CheckpointError: one of them cannot be loaded, or their channels differ or are no picture's.
+        CheckpointError: one of them cannot be loaded, or their channels differ or are no image's.
     """
     learner = load_generator(student, arch=arch)
     if teacher is None:

@@ -42,15 +42,15 @@ class Recipe:
         ndf: channels of the discriminator's first layer; the paper's best for its students is 32.
         scales: 1 for a PatchGAN, more for a multi-scale discriminator of so many.
         feature_matching: weight of the difference, layer by layer, of what a multi-scale
-            discriminator says of the student's picture and of the real one.
+            discriminator says of the student's image and of the real one.
         image_pool: how many earlier fakes the discriminator is also shown, 0 for none.
         wavelet_weight, wavelet, levels, bands, measure, reduction: see
             `wkdc.training.losses.wavelet_loss`.
-        pixel: weight of the mean absolute difference to the teacher's pictures.
-        truth: the same to the true pictures of paired data.
+        pixel: weight of the mean absolute difference to the teacher's images.
+        truth: the same to the true images of paired data.
         cycle: the same between an input and what the reverse generator makes of the student's
-            picture; counts where there is a reverse generator.
-        identity: the same between a true picture of the domain that the student draws and what it
+            image; counts where there is a reverse generator.
+        identity: the same between a true image of the domain that the student draws and what it
             makes of that; counts with unpaired data.
         features: weight of the difference of blocks' features; see `FeatureLoss`. None is
             `FEATURES` where student and teacher can be compared, else 0.
@@ -58,9 +58,9 @@ class Recipe:
             by how near the student starts; see `rate_for`.
         schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
             falls from the start.
-        batch: pictures that are drawn at once.
+        batch: images that are drawn at once.
         accumulate: batches of a step, one after the other, so that memory holds only one.
-        load_size: the shorter side that pictures are resized to before they are cropped.
+        load_size: the shorter side that images are resized to before they are cropped.
         crop: side of the squares that are trained on.
         reuse: how often a crop is used, on average, with one drawing of the teacher; 1 draws anew
             for every step.
@@ -104,7 +104,7 @@ class Recipe:
         """Check every value where it enters.
 
         Raises:
-            OptionError: a negative weight, a crop larger than the loaded picture, ...
+            OptionError: a negative weight, a crop larger than the loaded image, ...
         """
         weights = (
             "adversarial",
@@ -133,7 +133,7 @@ class Recipe:
         check_wavelet(self.wavelet)
         if self.crop > self.load_size:
             raise OptionError(
-                f"crop {self.crop} is larger than the {self.load_size} that pictures are resized "
+                f"crop {self.crop} is larger than the {self.load_size} that images are resized "
                 "to; lower --crop or raise --load-size"
             )
         if self.adversarial and self.crop < SMALLEST_JUDGED:
@@ -150,8 +150,8 @@ class Recipe:
             )
 
     @property
-    def step_pictures(self) -> int:
-        """Pictures that one process sees a step."""
+    def images_per_step(self) -> int:
+        """Images that one process sees a step."""
         return self.batch * self.accumulate
 
 

@@ -48,7 +48,7 @@ def check_same(
     """
     for name, digest in session.digests.items():
         what = name.removesuffix("_sha256").replace("_", " ")
-        what = {"data": "training pictures", "student": "student, checkpoints/start.pth,"}.get(
+        what = {"data": "training images", "student": "student, checkpoints/start.pth,"}.get(
             what, what
         )
         if begun.get("digests", {}).get(name) != digest:

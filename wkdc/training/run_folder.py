@@ -1,4 +1,4 @@
-"""The run folder: options, metrics, sample pictures and checkpoints of one training run."""
+"""The run folder: options, metrics, sample images and checkpoints of one training run."""
 
 import json
 import math
@@ -76,7 +76,7 @@ class RunFolder:
             self._tracking.log("train", step, rounded)
 
     def log_validation(self, step: int, values: Mapping[str, float]) -> None:
-        """Add one line to `validation.jsonl`; what is infinite, as of equal pictures, is null.
+        """Add one line to `validation.jsonl`; what is infinite, as of equal images, is null.
 
         Raises:
             OutputError: the disk is full.
@@ -111,7 +111,7 @@ class RunFolder:
         ]
 
     def save_sample(self, step: int, rows: Sequence[Sequence[Tensor]], side: str = "") -> None:
-        """Write a grid of pictures, input | teacher | student, as `samples/step-000123.png`.
+        """Write a grid of images, input | teacher | student, as `samples/step-000123.png`.
 
         Args:
             side: ends the name, here and below, where a run has a second direction.

@@ -47,10 +47,10 @@ class Outcome:
 
 
 class Session:
-    """The networks on their device, the pictures, and the order of things.
+    """The networks on their device, the images, and the order of things.
 
     Args:
-        pairs: what learns, one direction or two; the second's inputs are the first's real pictures.
+        pairs: what learns, one direction or two; the second's inputs are the first's real images.
         closing: a frozen generator of the other direction, which closes the cycle of a single one.
         run: an open run folder, to be written into.
         ranks: the processes that train together; the first one writes.
@@ -206,7 +206,7 @@ class Session:
         return Outcome(
             done,
             seconds,
-            (done - first) * self._recipe.step_pictures * self._ranks.count / trained,
+            (done - first) * self._recipe.images_per_step * self._ranks.count / trained,
             mean_losses(losses[-max(1, done // 10) :]),
             before,
             self._finish(done, seconds, before, interrupted),
@@ -255,7 +255,7 @@ class Session:
             drawn = self._compute.draw(learner.result, side.validation.inputs[0])
             weights = learner.result.state_dict().values()
             if not all(bool(t.isfinite().all()) for t in (drawn, *weights)):
-                raise FloatingPointError("the student's pictures stopped being numbers")
+                raise FloatingPointError("the student's images stopped being numbers")
 
     def _fidelity(self, networks: Sequence[nn.Module]) -> tuple[Fidelity | None, ...]:
         return tuple(
@@ -264,7 +264,7 @@ class Session:
         )
 
     def _watch(self, step: int) -> None:
-        """A grid of pictures, and figures of a few more, so that the run can be watched."""
+        """A grid of images, and figures of a few more, so that the run can be watched."""
         values: dict[str, float] = {}
         if not self._ranks.first:
             return
@@ -279,7 +279,7 @@ class Session:
             self._run.log_validation(step, values)
 
     def _batches(self, step: int) -> list[list[Batch]]:
-        """The pictures of a step."""
+        """The images of a step."""
         numbers = batches_of(step, self._recipe)
         return [[side.batch(number) for side in self._sides] for number in numbers]
 

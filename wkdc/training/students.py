@@ -20,7 +20,7 @@ REVERSE = "reverse"
 
 @dataclasses.dataclass(frozen=True)
 class Selected:
-    """The student that was the best: of which step, and its PSNR on the pictures set aside."""
+    """The student that was the best: of which step, and its PSNR on the images set aside."""
 
     step: int
     psnr_db: float

@@ -43,7 +43,7 @@ def draw_ahead(
     if recipe.reuse == 1 or any(side.teacher is None for side in sides):
         return 0
     wanted = again or max(1, MAX_PIXELS // recipe.crop**2)
-    together = recipe.step_pictures * ranks.count
+    together = recipe.images_per_step * ranks.count
     cached, enough_for = _open_caches(sides, request, ranks, on_notice)
     if budget.steps is not None and again is None:
         wanted = min(wanted, -(-budget.steps * together // recipe.reuse))

@@ -106,18 +106,18 @@ class Trainer:
         self.rate = RATE if recipe.learning_rate is None else recipe.learning_rate
         self._ranks = ranks
         self._scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        judges = [one.objective.discriminator for one in self.learners]
+        discriminators = [one.objective.discriminator for one in self.learners]
         learning: list[nn.Module] = [one.student for one in self.learners]
         learning += [one.features.maps for one in self.learners if one.features is not None]
         self._optimizers = [make_optimizer(learning, recipe)]
         if recipe.adversarial:
-            found = [judge for judge in judges if judge is not None]
+            found = [discriminator for discriminator in discriminators if discriminator is not None]
             self._optimizers.append(make_optimizer(found, recipe))
 
     def step(self, rounds: Sequence[Sequence[Batch]], progress: float) -> dict[str, float]:
         """Update students and discriminators once; the losses by name, as plain numbers.
 
-        Every process of the run calls it with its own pictures; all get the same weights, and the
+        Every process of the run calls it with its own images; all get the same weights, and the
         mean of the losses.
 
         Args:
@@ -187,7 +187,7 @@ class Trainer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, the pictures apart: plain types and tensors.
+        """All that the next step depends on, the images apart: plain types and tensors.
 
         Every process of the run calls it, and gets the same.
         """

@@ -1,4 +1,4 @@
-"""Pictures that a run is not trained on, and how near the student comes there."""
+"""Images that a run is not trained on, and how near the student comes there."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from wkdc.metrics.fidelity import Fidelity, mean_band_errors, mean_fidelity
 
-PICTURES = 32
-"""At most so many pictures are compared, evenly spread over their names."""
+IMAGES = 32
+"""At most so many images are compared, evenly spread over their names."""
 
 WATCHED = 8
 """Of these, at most so many are also compared on the way."""
@@ -20,12 +20,12 @@ Draw = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Validation:
-    """Inputs, and the pictures that a student should draw from them.
+    """Inputs, and the images that a student should draw from them.
 
     Args:
         squares: of each input, 1×C×side×side as networks have it: itself, and the truth where it is
             paired.
-        teacher: whose pictures are wanted; None takes the truth where there is one.
+        teacher: whose images are wanted; None takes the truth where there is one.
         draw: calls a network.
         show: makes of an input what people see of it.
     """
@@ -55,7 +55,7 @@ class Validation:
     def watch(
         self, network: nn.Module
     ) -> tuple[Fidelity | None, dict[str, float], list[list[Tensor]]]:
-        """Of a few pictures: how near, the error in each band, and rows for a sample grid."""
+        """Of a few images: how near, the error in each band, and rows for a sample grid."""
         apart = max(1, len(self.inputs) // WATCHED)
         chosen = range(len(self.inputs))[::apart][:WATCHED]
         drawn = [self._draw(network, self.inputs[i]) for i in chosen]
@@ -70,5 +70,5 @@ class Validation:
 
 
 def spread(paths: Sequence[Path]) -> Sequence[Path]:
-    """At most `PICTURES` of `paths`, evenly spread."""
-    return paths[:: max(1, len(paths) // PICTURES)][:PICTURES]
+    """At most `IMAGES` of `paths`, evenly spread."""
+    return paths[:: max(1, len(paths) // IMAGES)][:IMAGES]
