@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from install_browser import installed_browser
 from originals import resnet_state_dict
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
@@ -32,7 +33,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # which draws small images sooner than several that wait for each other
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# npm, which fetches what runs in pages, is one of the packages that the tests bring.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
@@ -144,10 +147,10 @@ def photos(made_once: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, or what `playwright install chromium` fetches, with a drawn camera."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    """The installed Chromium, or Playwright's, with a camera that shows a test pattern."""
+    arguments = ["--no-sandbox", *CAMERA]
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *CAMERA])
+        yield playwright.chromium.launch(executable_path=installed_browser(), args=arguments)
 
 
 LABELS = 5
