@@ -19,7 +19,7 @@ from torch_fidelity.sample_similarity_lpips import SampleSimilarityLPIPS
 import wkdc
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
-from wkdc.metrics.distribution import find_extractor, measure_distance
+from wkdc.metrics.distribution import Distance, find_extractor, measure_distance
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.metrics.intervals import LPIPS_FILES, Estimate, estimate
 
@@ -112,7 +112,7 @@ def test_equal_sets_are_no_distance_apart_in_any_order(domains: Path, tmp_path: 
         path.rename(same / f"{number}.png")  # the other way round
     extractor = find_extractor("efficientnet")
 
-    def distance(one: Path, other: Path, cache: str) -> wkdc.distribution.Distance:
+    def distance(one: Path, other: Path, cache: str) -> Distance:
         return measure_distance(
             one,
             other,

@@ -370,10 +370,11 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     code = (
         "import psutil, sys\n"
         "from pathlib import Path\n"
-        "from wkdc.video import draw_video\n"
+        "from wkdc.inference.video import translate_video\n"
         "seen = []\n"
         "look = lambda: seen.append(psutil.Process().memory_info().rss)\n"
-        "draw_video(Path('in.mp4'), Path('out.mp4'), lambda pixels: 255 - pixels, on_frame=look)\n"
+        "invert = lambda pixels: 255 - pixels\n"
+        "translate_video(Path('in.mp4'), Path('out.mp4'), invert, on_frame=look)\n"
         "print(len(seen), max(seen[100:]) - max(seen[:100]))\n"
     )
     done = subprocess.run(

@@ -81,7 +81,7 @@ def demo(
     tell = on_stage or (lambda _: None)
     length_given = check_length(steps=steps, minutes=minutes)
     check_device(device)
-    source = _teacher_file()
+    source = teacher_file()
     _lay_out(folder, source, overwrite)
     teacher, student = folder / "teacher.pth", folder / "student.pth"
 
@@ -124,7 +124,7 @@ def demo(
     return DemoResult(folder, comparison, pruned, distilled, exported, profiled)
 
 
-def _teacher_file() -> Path:
+def teacher_file() -> Path:
     """The checkpoint inside the package vintagify, which is not imported."""
     spec = importlib.util.find_spec("vintagify")
     for place in (spec.submodule_search_locations or []) if spec else []:
