@@ -98,7 +98,7 @@ class Unusual(nn.Module):
 
 
 class Concatenating(nn.Module):
-    """Joins its scales, so that it draws whole multiples of four only."""
+    """Joins its scales, so that it takes multiples of four only."""
 
     def __init__(self) -> None:
         super().__init__()

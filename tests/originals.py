@@ -1,13 +1,13 @@
 """The original networks, restated as plain functions over a state dict.
 
 pytorch-CycleGAN-and-pix2pix (Zhu et al. 2017, Isola et al. 2017) defines what the parameter names
-of a `.pth` mean and what the network draws. These functions say the same with nothing but
+of a `.pth` mean and what the network computes. These functions say the same with nothing but
 `torch.nn.functional`, layer by layer and name by name, so that tests compare wkdc's modules with
 something that shares no code with them. All of it is evaluation mode: batch norm reads its running
 statistics, dropout does nothing but take up an index.
 
 `*_state_dict` makes seeded random weights under the original names, at widths of any choice, scaled
-so that signals neither die nor saturate the last tanh. `*_forward` draws with them.
+so that signals neither die nor saturate the last tanh. `*_forward` computes with them.
 """
 
 from collections import OrderedDict
@@ -181,7 +181,7 @@ def resnet_forward(
     dropout: bool = False,
     block_name: str = "conv_block",
 ) -> Tensor:
-    """What a `ResnetGenerator` with these weights draws. N×C×H×W in [-1, 1], in and out.
+    """What a `ResnetGenerator` with these weights computes. N×C×H×W in [-1, 1], in and out.
 
     `layout` is the padding that the blocks' names were made for, where it is not `padding` itself
     (`nn.Conv2d` with `padding_mode="reflect"` leaves names as zero padding does).
@@ -268,7 +268,7 @@ def unet_state_dict(
 def unet_forward(
     state_dict: StateDict, images: Tensor, *, downs: int = 8, norm: str = "batch"
 ) -> Tensor:
-    """What a `UnetGenerator` with these weights draws. N×C×H×W in [-1, 1], in and out.
+    """What a `UnetGenerator` with these weights computes. N×C×H×W in [-1, 1], in and out.
 
     The original's leaky ReLU works in place, so the skip connection carries its result and not the
     norm's; the ReLU that follows every concatenation makes the two the same.
@@ -384,7 +384,7 @@ def global_generator_forward(
     blocks: int = 9,
     norm: str = "instance",
 ) -> Tensor:
-    """What a `GlobalGenerator` with these weights draws: N×C×H×W -> N×3×H×W in [-1, 1]."""
+    """What a `GlobalGenerator` with these weights computes: N×C×H×W -> N×3×H×W in [-1, 1]."""
 
     def activate(index: int, hidden: Tensor) -> Tensor:
         return functional.relu(_normalise(state_dict, f"model.{index}", hidden, norm))
@@ -440,9 +440,9 @@ def multiscale_state_dict(
         own = widths[scale] if widths else [min(ndf * 2**n, 512) for n in range(layers + 1)]
         given = in_channels
         names = _scale_names(scale, len(own) - 1, apart)
-        for place, (width, (name, norm_name)) in enumerate(zip([*own, 1], names, strict=True)):
+        for number, (width, (name, norm_name)) in enumerate(zip([*own, 1], names, strict=True)):
             weights.convolution(name, given, width, 4)
-            if 0 < place < len(own):
+            if 0 < number < len(own):
                 weights.norm(norm_name, width)
             given = width
     return weights.state_dict
@@ -457,7 +457,7 @@ def multiscale_forward(
     norm: str = "instance",
     apart: bool = True,
 ) -> list[list[Tensor]]:
-    """What every layer of a `MultiscaleDiscriminator` puts out, from the finest scale on.
+    """What every number of a `MultiscaleDiscriminator` puts out, from the finest scale on.
 
     The scale that is numbered last sees the image itself, each one before it half as much.
     """
@@ -465,12 +465,12 @@ def multiscale_forward(
     for scale in reversed(range(scales)):
         names = _scale_names(scale, layers, apart)
         hidden, made = images, []
-        for place, (name, norm_name) in enumerate(names):
-            stride = 2 if place < layers else 1
+        for number, (name, norm_name) in enumerate(names):
+            stride = 2 if number < layers else 1
             hidden = _convolve(state_dict, name, hidden, stride=stride, padding=2)
-            if 0 < place <= layers:
+            if 0 < number <= layers:
                 hidden = _normalise(state_dict, norm_name, hidden, norm)
-            if place <= layers:
+            if number <= layers:
                 hidden = functional.leaky_relu(hidden, 0.2)
             made.append(hidden)
         found.append(made)

@@ -12,7 +12,8 @@ from conftest import Called
 from torch import Tensor
 
 import wkdc
-from wkdc.checkpoints.checkpoint import load_generator, load_sealed, save_sealed
+from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.checkpoints.weight_files import load_sealed, save_sealed
 from wkdc.distill import FAITHFUL
 from wkdc.training.cache import DrawingCache
 from wkdc.training.crops import Drawings

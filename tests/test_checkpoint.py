@@ -29,30 +29,24 @@ from originals import (
 )
 from torch import Tensor, nn
 
-from wkdc.checkpoints.checkpoint import (
-    Generator,
-    history_entry,
-    load_generator,
-    make_card,
-    save_generator,
-    teacher_path,
-)
+from wkdc.checkpoints.card import history_entry, make_card
+from wkdc.checkpoints.checkpoint import Generator, load_generator, save_generator, teacher_path
 from wkdc.errors import CheckpointError, OutputError
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 
 # Both sides do the same float32 sums, perhaps in another order. One rounding is 6e-8; over some 25
 # layers, with images in [-1, 1], that stays below 1e-5, and any wrong layer is beyond 1e-2.
-SAME_PICTURE = 1e-5
+SAME_IMAGE = 1e-5
 
 SMALL = {"blocks": 3, "ngf": 4}
 
 
-def pictures(channels: int, height: int = 32, width: int = 44, count: int = 2) -> Tensor:
+def example_images(channels: int, height: int = 32, width: int = 44, count: int = 2) -> Tensor:
     random = torch.Generator().manual_seed(height * width + channels)
     return torch.rand(count, channels, height, width, generator=random) * 2 - 1
 
 
-def draw(network: nn.Module, images: Tensor) -> Tensor:
+def run(network: nn.Module, images: Tensor) -> Tensor:
     with torch.inference_mode():
         return network(images)
 
@@ -66,9 +60,9 @@ def assert_draws(network: nn.Module, images: Tensor, expected: Tensor) -> None:
     # An image that is black, flat or saturated would hide a wrong layer.
     assert float(expected.std()) > 0.05
     assert float((expected.abs() > 0.99).float().mean()) < 0.2
-    drawn = draw(network, images)
-    assert drawn.dtype == torch.float32
-    assert largest_difference(drawn, expected) <= SAME_PICTURE
+    output = run(network, images)
+    assert output.dtype == torch.float32
+    assert largest_difference(output, expected) <= SAME_IMAGE
 
 
 def original_names(state_dict: StateDict, norm: str, block_name: str = "conv_block") -> set[str]:
@@ -138,11 +132,11 @@ RESNETS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     ),
     "zero padding by override": ({}, {"block_padding": "zero"}),
     "reflect by override": ({"padding": "zero"}, {"block_padding": "reflect"}),
-    "batch, drawn as instance": ({"norm": "batch"}, {"norm": "instance"}),
-    "instance, drawn without": ({}, {"norm": "none"}),
-    "tracked, drawn without": ({"tracked": True}, {"norm": "none"}),
-    # What InstanceNorm2d(track_running_stats=True) draws in evaluation mode.
-    "tracked, drawn by its statistics": ({"tracked": True}, {"norm": "batch"}),
+    "batch, read as instance": ({"norm": "batch"}, {"norm": "instance"}),
+    "instance, read without": ({}, {"norm": "none"}),
+    "tracked, read without": ({"tracked": True}, {"norm": "none"}),
+    # What InstanceNorm2d(track_running_stats=True) computes in evaluation mode.
+    "tracked, read by its statistics": ({"tracked": True}, {"norm": "batch"}),
     "tracked affine is instance": ({"affine": True, "tracked": True}, {"norm": "instance"}),
     "batch with biases": ({"norm": "batch", "bias": True}, {"norm": "batch"}),
     "instance without biases": ({"bias": False}, {"norm": "instance"}),
@@ -190,7 +184,7 @@ def resnet_picture(
 def test_resnet_draws_what_the_original_draws(name: str, tmp_path: Path) -> None:
     weights, overrides = RESNETS[name]
     state_dict = resnet(1, weights)
-    images = pictures(weights.get("in_channels", 3))
+    images = example_images(weights.get("in_channels", 3))
     generator = load(tmp_path, state_dict, **overrides)
     assert generator.architecture.family == "resnet"
     expected = resnet_picture(state_dict, images, weights, overrides)
@@ -202,7 +196,7 @@ def test_resnet_draws_what_the_original_draws(name: str, tmp_path: Path) -> None
 OTHER_NAMES = (
     "zero padding by override",
     "reflect by override",
-    "tracked, drawn by its statistics",
+    "tracked, read by its statistics",
 )
 
 
@@ -256,35 +250,35 @@ def test_resnet_options_say_what_the_file_holds(
 def test_an_override_changes_the_picture(
     weights: dict[str, Any], override: dict[str, str], tmp_path: Path
 ) -> None:
-    state_dict, images = resnet(4, weights), pictures(3)
+    state_dict, images = resnet(4, weights), example_images(3)
     read = load(tmp_path, state_dict)
-    told = load(tmp_path, state_dict, **override)
-    # Far above SAME_PICTURE: the cases above could not pass if the override were ignored.
-    assert largest_difference(draw(read.network, images), draw(told.network, images)) > 1e-2
+    loaded = load(tmp_path, state_dict, **override)
+    # Far above SAME_IMAGE: the cases above could not pass if the override were ignored.
+    assert largest_difference(run(read.network, images), run(loaded.network, images)) > 1e-2
 
 
 @pytest.mark.parametrize("height_width", [(16, 16), (60, 92), (128, 20)])
 def test_resnet_takes_pictures_of_other_sizes(
     height_width: tuple[int, int], tmp_path: Path
 ) -> None:
-    state_dict, images = resnet(5, SMALL), pictures(3, *height_width)
+    state_dict, images = resnet(5, SMALL), example_images(3, *height_width)
     generator = load(tmp_path, state_dict)
     assert_draws(generator.network, images, resnet_picture(state_dict, images, SMALL, {}))
 
 
 def test_running_statistics_of_instance_norm_are_dropped(tmp_path: Path) -> None:
-    tracked, images = resnet(6, {"tracked": True}), pictures(3)
+    tracked, images = resnet(6, {"tracked": True}), example_images(3)
     plain = OrderedDict((k, v) for k, v in tracked.items() if ".running_" not in k)
     assert len(plain) < len(tracked)
     with_statistics, without = load(tmp_path, tracked), load(tmp_path, plain)
     assert not [name for name in with_statistics.network.state_dict() if "running" in name]
     # The same weights in the same module: equal to the bit.
-    assert torch.equal(draw(with_statistics.network, images), draw(without.network, images))
+    assert torch.equal(run(with_statistics.network, images), run(without.network, images))
 
 
 def test_batch_norm_from_before_it_counted_batches(tmp_path: Path) -> None:
     weights = {"norm": "batch", "blocks": 6}
-    state_dict, images = resnet(7, weights), pictures(3)
+    state_dict, images = resnet(7, weights), example_images(3)
     old = OrderedDict((k, v) for k, v in state_dict.items() if "num_batches" not in k)
     assert len(old) < len(state_dict)
     generator = load(tmp_path, old)
@@ -306,8 +300,8 @@ UNETS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "128, affine": ({"downs": 7, "norm": "instance", "affine": True}, {}),
     "128, tracked": ({"downs": 7, "norm": "instance", "tracked": True}, {}),
     "128, none": ({"downs": 7, "norm": "none"}, {}),
-    "128, batch, drawn as instance": ({"downs": 7}, {"norm": "instance"}),
-    "128, instance, drawn without": ({"downs": 7, "norm": "instance"}, {"norm": "none"}),
+    "128, batch, read as instance": ({"downs": 7}, {"norm": "instance"}),
+    "128, instance, read without": ({"downs": 7, "norm": "instance"}, {"norm": "none"}),
     "128, grey to RGB": ({"downs": 7, "in_channels": 1, "out_channels": 3}, {}),
     "128, RGB to grey": ({"downs": 7, "in_channels": 3, "out_channels": 1}, {}),
     "128, 4 to 4 channels": ({"downs": 7, "in_channels": 4, "out_channels": 4}, {}),
@@ -322,7 +316,7 @@ def unet(seed: int, weights: dict[str, Any]) -> StateDict:
 
 def unet_images(weights: dict[str, Any], wide: bool = False) -> Tensor:
     size = 2 ** weights["downs"]
-    return pictures(weights.get("in_channels", 3), size, 2 * size if wide else size, count=1)
+    return example_images(weights.get("in_channels", 3), size, 2 * size if wide else size, count=1)
 
 
 def unet_picture(
@@ -380,11 +374,11 @@ def test_weights_of_the_original_discriminator_judge_the_same(norm: str, layers:
     state_dict = patchgan_state_dict(31, ndf=6, layers=layers, in_channels=4, norm=norm)
     discriminator = PatchGAN(4, widths=patchgan_widths(6, layers), norm=norm).eval()
     discriminator.load_state_dict(state_dict, strict=True)
-    images = pictures(4, 96, 72)
+    images = example_images(4, 96, 72)
     expected = patchgan_forward(state_dict, images, layers=layers, norm=norm)
     assert float(expected.std()) > 0.01  # a thousand times what may differ
-    # Six layers and answers of about 1: the reasons of SAME_PICTURE hold.
-    assert largest_difference(draw(discriminator, images), expected) <= SAME_PICTURE
+    # Six layers and answers of about 1: the reasons of SAME_IMAGE hold.
+    assert largest_difference(run(discriminator, images), expected) <= SAME_IMAGE
 
 
 # --- What every loaded generator is ------------------------------------------------------------
@@ -412,14 +406,14 @@ def test_the_options_alone_build_the_same_network(name: str, tmp_path: Path) -> 
     make, weights, overrides = FAMILIES[name]
     generator = load(tmp_path, make(11, weights), **overrides)
     assert is_plain(generator.architecture.options)
-    images = pictures(3, 128, 128, count=1)
-    expected = draw(generator.network, images)
+    images = example_images(3, 128, 128, count=1)
+    expected = run(generator.network, images)
     for twin in (
         type(generator.network)(**generator.architecture.options),
         generator.architecture.build(),
     ):
         twin.load_state_dict(generator.network.state_dict())
-        assert torch.equal(draw(twin.eval(), images), expected)  # one module twice: to the bit
+        assert torch.equal(run(twin.eval(), images), expected)  # one module twice: to the bit
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -443,12 +437,12 @@ def test_notes_tell_that_the_padding_was_assumed_and_not_read(tmp_path: Path) ->
     # Reflected and replicated borders leave the same names: a file cannot tell them apart.
     assumed = load(tmp_path, resnet(13, SMALL))
     assert any("reflect" in note for note in assumed.notes)
-    told = load(tmp_path, resnet(13, SMALL), block_padding="reflect")
-    assert not any("reflect" in note for note in told.notes)
+    loaded = load(tmp_path, resnet(13, SMALL), block_padding="reflect")
+    assert not any("reflect" in note for note in loaded.notes)
 
 
 def test_the_original_weights_load_strictly(tmp_path: Path) -> None:
-    images = pictures(3)
+    images = example_images(3)
     for weights in (SMALL, SMALL | {"norm": "batch", "dropout": True}):
         network = load(tmp_path, resnet(14, weights)).network
         others = resnet(15, weights)
@@ -506,7 +500,7 @@ WRAPPED: dict[str, Callable[[StateDict], object]] = {
 
 @pytest.mark.parametrize("wrapping", WRAPPED)
 def test_the_weights_are_found_inside(wrapping: str, tmp_path: Path) -> None:
-    state_dict, images = resnet(16, SMALL), pictures(3)
+    state_dict, images = resnet(16, SMALL), example_images(3)
     generator = load(tmp_path, WRAPPED[wrapping](state_dict))
     assert_holds(generator.network, state_dict, set(state_dict))
     assert_draws(generator.network, images, resnet_picture(state_dict, images, SMALL, {}))
@@ -522,7 +516,7 @@ def test_the_weights_of_a_unet_are_found_inside(wrapping: str, tmp_path: Path) -
 
 def test_the_file_format_of_old_torch_is_read(tmp_path: Path) -> None:
     # The published CycleGAN weights are in it: no zip archive, but pickles one after another.
-    state_dict, images = resnet(18, SMALL), pictures(3)
+    state_dict, images = resnet(18, SMALL), example_images(3)
     path = tmp_path / "latest_net_G.pth"
     torch.save(state_dict, path, _use_new_zipfile_serialization=False)
     assert_draws(
@@ -535,7 +529,7 @@ def test_the_file_format_of_old_torch_is_read(tmp_path: Path) -> None:
 def test_weights_of_other_precision_become_float32(
     dtype: torch.dtype, norm: str, tmp_path: Path
 ) -> None:
-    weights, images = SMALL | {"norm": norm}, pictures(3)
+    weights, images = SMALL | {"norm": norm}, example_images(3)
     converted = OrderedDict(
         (k, v.to(dtype) if v.is_floating_point() else v) for k, v in resnet(19, weights).items()
     )
@@ -980,10 +974,10 @@ SAVED = {
 
 @pytest.mark.parametrize("name", SAVED)
 def test_what_is_saved_draws_the_same_when_loaded(name: str, tmp_path: Path) -> None:
-    make, picture, weights, overrides = SAVED[name]
+    make, expected_of, weights, overrides = SAVED[name]
     state_dict = make(28, weights)
-    images = pictures(3, 128, 128, count=1)
-    expected = picture(state_dict, images, weights, overrides)
+    images = example_images(3, 128, 128, count=1)
+    expected = expected_of(state_dict, images, weights, overrides)
     first = load(tmp_path, state_dict, **overrides)
     card = card_of(first)
     save_generator(tmp_path / "student.pth", first.network, card)
@@ -1015,9 +1009,9 @@ def test_either_upsampling_is_told_from_the_file(
     save_generator(tmp_path / "student.pth", network, card)
     again = load_generator(tmp_path / "student.pth")
     assert again.architecture.options["upsampling"] == upsampling
-    images = pictures(3)
+    images = example_images(3)
     # One module and the same weights twice: to the bit.
-    assert torch.equal(draw(again.network, images), draw(network, images))
+    assert torch.equal(run(again.network, images), run(network, images))
 
 
 def test_the_file_loads_without_wkdc(tmp_path: Path, teacher: Generator) -> None:
@@ -1034,7 +1028,7 @@ def test_the_file_loads_without_wkdc(tmp_path: Path, teacher: Generator) -> None
 
 
 def test_the_weights_in_the_file_load_into_the_original(tmp_path: Path, teacher: Generator) -> None:
-    path, images = tmp_path / "student.pth", pictures(3)
+    path, images = tmp_path / "student.pth", example_images(3)
     save_generator(path, teacher.network, card_of(teacher))
     state_dict = torch.load(path, weights_only=True)["state_dict"]
     assert_draws(teacher.network, images, resnet_picture(state_dict, images, SMALL, {}))
@@ -1244,7 +1238,7 @@ def test_a_trained_generator_is_recognised(vintage: Path) -> None:
 def test_a_trained_generator_draws_what_the_original_draws(
     height_width: tuple[int, int], vintage: Path
 ) -> None:
-    images = pictures(3, *height_width, count=1)
+    images = example_images(3, *height_width, count=1)
     state_dict = torch.load(vintage, weights_only=True, map_location="cpu")
     expected = resnet_forward(state_dict, images, block_name="block")
     assert_draws(load_generator(vintage).network, images, expected)

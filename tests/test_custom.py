@@ -11,7 +11,8 @@ from conftest import Called
 from torch import nn
 
 import wkdc
-from wkdc.checkpoints.checkpoint import load_network, load_plain
+from wkdc.checkpoints.checkpoint import load_network
+from wkdc.checkpoints.weight_files import load_plain
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
 from wkdc.errors import CheckpointError, OptionError, TargetError
@@ -54,7 +55,7 @@ def test_the_four_commands_chain(tmp_path: Path, photos: Path, call_wkdc: Call) 
     (model,) = json.loads(done.stdout)["models"]
     assert (model["params"], model["macs"]) == (models[1]["params"], None)
     for file, named in (("student.pth", arch), ("student.onnx", ())):
-        done = call_wkdc("translate", file, photos, "-o", f"{file} drew", *named, "--json")
+        done = call_wkdc("translate", file, photos, "-o", f"{file} images", *named, "--json")
         assert len(json.loads(done.stdout)["outputs"]) == len(list(photos.iterdir()))
 
 
@@ -153,7 +154,7 @@ def test_a_network_that_joins_its_scales_is_exported(tmp_path: Path) -> None:
     )
     assert made.architecture.strict
     assert wkdc.export(load_network(tmp_path / "student.pth", arch=arch)).max_abs_error < 1e-4
-    with pytest.raises(OptionError, match="draws multiples of 4 only"):
+    with pytest.raises(OptionError, match="multiples of 4 only"):
         wkdc.profile([tmp_path / "student.pth"], size=(30, 32), arch=arch)
 
 
@@ -167,7 +168,7 @@ def test_what_a_network_reads_and_draws_is_found_by_trying() -> None:
     ("network", "error", "says"),
     [
         (custom_networks.Counting(), CheckpointError, "something in its forward pass counts them"),
-        (custom_networks.Enlarger(), CheckpointError, "draws no image of the size of its input"),
+        (custom_networks.Enlarger(), CheckpointError, "returns no image of the size of its input"),
         (custom_networks.bare(), TargetError, "nothing can be pruned"),
     ],
 )

@@ -14,12 +14,8 @@ from conftest import Called, Died
 from originals import patchgan_state_dict
 from torch import Tensor, nn
 
-from wkdc.checkpoints.checkpoint import (
-    load_discriminator,
-    load_generator,
-    make_card,
-    save_generator,
-)
+from wkdc.checkpoints.card import make_card
+from wkdc.checkpoints.checkpoint import load_discriminator, load_generator, save_generator
 from wkdc.data.images import load_pixels, load_square, save_pixels
 from wkdc.data.layouts import part_loader, read_layout
 from wkdc.data.photos import photo_paths

@@ -1,4 +1,4 @@
-"""wkdc: smaller, faster image-to-image generators that keep what they draw.
+"""wkdc: smaller, faster image-to-image generators that keep what they generate.
 
 The names below are the public API. They are imported at first use, so `import wkdc` is light.
 """

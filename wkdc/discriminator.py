@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from wkdc.checkpoints.checkpoint import read_card
+from wkdc.checkpoints.card import read_card
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError, WkdcError
 from wkdc.prune import prune

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wkdc.checkpoints.checkpoint import Generator, relative_to
+from wkdc.checkpoints.card import relative_to
+from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.layouts import Direction, Layout
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.system.devices import check_device

@@ -12,7 +12,7 @@
     ├── MissingExtraError      a package that is not installed with wkdc itself
     ├── OutputError            a file that cannot be written, or must not be overwritten
     ├── DivergedError          a training run whose loss stopped being a number
-    └── ParityError            an exported model that does not draw what its source draws
+    └── ParityError            an exported model whose output differs from its source's
 
 The message of each says what was given, what is allowed, and what to try.
 """
@@ -67,4 +67,4 @@ class DivergedError(WkdcError):
 
 
 class ParityError(WkdcError):
-    """An exported model that does not draw what its source draws."""
+    """An exported model whose output differs from its source's."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wkdc.checkpoints.checkpoint import Card, find_teacher, load_network
+from wkdc.checkpoints.card import Card, find_teacher
+from wkdc.checkpoints.checkpoint import load_network
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
 from wkdc.onnx.file import OnnxInterface, count_onnx_params, read_interface
@@ -57,7 +58,7 @@ class InfoResult:
 def info(
     path: str | Path, *, size: tuple[int, int] | None = None, arch: str | None = None
 ) -> InfoResult:
-    """Say what `path` holds, without drawing anything.
+    """Say what `path` holds, without running it.
 
     Args:
         path: a .pth of a generator or discriminator, or a .onnx.
@@ -66,7 +67,7 @@ def info(
 
     Raises:
         CheckpointError: the file cannot be read, or is no network that wkdc knows.
-        OptionError: the network does not draw at `size`.
+        OptionError: the network does not take `size`.
     """
     path = Path(path)
     if path.suffix.lower() == ".onnx":
@@ -125,6 +126,6 @@ def _teacher(card: dict[str, Any] | None, path: Path) -> TeacherFile | None:
     named = (card or {}).get("teacher")
     if named is None:
         return None
-    place, same = find_teacher(path, named)
-    presence: Presence = "there" if same else "changed" if place.is_file() else "missing"
-    return TeacherFile(place, named["sha256"], presence)
+    found, same = find_teacher(path, named)
+    presence: Presence = "there" if same else "changed" if found.is_file() else "missing"
+    return TeacherFile(found, named["sha256"], presence)

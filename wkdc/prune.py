@@ -9,15 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from wkdc.checkpoints.checkpoint import (
-    Generator,
-    history_entry,
-    load_network,
-    make_card,
-    read_card,
-    relative_to,
-    save_generator,
-)
+from wkdc.checkpoints.card import history_entry, make_card, read_card, relative_to
+from wkdc.checkpoints.checkpoint import Generator, load_network, save_generator
 from wkdc.checkpoints.recognition import recognise
 from wkdc.data.calibration import CALIBRATE, calibration_images
 from wkdc.data.layouts import Direction

@@ -8,13 +8,8 @@ from typing import Literal
 
 import torch
 
-from wkdc.checkpoints.checkpoint import (
-    load_generator,
-    make_card,
-    read_card,
-    relative_to,
-    save_generator,
-)
+from wkdc.checkpoints.card import make_card, read_card, relative_to
+from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.data.inputs import channels_for, check_inputs
 from wkdc.data.layouts import Direction, Layout, is_apart, is_paired, read_layout
 from wkdc.errors import DatasetError, OptionError, OutputError

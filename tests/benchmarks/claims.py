@@ -26,7 +26,8 @@ from typing import Any
 import torch
 
 import wkdc
-from wkdc.checkpoints.checkpoint import load_generator, make_card, save_generator
+from wkdc.checkpoints.card import make_card
+from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.data.images import list_images
 from wkdc.networks.layers import initialise
 from wkdc.reporting.results import Made, to_plain

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wkdc.checkpoints.checkpoint import load_generator, make_card, save_generator
+from wkdc.checkpoints.card import make_card
+from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.data.images import load_square
 from wkdc.data.layouts import Layout
 from wkdc.data.photos import photo_paths

@@ -1,39 +1,29 @@
-"""Any .pth <-> a generator and its card. The only home of torch.load and torch.save."""
+"""Any .pth file <-> a network and its card."""
 
-import datetime
-import hashlib
-import io
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from wkdc.checkpoints.card import Card, card_in, check_plain, find_teacher
 from wkdc.checkpoints.recognition import Recognition, recognise
-from wkdc.errors import CheckpointError, OptionError
+from wkdc.checkpoints.weight_files import load_plain, save_plain
+from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import Architecture
 from wkdc.networks.custom import build_custom, examine, shapes_of
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
-from wkdc.system.files import sha256_of, write_atomically
-from wkdc.system.version import __version__
-
-FORMAT = 1
-"""Version of the layout of a card; docs/checkpoint-format.md describes it."""
+from wkdc.system.files import sha256_of
 
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "generator", "netG", "model")
 """Keys under which training scripts put a state dict, in the order they are looked for."""
 
-Card = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Generator:
-    """A generator, or a discriminator, that came out of a file.
+    """A generator, or a discriminator, as a file has it.
 
     Attributes:
         network: the module, float32, in evaluation mode.
@@ -116,10 +106,10 @@ def load_network(
     upsampling: Upsampling | None = None,
     arch: str | None = None,
 ) -> Generator:
-    """Load the network of a .pth file, whether it draws or judges; see `load_generator`."""
+    """Load the network of a .pth file, a generator or a discriminator; see `load_generator`."""
     path = Path(path)
     content = load_plain(path)
-    card = _card_in(content, path)
+    card = card_in(content, path)
     if card is not None:
         options = card["options"]
         if card["family"] == "custom" and arch is None:
@@ -163,15 +153,6 @@ def _as_custom(factory: str, weights: dict[str, Tensor]) -> Recognition:
     return Recognition(Architecture("custom", options), weights, ())
 
 
-def read_card(path: Path) -> Card | None:
-    """The card of a .pth file, where it has one; its network is not made.
-
-    Raises:
-        CheckpointError: the file is missing or broken, or its card is.
-    """
-    return _card_in(load_plain(path), path)
-
-
 def save_generator(path: str | Path, network: nn.Module, card: Card) -> None:
     """Write `{"wkdc": card, "state_dict": ...}` to `path`, whole or not at all.
 
@@ -179,41 +160,8 @@ def save_generator(path: str | Path, network: nn.Module, card: Card) -> None:
         OutputError: the file cannot be written.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    _check_plain(card)
+    check_plain(card)
     save_plain(path, {"wkdc": card, "state_dict": weights})
-
-
-def make_card(
-    architecture: Architecture,
-    teacher: Card | None,
-    history: list[Card],
-) -> Card:
-    """The card of a student: format, architecture, its teacher, and the commands that made it.
-
-    Args:
-        teacher: `path` and `sha256` of the teacher, `params` and `macs` of its network; None for a
-            network that was not pruned from one.
-        history: one entry per command, from `history_entry`, oldest first.
-    """
-    return {
-        "format": FORMAT,
-        "version": __version__,
-        "family": architecture.family,
-        "options": architecture.options,
-        "teacher": teacher,
-        "history": history,
-    }
-
-
-def history_entry(command: str, **options: Any) -> Card:
-    """One line of a card's history: which command, when, with which version and options."""
-    return {
-        "command": command,
-        "version": __version__,
-        "torch": str(torch.__version__),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.items()},
-    }
 
 
 def teacher_path(student: Generator, *, hint: str = "name the teacher") -> Path:
@@ -239,110 +187,6 @@ def teacher_path(student: Generator, *, hint: str = "name the teacher") -> Path:
     raise CheckpointError(f"the teacher of {student.path}, {named}, is not there; {hint}")
 
 
-def find_teacher(student: Path, named: Card) -> tuple[Path, bool]:
-    """Where the teacher lies that a card names, and whether that is still the same file.
-
-    It is looked for beside the student and in the folders above: a run's checkpoints lie deeper
-    than the student that the run writes.
-
-    Args:
-        named: `path` and `sha256`, from the card.
-    """
-    folder, wanted = student.parent, Path(named["path"])
-    above = [one / wanted for one in list(folder.parents)[:3]]
-    places = [folder / wanted, folder / wanted.name, *above]
-    there = [path for path in places if path.is_file()]
-    for path in there:
-        if sha256_of(path) == named["sha256"]:
-            return path, True
-    return (there or places)[0], False
-
-
-def relative_to(path: Path, folder: Path) -> str:
-    """`path` as a card keeps it: relative where it lies below `folder`, else absolute."""
-    path, folder = path.resolve(), folder.resolve()
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-
-def save_plain(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain types to `path`, whole or not at all.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    buffer = io.BytesIO()  # on a full disk torch.save itself does not say what went wrong
-    torch.save(dict(content), buffer)
-    write_atomically(Path(path), lambda temporary: temporary.write_bytes(buffer.getbuffer()))
-
-
-def save_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain types with their digest, whole or not at all.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
-    sealed = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
-    save_plain(path, {"sha256": digest, "content": sealed})
-
-
-def load_sealed(path: Path) -> dict[str, Any]:
-    """What `save_sealed` wrote, on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing, or not byte for byte what was written.
-    """
-    outer = load_plain(path)
-    sealed = outer.get("content")
-    content = sealed.numpy().tobytes() if isinstance(sealed, Tensor) else b""
-    if hashlib.sha256(content).hexdigest() != outer.get("sha256"):
-        raise CheckpointError(f"{path} is damaged: its digest is another")
-    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-
-
-def load_plain(path: Path) -> dict[str, Any]:
-    """The dict of tensors and plain types in a .pth file, on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing, is not one, or carries code.
-    """
-    if not path.is_file():
-        what = "is a folder, not a weight file" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"{path} {what}; give a .pth file, or make one with wkdc prune")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path} is empty; copy or download it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the age of the format
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} {_refusal(path, str(error))}") from None
-    except Exception:  # a broken file makes torch.load raise nearly anything
-        raise CheckpointError(
-            f"{path} cannot be read: it is truncated, or no PyTorch file; copy or download it again"
-        ) from None
-    if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, not a state dict; save the network's "
-            "state_dict() instead"
-        )
-    return dict(content)
-
-
-def _refusal(path: Path, message: str) -> str:
-    """Why the file is refused; text read as a pickle seems to carry code, so its start decides."""
-    with path.open("rb") as file:
-        pickled = file.read(2).startswith((b"PK", b"\x80"))
-    if pickled and any(sign in message for sign in ("GLOBAL", "Unsupported", "not an allowed")):
-        return (
-            "carries code, not only weights, and is refused; save the network's state_dict() "
-            "in the environment that made the file"
-        )
-    return "cannot be read: it is truncated, or no PyTorch file; copy or download it again"
-
-
 def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
     """The state dict inside `content`, without wrappers and `module.` prefixes, as float32."""
     for key in WRAPPERS:
@@ -366,35 +210,3 @@ def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
     while all(name.startswith("module.") for name in weights):
         weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return weights
-
-
-def _card_in(content: Mapping[str, Any], path: Path) -> Card | None:
-    card = content.get("wkdc")
-    if card is None:
-        return None
-    try:
-        if card["format"] > FORMAT:
-            raise CheckpointError(
-                f"{path} was written by a newer wkdc (card format {card['format']}, this one "
-                f"reads up to {FORMAT}); upgrade wkdc"
-            )
-        if card["family"] != "custom":  # whose code is the user's to name
-            Architecture(card["family"], card["options"]).build_empty()
-        if card["teacher"] is not None:
-            _ = card["teacher"]["path"], card["teacher"]["sha256"]
-    except (TypeError, KeyError, ValueError, IndexError, RuntimeError, OptionError):
-        raise CheckpointError(f"{path}: its card is broken; prune the teacher again") from None
-    return dict(card)
-
-
-def _check_plain(value: Any) -> None:
-    """Raise TypeError unless `weights_only=True` loads `value` again anywhere: built-in types."""
-    if type(value) is dict:
-        for key, entry in value.items():
-            _check_plain(key)
-            _check_plain(entry)
-    elif type(value) in (list, tuple):
-        for entry in value:
-            _check_plain(entry)
-    elif value is not None and type(value) not in (str, int, float, bool):
-        raise TypeError(f"a card cannot hold a {type(value).__name__}")

@@ -54,7 +54,7 @@ def taught_by(student: Generator, record: Record) -> bool:
 
 def record_of(student: Generator) -> Record | None:
     """The run on the student's card, if its folder is still there."""
-    for folder in _places(student, last_options(student).get("run")):
+    for folder in _candidates(student, last_options(student).get("run")):
         if (folder / "options.json").is_file():
             record = read_record(folder)
             if taught_by(student, record):
@@ -64,12 +64,16 @@ def record_of(student: Generator) -> Record | None:
 
 def images_of(student: Generator, record: Record | None) -> Path | None:
     """The folder that a student was taught or calibrated on, if it is still there."""
-    told = last_options(student) if record is None else {**record.options, **last_options(student)}
-    return next((folder for folder in _places(student, told.get("data")) if folder.is_dir()), None)
+    options = (
+        last_options(student) if record is None else {**record.options, **last_options(student)}
+    )
+    return next(
+        (folder for folder in _candidates(student, options.get("data")) if folder.is_dir()), None
+    )
 
 
-def _places(student: Generator, named: str | None) -> list[Path]:
-    """Where a folder may lie that a card names as it was seen from where the command was called."""
+def _candidates(student: Generator, named: str | None) -> list[Path]:
+    """Where a folder may lie: a card names it as seen from where the command was called."""
     if not named:
         return []
     folder = student.path.parent

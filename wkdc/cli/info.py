@@ -46,8 +46,8 @@ def _show(found: "InfoResult") -> None:
         settings = found.architecture.options
         rows.append(("family", found.architecture.family))
         rows += [(f"{stage} channels", widths) for stage, widths in found.architecture.stages()]
-        reads, draws = settings.get("in_channels"), settings.get("out_channels")
-        rows.append(("reads, draws", f"{reads} channels, {draws or 'scores'}"))
+        reads, writes = settings.get("in_channels"), settings.get("out_channels")
+        rows.append(("channels in, out", f"{reads}, {writes or 'scores'}"))
         if "norm" in settings:
             affine = "affine" if settings["affine"] else "without parameters"
             rows.append(("norm", f"{settings['norm']}, {affine}"))

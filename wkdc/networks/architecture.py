@@ -1,4 +1,4 @@
-"""A network without its weights: its family and widths, and the sizes that it draws at."""
+"""A network without its weights: its family and widths, and the sizes that it takes."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
 
 SIZE = 256
-"""Height and width that MACs and times are told for, or the next that a network draws at."""
+"""Height and width that MACs and times are told for, or the next that a network takes."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Architecture:
 
     @property
     def multiple(self) -> int:
-        """Height and width that the network draws at must be multiples of this."""
+        """Height and width of the network's input must be multiples of this."""
         if self.is_discriminator:
             return 1
         if self.family == "custom":
@@ -119,7 +119,7 @@ class Architecture:
 
 
 def valid_side(at_least: int, *architectures: Architecture) -> int:
-    """The least side of a square, from `at_least` on, that all of `architectures` draw at."""
+    """The least side of a square, from `at_least` on, that all of `architectures` take."""
     multiple = math.lcm(*(architecture.multiple for architecture in architectures))
     least = max(at_least, *(architecture.smallest for architecture in architectures))
     return math.ceil(least / multiple) * multiple
@@ -129,7 +129,7 @@ def measured_size(wanted: tuple[int, int] | None, architecture: Architecture) ->
     """Height and width that MACs and times are told for: `wanted`, by default about `SIZE`.
 
     Raises:
-        OptionError: the network does not draw at it.
+        OptionError: the network does not take it.
     """
     if wanted is None:
         side = valid_side(SIZE, architecture)
@@ -137,7 +137,7 @@ def measured_size(wanted: tuple[int, int] | None, architecture: Architecture) ->
     multiple, smallest = architecture.multiple, architecture.smallest
     if min(wanted) < smallest or any(side % multiple for side in wanted):
         raise OptionError(
-            f"size {wanted[0]}x{wanted[1]} is not drawn by this network; give multiples of "
+            f"size {wanted[0]}x{wanted[1]} does not fit this network; give multiples of "
             f"{multiple}, {smallest} or more"
         )
     return wanted

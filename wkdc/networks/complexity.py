@@ -80,7 +80,7 @@ def kernel_positions(network: nn.Module, in_channels: int, size: tuple[int, int]
 
 
 def measure_activation_bytes(network: nn.Module, shape: Sequence[int]) -> int:
-    """Bytes of the feature maps alive at once, where they are most, when `network` draws.
+    """Bytes of the feature maps alive at once, where they are most, while `network` computes.
 
     Weights and the input are not counted, nor what a convolution's algorithm needs on the side;
     nothing is computed.

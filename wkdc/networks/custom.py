@@ -59,14 +59,14 @@ def shapes_of(state_dict: Mapping[str, Tensor]) -> dict[str, list[int]]:
 
 
 def examine(network: nn.Module, factory: str) -> dict[str, Any]:
-    """What the other commands have to know of a network, found by letting it draw.
+    """What the other commands have to know of a network, found by running it.
 
     Returns:
-        `in_channels` and `out_channels`; `multiple` and `smallest`: height and width that it draws
-        at are multiples of the one, and at least the other.
+        `in_channels` and `out_channels`; `multiple` and `smallest`: height and width of its
+        input are multiples of the one, and at least the other.
 
     Raises:
-        CheckpointError: it does not draw an image of the same size from any that was tried.
+        CheckpointError: it returns no image of the size of any input that was tried.
     """
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     if not convolutions:
@@ -76,18 +76,18 @@ def examine(network: nn.Module, factory: str) -> dict[str, Any]:
     read = dict.fromkeys([3, 1, *(layer.in_channels for layer in convolutions)])
     for multiple, channels in itertools.product(multiples, read):
         least = -(-SIDE // multiple) * multiple
-        drawn = [_draws(network, channels, side) for side in (least, least + multiple)]
-        if all(drawn):
+        found = [_out_channels(network, channels, side) for side in (least, least + multiple)]
+        if all(found):
             sides = range(multiple, least + 1, multiple)
-            smallest = next(side for side in sides if _draws(network, channels, side))
+            smallest = next(side for side in sides if _out_channels(network, channels, side))
             return {
                 "in_channels": channels,
-                "out_channels": drawn[0],
+                "out_channels": found[0],
                 "multiple": multiple,
                 "smallest": smallest,
             }
     raise CheckpointError(
-        f"{factory} draws no image of the size of its input: tried N×C×H×W with {_either(read)} "
+        f"{factory} returns no image of the size of its input: tried N×C×H×W with {_either(read)} "
         f"channels and whole multiples of 1 to {COARSEST}"
     )
 
@@ -96,9 +96,9 @@ def fit_norms(network: nn.Module, channels: int, side: int) -> None:
     """Give norms without parameters, whose width no file knows, that of what they are given.
 
     Args:
-        channels, side: of an image that `network` draws.
+        channels, side: of an image that `network` takes.
     """
-    _draws(network, channels, side)
+    _out_channels(network, channels, side)
 
 
 def _either(numbers: Iterable[int]) -> str:
@@ -147,22 +147,22 @@ def _resize(
 
 
 @torch.no_grad()
-def _draws(network: nn.Module, channels: int, side: int) -> int:
-    """How many channels `network` draws at this size; 0 where it draws another size or fails."""
+def _out_channels(network: nn.Module, channels: int, side: int) -> int:
+    """Channels of what `network` returns at this size; 0 where it fails or changes the size."""
     hooks = [
         layer.register_forward_pre_hook(_fit_width)
         for layer in network.modules()
         if isinstance(layer, nn.InstanceNorm2d) and not layer.affine
     ]
     try:
-        drawn = network(torch.zeros(1, channels, side, side))
+        output = network(torch.zeros(1, channels, side, side))
     except Exception:  # whatever a network raises at a size that it is not made for
         return 0
     finally:
         for hook in hooks:
             hook.remove()
-    fits = isinstance(drawn, Tensor) and drawn.dim() == 4 and drawn.shape[-2:] == (side, side)
-    return int(drawn.shape[1]) if fits else 0
+    fits = isinstance(output, Tensor) and output.dim() == 4 and output.shape[-2:] == (side, side)
+    return int(output.shape[1]) if fits else 0
 
 
 def _fit_width(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -50,7 +50,7 @@ class MultiscaleDiscriminator(nn.Module):
         for scale, channels in enumerate(widths):
             parts = _scale_layers(in_channels, channels, norm=norm, affine=affine, bias=bias)
             if apart:
-                named = {f"scale{scale}_layer{place}": part for place, part in enumerate(parts)}
+                named = {f"scale{scale}_layer{layer}": part for layer, part in enumerate(parts)}
             else:
                 named = {f"layer{scale}": [layer for part in parts for layer in part]}
             for name, layers in named.items():
@@ -90,8 +90,8 @@ def _scale_layers(
     parts: list[list[nn.Module]] = [
         [nn.Conv2d(in_channels, widths[0], 4, 2, 2), nn.LeakyReLU(SLOPE)]
     ]
-    for place in range(1, len(widths)):
-        stride = 2 if place < len(widths) - 1 else 1
-        conv = nn.Conv2d(widths[place - 1], widths[place], 4, stride, 2, bias=bias)
-        parts.append([conv, norm_layer(norm, widths[place], affine=affine), nn.LeakyReLU(SLOPE)])
+    for layer in range(1, len(widths)):
+        stride = 2 if layer < len(widths) - 1 else 1
+        conv = nn.Conv2d(widths[layer - 1], widths[layer], 4, stride, 2, bias=bias)
+        parts.append([conv, norm_layer(norm, widths[layer], affine=affine), nn.LeakyReLU(SLOPE)])
     return [*parts, [nn.Conv2d(widths[-1], 1, 4, 1, 2)]]

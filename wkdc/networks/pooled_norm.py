@@ -32,7 +32,7 @@ class PooledNorm(nn.Module):
 
 
 def pool_norms(network: nn.Module) -> list[PooledNorm]:
-    """Put a `PooledNorm` in the place of every InstanceNorm2d of `network`; return them.
+    """Replace every InstanceNorm2d by a `PooledNorm` in `network`; return them.
 
     One that keeps running statistics has no others, and stays.
     """

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from wkdc.checkpoints.checkpoint import load_sealed, save_sealed
+from wkdc.checkpoints.weight_files import load_sealed, save_sealed
 from wkdc.errors import CheckpointError, OutputError
 from wkdc.training.crops import Drawings
 

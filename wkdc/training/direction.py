@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wkdc.checkpoints.checkpoint import Card, Generator, history_entry, make_card
+from wkdc.checkpoints.card import Card, history_entry, make_card
+from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.images import pixels_to_images
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Layout, part_loader

@@ -10,8 +10,10 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from wkdc.checkpoints.checkpoint import Card, load_sealed, save_generator, save_sealed
+from wkdc.checkpoints.card import Card
+from wkdc.checkpoints.checkpoint import save_generator
 from wkdc.checkpoints.run_record import read_log, saved_steps, step_of
+from wkdc.checkpoints.weight_files import load_sealed, save_sealed
 from wkdc.data.images import grid, save_pixels
 from wkdc.errors import CheckpointError, OptionError, OutputError
 from wkdc.system.files import write_atomically

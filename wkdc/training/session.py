@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from wkdc.checkpoints.checkpoint import Generator, relative_to
+from wkdc.checkpoints.card import relative_to
+from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import DivergedError
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.training.device import Compute

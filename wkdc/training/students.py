@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from wkdc.checkpoints.checkpoint import Card, load_generator, read_card, save_generator
+from wkdc.checkpoints.card import Card, read_card
+from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.training.device import Compute
 from wkdc.training.direction import Side
 from wkdc.training.distributed import Ranks

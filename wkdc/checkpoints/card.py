@@ -1,0 +1,123 @@
+"""The card of a file of wkdc: what network it holds, whose student it is, and what made it."""
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wkdc.checkpoints.weight_files import load_plain
+from wkdc.errors import CheckpointError, OptionError
+from wkdc.networks.architecture import Architecture
+from wkdc.system.files import sha256_of
+from wkdc.system.version import __version__
+
+FORMAT = 1
+"""Version of the layout of a card; docs/checkpoint-format.md describes it."""
+
+Card = dict[str, Any]
+
+
+def make_card(
+    architecture: Architecture,
+    teacher: Card | None,
+    history: list[Card],
+) -> Card:
+    """The card of a student: format, architecture, its teacher, and the commands that made it.
+
+    Args:
+        teacher: `path` and `sha256` of the teacher, `params` and `macs` of its network; None for a
+            network that was not pruned from one.
+        history: one entry per command, from `history_entry`, oldest first.
+    """
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "family": architecture.family,
+        "options": architecture.options,
+        "teacher": teacher,
+        "history": history,
+    }
+
+
+def history_entry(command: str, **options: Any) -> Card:
+    """One line of a card's history: which command, when, with which version and options."""
+    return {
+        "command": command,
+        "version": __version__,
+        "torch": str(torch.__version__),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in options.items()},
+    }
+
+
+def read_card(path: Path) -> Card | None:
+    """The card of a .pth file, where it has one; its network is not made.
+
+    Raises:
+        CheckpointError: the file is missing or broken, or its card is.
+    """
+    return card_in(load_plain(path), path)
+
+
+def card_in(content: Mapping[str, Any], path: Path) -> Card | None:
+    """The card in the content of the file `path`; None where it has none.
+
+    Raises:
+        CheckpointError: it is broken, or of a newer wkdc.
+    """
+    card = content.get("wkdc")
+    if card is None:
+        return None
+    try:
+        if card["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path} was written by a newer wkdc (card format {card['format']}, this one "
+                f"reads up to {FORMAT}); upgrade wkdc"
+            )
+        if card["family"] != "custom":  # whose code is the user's to name
+            Architecture(card["family"], card["options"]).build_empty()
+        if card["teacher"] is not None:
+            _ = card["teacher"]["path"], card["teacher"]["sha256"]
+    except (TypeError, KeyError, ValueError, IndexError, RuntimeError, OptionError):
+        raise CheckpointError(f"{path}: its card is broken; prune the teacher again") from None
+    return dict(card)
+
+
+def find_teacher(student: Path, named: Card) -> tuple[Path, bool]:
+    """Where the teacher lies that a card names, and whether that is still the same file.
+
+    It is looked for beside the student and in the folders above: a run's checkpoints lie deeper
+    than the student that the run writes.
+
+    Args:
+        named: `path` and `sha256`, from the card.
+    """
+    folder, wanted = student.parent, Path(named["path"])
+    above = [one / wanted for one in list(folder.parents)[:3]]
+    looked_at = [folder / wanted, folder / wanted.name, *above]
+    there = [path for path in looked_at if path.is_file()]
+    for path in there:
+        if sha256_of(path) == named["sha256"]:
+            return path, True
+    return (there or looked_at)[0], False
+
+
+def relative_to(path: Path, folder: Path) -> str:
+    """`path` as a card keeps it: relative where it lies below `folder`, else absolute."""
+    path, folder = path.resolve(), folder.resolve()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def check_plain(value: Any) -> None:
+    """Raise TypeError unless `weights_only=True` loads `value` again anywhere: built-in types."""
+    if type(value) is dict:
+        for key, entry in value.items():
+            check_plain(key)
+            check_plain(entry)
+    elif type(value) in (list, tuple):
+        for entry in value:
+            check_plain(entry)
+    elif value is not None and type(value) not in (str, int, float, bool):
+        raise TypeError(f"a card cannot hold a {type(value).__name__}")

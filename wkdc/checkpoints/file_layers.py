@@ -1,0 +1,88 @@
+"""The layers of a weight file, as their names and shapes tell them; what all readers share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from wkdc.errors import CheckpointError
+from wkdc.networks.layers import Norm
+
+StateDict = Mapping[str, Tensor]
+
+
+@dataclass
+class Layer:
+    """The tensors of one module of the file: `model.10.conv_block.1` and what it holds."""
+
+    name: str
+    path: tuple[int | str, ...]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> Tensor | None:
+        return self.tensors.get("weight")
+
+    @property
+    def is_conv(self) -> bool:
+        return self.weight is not None and self.weight.dim() == 4
+
+    @property
+    def kernel(self) -> Tensor:
+        if self.weight is None or not self.is_conv:
+            raise unfit([self.name])
+        return self.weight
+
+
+def layers_in(state_dict: StateDict) -> list[Layer]:
+    """The file's modules in the order of the forward pass, which numeric order gives."""
+    found: dict[str, Layer] = {}
+    for key, tensor in state_dict.items():
+        name, _, leaf = key.rpartition(".") if "." in key else (key, "", "")
+        path = tuple(int(part) if part.isdecimal() else part for part in name.split("."))
+        found.setdefault(name, Layer(name, path)).tensors[leaf] = tensor
+    # A string beside a number cannot be compared: strings sort before numbers here.
+    return sorted(
+        found.values(),
+        key=lambda layer: [(isinstance(part, int), part) for part in layer.path],
+    )
+
+
+def read_norm(layers: Sequence[Layer], norm: Norm | None) -> tuple[Norm, bool, list[str]]:
+    """The normalisation, whether it is affine, and the notes on what was assumed.
+
+    `layers` are the normalised convolutions and their norms, without the network's first and last
+    convolutions where these have no norm.
+    """
+    norms = [layer for layer in layers if not layer.is_conv]
+    affine = any(layer.weight is not None and layer.weight.dim() == 1 for layer in norms)
+    statistics = any("running_mean" in layer.tensors for layer in norms)
+    biased = any("bias" in layer.tensors for layer in layers if layer.is_conv)
+    if norm is not None:
+        return norm, affine, []
+    if affine and statistics:
+        if not biased:
+            return "batch", True, []
+        return "batch", True, ["BatchNorm, not an old InstanceNorm (else --norm instance)"]
+    if affine or statistics:
+        return "instance", affine, []
+    if biased:
+        return "instance", False, ["InstanceNorm without parameters (else --norm none)"]
+    return "none", False, []
+
+
+def index_of(layer: Layer) -> int:
+    """The number at the end of a layer's name."""
+    index = layer.path[-1]
+    if not isinstance(index, int):
+        raise unfit([layer.name])
+    return index
+
+
+def unfit(names: Sequence[str], *, family: str | None = None) -> CheckpointError:
+    shown = ", ".join(repr(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    what = f"looks like a {family} network, but" if family else "is no generator that wkdc knows:"
+    return CheckpointError(
+        f"{what} {shown} does not fit; known are the ResNet and U-Net generators of "
+        "pytorch-CycleGAN-and-pix2pix, and the global one of pix2pixHD"
+    )

@@ -1,0 +1,94 @@
+"""Weight files as dicts of tensors and plain types. The only home of torch.load and torch.save."""
+
+import hashlib
+import io
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wkdc.errors import CheckpointError
+from wkdc.system.files import write_atomically
+
+
+def load_plain(path: Path) -> dict[str, Any]:
+    """The dict of tensors and plain types in a .pth file, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, is not one, or carries code.
+    """
+    if not path.is_file():
+        what = "is a folder, not a weight file" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"{path} {what}; give a .pth file, or make one with wkdc prune")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty; copy or download it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of the format
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} {_refusal(path, str(error))}") from None
+    except Exception:  # a broken file makes torch.load raise nearly anything
+        raise CheckpointError(
+            f"{path} cannot be read: it is truncated, or no PyTorch file; copy or download it again"
+        ) from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, not a state dict; save the network's "
+            "state_dict() instead"
+        )
+    return dict(content)
+
+
+def save_plain(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain types to `path`, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    buffer = io.BytesIO()  # on a full disk torch.save itself does not say what went wrong
+    torch.save(dict(content), buffer)
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+
+
+def save_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain types with their digest, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    sealed = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+    save_plain(path, {"sha256": digest, "content": sealed})
+
+
+def load_sealed(path: Path) -> dict[str, Any]:
+    """What `save_sealed` wrote, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, or not byte for byte what was written.
+    """
+    outer = load_plain(path)
+    sealed = outer.get("content")
+    content = sealed.numpy().tobytes() if isinstance(sealed, Tensor) else b""
+    if hashlib.sha256(content).hexdigest() != outer.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its digest is another")
+    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+
+
+def _refusal(path: Path, message: str) -> str:
+    """Why the file is refused; text read as a pickle seems to carry code, so its start decides."""
+    with path.open("rb") as file:
+        pickled = file.read(2).startswith((b"PK", b"\x80"))
+    if pickled and any(sign in message for sign in ("GLOBAL", "Unsupported", "not an allowed")):
+        return (
+            "carries code, not only weights, and is refused; save the network's state_dict() "
+            "in the environment that made the file"
+        )
+    return "cannot be read: it is truncated, or no PyTorch file; copy or download it again"
