@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
-from wkdc.training.distributed import Ranks
+from wkdc.training.distributed import Processes
 
 pytestmark = pytest.mark.usefixtures("student", "photos")
 
@@ -148,7 +148,7 @@ def test_what_the_first_cannot_make_ends_all(launch: Callable[..., subprocess.Po
 
 
 def test_one_process_asks_nobody() -> None:
-    alone = Ranks(0, 1, torch.device("cpu"))
+    alone = Processes(0, 1, torch.device("cpu"))
     assert alone.sum([1.5, 2.0]) == [1.5, 2.0]
     assert alone.share("x") == "x"
     weight = torch.ones(2, requires_grad=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.errors import DeviceError, OptionError
-from wkdc.networks.multiscale import Judgement, judge
+from wkdc.networks.multiscale import LayerOutputs, layer_outputs
 from wkdc.system import compilation
 from wkdc.system.devices import bfloat16_pays
 from wkdc.training.recipe import Precision
@@ -77,10 +77,10 @@ class Compute:
             out = network(self._placed(images))
         return out.float()
 
-    def judge(self, discriminator: nn.Module, images: Tensor) -> Judgement:
-        """The same of a discriminator's layers; see `wkdc.networks.multiscale.judge`."""
+    def layer_outputs(self, discriminator: nn.Module, images: Tensor) -> LayerOutputs:
+        """The same of a discriminator's layers; see `wkdc.networks.multiscale.layer_outputs`."""
         with self._autocast():
-            found = judge(discriminator, self._placed(images))
+            found = layer_outputs(discriminator, self._placed(images))
         return [[made.float() for made in layers] for layers in found]
 
     def _placed(self, images: Tensor) -> Tensor:

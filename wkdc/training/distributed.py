@@ -12,7 +12,7 @@ from wkdc.errors import DeviceError, OptionError
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Processes:
     """This process among those of a run. A single one has nobody to ask, and pays nothing.
 
     Attributes:

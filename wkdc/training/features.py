@@ -28,7 +28,7 @@ def why_incomparable(student: Architecture, teacher: Architecture) -> str | None
 LAYERS = 1 + len(SHARES)
 
 
-class Watched:
+class BlockFeatures:
     """What some layers of a ResNet put out in its last call.
 
     They are the four of GAN-Compression (Li et al. 2020): the last of the encoder, and the blocks
@@ -68,7 +68,7 @@ class FeatureLoss:
     """
 
     def __init__(self, student: nn.Module, pairs: Iterable[tuple[int, int]]) -> None:
-        self._watched = Watched(student)
+        self._features = BlockFeatures(student)
         self.maps = nn.ModuleList(nn.Conv2d(ours, theirs, 1, bias=False) for ours, theirs in pairs)
         self.maps.register_buffer("energy", torch.ones(len(self.maps)))
 
@@ -83,7 +83,7 @@ class FeatureLoss:
         """
         wrong = [
             (one(mine.float()) - theirs.float()).square().mean()
-            for one, mine, theirs in zip(self.maps, self._watched.take(), wanted, strict=True)
+            for one, mine, theirs in zip(self.maps, self._features.take(), wanted, strict=True)
         ]
         return (torch.stack(wrong) / self.maps.get_buffer("energy")).sum()
 
@@ -98,7 +98,7 @@ class FeatureLoss:
         theirs: list[list[Tensor]] = []
         for call, wanted in calls:
             call()
-            ours.append([_rows(one) for one in self._watched.take()])
+            ours.append([_rows(one) for one in self._features.take()])
             theirs.append([_rows(one) for one in wanted])
         for place, layer in enumerate(self.maps):
             x, y = (torch.cat([batch[place] for batch in side]) for side in (ours, theirs))

@@ -10,8 +10,8 @@ from wkdc.checkpoints.card import Card, read_card
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.training.device import Compute
 from wkdc.training.direction import Side
-from wkdc.training.distributed import Ranks
-from wkdc.training.run_config import Request
+from wkdc.training.distributed import Processes
+from wkdc.training.run_config import RunConfig
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.trainer import Learner, Trainer
 
@@ -39,14 +39,19 @@ class Students:
         self,
         sides: Sequence[Side],
         trainer: Trainer,
-        request: Request,
+        config: RunConfig,
         run: RunFolder,
-        ranks: Ranks,
+        processes: Processes,
         compute: Compute,
         made_with: Mapping[str, Any],
     ) -> None:
-        self._sides, self._trainer, self._request = sides, trainer, request
-        self._run, self._ranks, self._compute, self._made_with = run, ranks, compute, made_with
+        self._sides, self._trainer, self._config = sides, trainer, config
+        self._run, self._processes, self._compute, self._made_with = (
+            run,
+            processes,
+            compute,
+            made_with,
+        )
         self._names = ["", REVERSE][: len(sides)]
 
     def each(self) -> Iterable[tuple[Side, Learner, str]]:
@@ -60,7 +65,7 @@ class Students:
 
     def save(self, step: int) -> None:
         """Write students that can be used into the run folder."""
-        if not self._ranks.first:
+        if not self._processes.first:
             return
         for side, learner, name in self.each():
             card = self._card(side, {"steps": step})
@@ -68,7 +73,7 @@ class Students:
 
     def select(self, step: int) -> None:
         """Keep each student that is better than all before, if one is to be picked."""
-        if self._request.select == "last" or not self._ranks.first:
+        if self._config.select == "last" or not self._processes.first:
             return
         for side, learner, name in self.each():
             found, best = side.selection.fidelity(learner.result), self._best_of(name)
@@ -82,14 +87,14 @@ class Students:
 
     def results(self) -> list[nn.Module]:
         """The students that are the result: the last ones, or the best ones."""
-        self._ranks.wait()  # for the files
+        self._processes.wait()  # for the files
         results = []
         for _, learner, name in self.each():
             best = self._run.best_of(name)
             if best is None:
                 results.append(learner.result)
             else:
-                picked = load_generator(best, arch=self._request.arch)
+                picked = load_generator(best, arch=self._config.arch)
                 results.append(self._compute.place(picked.network))
         return results
 
@@ -105,10 +110,10 @@ class Students:
             results: of `results`.
             made_with: for the cards of all; `figures` for each one's.
         """
-        if not self._ranks.first:
+        if not self._processes.first:
             return
         for side, picked, network, output, found in zip(
-            self._sides, self.selected(), results, self._request.outputs, figures, strict=True
+            self._sides, self.selected(), results, self._config.outputs, figures, strict=True
         ):
             selected = {"selected": dataclasses.asdict(picked)} if picked else {}
             save_generator(output, network, self._card(side, {**made_with, **selected, **found}))
@@ -124,4 +129,4 @@ class Students:
     def _card(self, side: Side, more: Mapping[str, Any]) -> Card:
         made_with = {**self._made_with, **side.pair.described, **side.pair.digests, **more}
         made_with["learning_rate"] = self._trainer.rate
-        return side.pair.card(self._request.command, made_with)
+        return side.pair.card(self._config.command, made_with)

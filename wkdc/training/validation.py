@@ -16,7 +16,7 @@ WATCHED = 8
 SAMPLE_ROWS = 4
 """Rows of a sample grid."""
 
-Draw = Callable[[nn.Module, Tensor], Tensor]
+Generate = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Validation:
@@ -34,7 +34,7 @@ class Validation:
         self,
         squares: Sequence[Sequence[Tensor]],
         teacher: nn.Module | None,
-        draw: Draw,
+        draw: Generate,
         show: Callable[[Tensor], Tensor],
     ) -> None:
         self.inputs = [one[0] for one in squares]
@@ -58,13 +58,13 @@ class Validation:
         """Of a few images: how near, the error in each band, and rows for a sample grid."""
         apart = max(1, len(self.inputs) // WATCHED)
         chosen = range(len(self.inputs))[::apart][:WATCHED]
-        drawn = [self._draw(network, self.inputs[i]) for i in chosen]
+        generated = [self._draw(network, self.inputs[i]) for i in chosen]
         shown = [self._show(self.inputs[i]) for i in chosen]
         if self._wanted is None:
-            rows = [[given, made] for given, made in zip(shown, drawn, strict=True)]
+            rows = [[given, made] for given, made in zip(shown, generated, strict=True)]
             return None, {}, rows[:SAMPLE_ROWS]
         wanted = [self._wanted[i] for i in chosen]
-        pairs = list(zip(drawn, wanted, strict=True))
+        pairs = list(zip(generated, wanted, strict=True))
         rows = [[given, b, a] for given, (a, b) in zip(shown, pairs, strict=True)]
         return mean_fidelity(pairs), mean_band_errors(pairs), rows[:SAMPLE_ROWS]
 
