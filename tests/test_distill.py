@@ -435,9 +435,9 @@ def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos
 @pytest.mark.parametrize("recipe", [PAPER, dataclasses.replace(FAITHFUL, adversarial=0.5)])
 @pytest.mark.parametrize("kind", ["unpaired", "paired", "inputs"])
 def test_every_recipe_runs_on_every_layout(
-    recipe: Recipe, kind: str, student: Path, config: pytest.FixtureRequest
+    recipe: Recipe, kind: str, student: Path, request: pytest.FixtureRequest
 ) -> None:
-    folder = config.getfixturevalue("photos" if kind == "inputs" else kind)
+    folder = request.getfixturevalue("photos" if kind == "inputs" else kind)
     before = weights_of(student)
     result = distill(
         folder, student=student, recipe=small(recipe), steps=3, runs=student.parent / "runs"
