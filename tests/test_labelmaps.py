@@ -171,11 +171,11 @@ def test_files_belong_together_by_their_order(label_data: Path) -> None:
         for path in (label_data / f"train_{part}").iterdir():
             path.rename(path.with_stem(f"{path.stem}_{part}"))
     layout = layout_of(label_data)
-    assert layout.apart is not None
+    assert layout.pairs is not None
     for path in layout.train:
         stem = path.stem.removesuffix("_label")
-        assert layout.apart.targets[path].name == f"{stem}_img.png"
-        assert layout.apart.instances[path].name == f"{stem}_inst.png"
+        assert layout.pairs.targets[path].name == f"{stem}_img.png"
+        assert layout.pairs.instances[path].name == f"{stem}_inst.png"
 
 
 def test_crops_cut_all_parts_alike(label_data: Path) -> None:
@@ -242,7 +242,7 @@ def test_parts_that_do_not_belong_together(label_data: Path) -> None:
     other.unlink()
     with pytest.raises(DatasetError, match=r"holds 4 images and .*train_img 3"):
         layout_of(label_data)
-    with pytest.raises(DatasetError, match="BtoA would draw the label maps"):
+    with pytest.raises(DatasetError, match="BtoA would generate the label maps"):
         read_layout(label_data, direction="BtoA")
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from wkdc.data.images import center_crop, list_images, pixels_to_images, resize_short_side
 from wkdc.data.label_maps import check_labels, images_to_colours, load_maps, maps_to_images
-from wkdc.data.layouts import Layout, match_files, part_loader
+from wkdc.data.layouts import Layout, part_loader
+from wkdc.data.pairs import match_files
 from wkdc.errors import DatasetError, ImageError
 
 
@@ -63,7 +64,7 @@ def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
             f"{path} reads {in_channels} channels, and images have 1 or 3; give a folder of "
             "label maps, with train_label (docs/datasets.md)"
         )
-    if layout.apart is not None and layout.apart.instances and in_channels < 2:
+    if layout.pairs is not None and layout.pairs.instances and in_channels < 2:
         raise DatasetError(
             f"{path} reads 1 channel, which label maps and the edges of train_inst are too much "
             "for; give it data without train_inst"
@@ -76,7 +77,7 @@ def check_inputs(layout: Layout, in_channels: int, out_channels: int) -> None:
     Raises:
         ImageError: a label beyond the channels, or parts of different sizes.
     """
-    if layout.apart is not None:
+    if layout.pairs is not None:
         for path in (*layout.train, *layout.validation, *layout.selection):
             part_loader(layout, in_channels, out_channels)(path)
 
@@ -89,11 +90,11 @@ def channels_for(layout: Layout) -> int:
     Raises:
         ImageError: see `wkdc.data.label_maps.load_maps`.
     """
-    if layout.apart is None or not layout.labels:
+    if layout.pairs is None or not layout.labels:
         return 3
     paths = (*layout.train, *layout.validation, *layout.selection)
     highest = max(int(load_maps(path).max()) for path in paths)
-    return 1 + highest + (1 if layout.apart.instances else 0)
+    return 1 + highest + (1 if layout.pairs.instances else 0)
 
 
 def load_input(path: Path, in_channels: int) -> Tensor:
