@@ -249,7 +249,7 @@ def test_parts_that_do_not_belong_together(label_data: Path) -> None:
 def test_a_picture_of_another_size(label_data: Path) -> None:
     layout = layout_of(label_data)
     saved(label_data / "train_img" / layout.train[0].name, np.zeros((64, 64, 3)))
-    with pytest.raises(ImageError, match=r"is 72x64, its image .* 64x64"):
+    with pytest.raises(ImageError, match=r"is 72x64, its target .* 64x64"):
         Reader(layout, LABELS + 1, 3).load(layout.train[0])
 
 

@@ -20,7 +20,7 @@ from wkdc.data.images import load_pixels, resize_short_side
 from wkdc.data.photos import photo_paths
 from wkdc.errors import OptionError
 from wkdc.inference.model import ImageModel, open_model
-from wkdc.inference.tiles import Tiling, settled, tiled, translate_whole
+from wkdc.inference.tiles import Tiling, resolve_tiling, tiled_translator, translate_whole
 from wkdc.networks.pooled_norm import PooledNorm, pool_norms
 
 Call = Callable[..., Called]
@@ -45,7 +45,7 @@ def copying(multiple: int) -> ImageModel:
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (16, 17), (33, 15), (67, 130), (128, 129)])
 def test_every_pixel_is_drawn_once(size: tuple[int, int], tiling: tuple[int, int]) -> None:
     pixels = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-    assert torch.equal(tiled(copying(4), Tiling(*tiling))(pixels), pixels)
+    assert torch.equal(tiled_translator(copying(4), Tiling(*tiling))(pixels), pixels)
 
 
 def test_no_tile_is_larger_than_asked_nor_off_the_grid() -> None:
@@ -55,7 +55,8 @@ def test_no_tile_is_larger_than_asked_nor_off_the_grid() -> None:
         seen.append(images.shape)
         return images
 
-    tiled(replace(copying(4), run=look), Tiling(32, 8))(torch.zeros(3, 67, 90, dtype=torch.uint8))
+    model = replace(copying(4), run=look)
+    tiled_translator(model, Tiling(32, 8))(torch.zeros(3, 67, 90, dtype=torch.uint8))
     # 67 rows in steps of at most 24: 3 tiles; 90 columns: 4. The last ones are padded to 4.
     assert seen == [torch.Size((1, 3, 32, 32))] * 12
 
@@ -66,10 +67,10 @@ def test_no_seam_where_the_network_looks_only_so_far(tmp_path: Path) -> None:
     model = open_model(tmp_path / "batch.pth")
     pixels = resize_short_side(load_pixels(PHOTO), 301)
     whole = translate_whole(model, pixels)
-    joined = tiled(model, Tiling(256, 128))(pixels)
+    joined = tiled_translator(model, Tiling(256, 128))(pixels)
     # Two ways to the same sum may fall on either side of a half before they are rounded.
     assert (whole.int() - joined).abs().max() <= 1
-    apart = tiled(model, Tiling(256, 0))(pixels)
+    apart = tiled_translator(model, Tiling(256, 0))(pixels)
     assert (whole.int() - apart).abs().max() > 10
 
 
@@ -106,15 +107,15 @@ def test_statistics_of_the_picture_bring_tiles_nearer(teacher: Path) -> None:
     pixels = load_pixels(PHOTO)
     whole = translate_whole(model, pixels)
     near, far = (
-        psnr(tiled(model, Tiling(256, 32, statistics))(pixels), whole)
+        psnr(tiled_translator(model, Tiling(256, 32, statistics))(pixels), whole)
         for statistics in ("picture", "tile")
     )
     # 6 dB: half the error. A bright sky and dark trees are no alike tiles.
     assert near > far + 6
     # The statistics of one image are not those of the next.
-    draw = tiled(model, Tiling(256, 32))
+    draw = tiled_translator(model, Tiling(256, 32))
     draw(255 - pixels)
-    assert torch.equal(draw(pixels), tiled(model, Tiling(256, 32))(pixels))
+    assert torch.equal(draw(pixels), tiled_translator(model, Tiling(256, 32))(pixels))
 
 
 # --- What is asked for -------------------------------------------------------------------------
@@ -125,16 +126,16 @@ def test_a_unet_takes_tiles_of_its_own_multiples(tmp_path: Path) -> None:
     model = open_model(tmp_path / "unet.pth")
     for tiling in (Tiling(48, 0), Tiling(0, 0), Tiling(64, 16), Tiling(64, 64), Tiling(64, -32)):
         with pytest.raises(OptionError, match=r"unet\.pth.*multiple of 32"):
-            settled(model, tiling)
+            resolve_tiling(model, tiling)
     pixels = resize_short_side(load_pixels(PHOTO), 100)
-    assert tiled(model, Tiling(64, 32))(pixels).shape == pixels.shape
+    assert tiled_translator(model, Tiling(64, 32))(pixels).shape == pixels.shape
 
 
 def test_what_is_left_open(onnx_student: Path, student: Path) -> None:
-    assert settled(open_model(student), Tiling(64, 16)).statistics == "picture"
-    assert settled(open_model(onnx_student), Tiling(64, 16)).statistics == "tile"
+    assert resolve_tiling(open_model(student), Tiling(64, 16)).statistics == "picture"
+    assert resolve_tiling(open_model(onnx_student), Tiling(64, 16)).statistics == "tile"
     with pytest.raises(OptionError, match=r"student\.onnx.*\.pth.*--statistics tile"):
-        settled(open_model(onnx_student), Tiling(64, 16, "picture"))
+        resolve_tiling(open_model(onnx_student), Tiling(64, 16, "picture"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def in_turn(
+def ordered_map(
     work: Callable[[Given], Made], items: Iterable[Given], *, threads: int, ahead: int
 ) -> Generator[Made, None, None]:
     """`map`, with the work done by threads while the caller does its own; results stay in order.
@@ -37,14 +37,14 @@ def in_turn(
         pool.shutdown(cancel_futures=True)
 
 
-def read_ahead(items: Iterable[Made], *, ahead: int) -> Generator[Made, None, None]:
+def prefetch(items: Iterable[Made], *, ahead: int) -> Generator[Made, None, None]:
     """The same items, each made by a thread while the caller works with those before it.
 
-    For an iterator that takes time, such as a decoder; see `in_turn`.
+    For an iterator that takes time, such as a decoder; see `ordered_map`.
     """
     source = iter(items)
     end = object()
-    taken = in_turn(lambda _: next(source, end), iter(int, 1), threads=1, ahead=ahead)
+    taken = ordered_map(lambda _: next(source, end), iter(int, 1), threads=1, ahead=ahead)
     try:
         for item in taken:
             if item is end:

@@ -44,7 +44,7 @@ class Tiling:
     statistics: Statistics | None = None
 
 
-def settled(model: ImageModel, tiling: Tiling) -> Tiling:
+def resolve_tiling(model: ImageModel, tiling: Tiling) -> Tiling:
     """`tiling` for `model`, with nothing left open.
 
     Raises:
@@ -72,13 +72,13 @@ def settled(model: ImageModel, tiling: Tiling) -> Tiling:
     )
 
 
-def tiled(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Tensor]:
+def tiled_translator(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Tensor]:
     """What draws uint8 C×H×W in tiles: uint8 of the same size. What fits into one is drawn whole.
 
     Raises:
-        OptionError: see `settled`.
+        OptionError: see `resolve_tiling`.
     """
-    tiling = settled(model, tiling)
+    tiling = resolve_tiling(model, tiling)
     learn: Callable[[Tensor], object] | None = None
     per_tile = model
     if tiling.statistics == "picture" and model.network is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from wkdc.data.video_reading import Frame, Reader, opened
 from wkdc.data.video_writing import Writer
 from wkdc.errors import ImageError
-from wkdc.inference.pipeline import in_turn, read_ahead
+from wkdc.inference.pipeline import ordered_map, prefetch
 from wkdc.system.files import write_atomically
 
 SUFFIXES = (
@@ -103,9 +103,9 @@ def translate_video(
         with opened(path) as (container, stream), ExitStack() as stack:
             reader = Reader(path, container, stream, channels)
             writer = stack.enter_context(closing(Writer(target, temporary, stream, reader.sounds)))
-            frames = read_ahead(reader.frames(), ahead=FRAMES_AHEAD)
+            frames = prefetch(reader.frames(), ahead=FRAMES_AHEAD)
             stack.enter_context(closing(frames))
-            written = in_turn(writer.add, map(drawn, frames), threads=1, ahead=FRAMES_AHEAD)
+            written = ordered_map(writer.add, map(drawn, frames), threads=1, ahead=FRAMES_AHEAD)
             stack.enter_context(closing(written))
             for _ in written:
                 if on_frame is not None:
