@@ -190,9 +190,9 @@ def not_videos(folder: Path) -> dict[str, str]:
         frame.sample_rate = 44100
         container.mux([*stream.encode(frame), *stream.encode(None)])
     return {
-        "text.mp4": "no video that can be read",
-        "empty.mov": "no video that can be read",
-        "half.mp4": "no video that can be read",
+        "text.mp4": "cannot be read as a video",
+        "empty.mov": "cannot be read as a video",
+        "half.mp4": "cannot be read as a video",
         "sound.mkv": "no images that move",
     }
 

@@ -93,7 +93,7 @@ def _config(generator: Generator, *, max_batch: int, pixels: bool) -> str:
     architecture = generator.architecture
     kind = "TYPE_UINT8" if pixels else "TYPE_FP32"
     layout = "FORMAT_NHWC" if pixels else "FORMAT_NCHW"
-    given, drawn = (
+    given, made = (
         f"-1, -1, {channels}" if pixels else f"{channels}, -1, -1"
         for channels in (generator.in_channels, generator.out_channels)
     )
@@ -112,9 +112,9 @@ input [
 ]
 output [
   {{
-    name: "image"
+    name: "picture"
     data_type: {kind}
-    dims: [ {drawn} ]
+    dims: [ {made} ]
   }}
 ]
 dynamic_batching {{
@@ -126,7 +126,7 @@ instance_group [
     count: 1
   }}
 ]
-# Height and width that the network draws: multiples of the one, and at least the other.
+# Height and width of images: multiples of the one, and at least the other.
 parameters {{
   key: "wkdc.multiple"
   value {{ string_value: "{architecture.multiple}" }}
