@@ -337,7 +337,8 @@ def test_the_arguments_outrank_the_environment(
 def test_the_user_cache_is_the_default(server: Server, tmp_path: Path) -> None:
     server.files[ZIP] = make_zip()
     script = (
-        f"from wkdc.datasets import *; print(find_dataset('horse2zebra', mirror={server.url!r}))"
+        "from wkdc.data.named_sets import find_dataset\n"
+        f"print(find_dataset('horse2zebra', mirror={server.url!r}))"
     )
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "xdg")}
     done = subprocess.run(
@@ -835,7 +836,7 @@ def test_two_processes_share_one_download(server: Server, cache: Path) -> None:
 
 def start(server: Server, cache: Path) -> "subprocess.Popen[str]":
     script = (
-        "import sys; from pathlib import Path; from wkdc.datasets import find_dataset\n"
+        "import sys; from pathlib import Path; from wkdc.data.named_sets import find_dataset\n"
         "print('go', flush=True)\n"
         "print(find_dataset('horse2zebra', mirror=sys.argv[1], cache=Path(sys.argv[2])))"
     )

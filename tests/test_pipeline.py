@@ -31,7 +31,7 @@ def test_results_come_in_order(threads: int, ahead: int) -> None:
     assert list(prefetch(iter(range(50)), ahead=ahead)) == list(range(50))
 
 
-def test_one_draws_while_others_read_and_write() -> None:
+def test_one_translates_while_others_read_and_write() -> None:
     """Each stage waits until the one before it has begun with the next, which only threads can."""
     last = 20
     read_begun, drawn_begun = ([threading.Event() for _ in range(last + 1)] for _ in range(2))
@@ -40,7 +40,7 @@ def test_one_draws_while_others_read_and_write() -> None:
         read_begun[n].set()
         return n
 
-    def draw(n: int) -> int:
+    def translate(n: int) -> int:
         drawn_begun[n].set()
         assert read_begun[min(n + 1, last)].wait(HANG_S)
         return n
@@ -50,7 +50,7 @@ def test_one_draws_while_others_read_and_write() -> None:
         return n
 
     items = ordered_map(read, range(last + 1), threads=1, ahead=1)
-    written = ordered_map(write, map(draw, items), threads=1, ahead=1)
+    written = ordered_map(write, map(translate, items), threads=1, ahead=1)
     assert list(written) == list(range(last + 1))
 
 

@@ -34,7 +34,7 @@ def psnr(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def copying(multiple: int) -> ImageModel:
-    """What draws the image itself, so that only the joints can be seen."""
+    """What translates the image itself, so that only the joints can be seen."""
     return ImageModel(Path("copy.pth"), "", lambda images: images, 3, 3, multiple, multiple)
 
 
@@ -43,7 +43,7 @@ def copying(multiple: int) -> ImageModel:
 
 @pytest.mark.parametrize("tiling", [(16, 0), (16, 4), (16, 8), (64, 16), (128, 64)], ids=str)
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (16, 17), (33, 15), (67, 130), (128, 129)])
-def test_every_pixel_is_drawn_once(size: tuple[int, int], tiling: tuple[int, int]) -> None:
+def test_every_pixel_is_translated_once(size: tuple[int, int], tiling: tuple[int, int]) -> None:
     pixels = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
     assert torch.equal(tiled_translator(copying(4), Tiling(*tiling))(pixels), pixels)
 
@@ -92,7 +92,7 @@ def test_pieces_are_normalised_as_the_whole() -> None:
     torch.testing.assert_close(pooled(pieces[:1]), expected[:1], atol=1e-5, rtol=1e-5)
 
 
-def test_only_norms_of_the_picture_at_hand_are_replaced() -> None:
+def test_only_norms_of_the_image_at_hand_are_replaced() -> None:
     network = nn.Sequential(
         nn.InstanceNorm2d(3),
         nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3, affine=True)),
@@ -102,7 +102,7 @@ def test_only_norms_of_the_picture_at_hand_are_replaced() -> None:
     assert isinstance(network[2], nn.InstanceNorm2d)
 
 
-def test_statistics_of_the_picture_bring_tiles_nearer(teacher: Path) -> None:
+def test_statistics_of_the_image_bring_tiles_nearer(teacher: Path) -> None:
     model = open_model(teacher)
     pixels = load_pixels(PHOTO)
     whole = translate_whole(model, pixels)
@@ -113,9 +113,9 @@ def test_statistics_of_the_picture_bring_tiles_nearer(teacher: Path) -> None:
     # 6 dB: half the error. A bright sky and dark trees are no alike tiles.
     assert near > far + 6
     # The statistics of one image are not those of the next.
-    draw = tiled_translator(model, Tiling(256, 32))
-    draw(255 - pixels)
-    assert torch.equal(draw(pixels), tiled_translator(model, Tiling(256, 32))(pixels))
+    translate = tiled_translator(model, Tiling(256, 32))
+    translate(255 - pixels)
+    assert torch.equal(translate(pixels), tiled_translator(model, Tiling(256, 32))(pixels))
 
 
 # --- What is asked for -------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def test_tiles_that_are_none(
 
 
 @pytest.mark.parametrize("model", ["teacher.pth", "student.onnx"])
-def test_very_wide_and_very_small_pictures(
+def test_very_wide_and_very_small_images(
     call_wkdc: Call, onnx_student: Path, tmp_path: Path, model: str
 ) -> None:
     with Image.open(PHOTO) as photo:
@@ -176,7 +176,7 @@ def test_very_wide_and_very_small_pictures(
         assert sizes == [(10_000, 24), (1, 1)]
 
 
-def test_a_picture_beyond_the_memory_is_drawn_in_tiles(
+def test_an_image_beyond_the_memory_is_translated_in_tiles(
     run_wkdc: Call, teacher: Path, tmp_path: Path
 ) -> None:
     Image.new("RGB", (10_000, 6000), "gray").save(tmp_path / "large.png")

@@ -1,4 +1,4 @@
-"""A video comes back drawn: same size, same moments, same sound, in a whole file or none."""
+"""A video comes back translated: same size, same moments, same sound, in a whole file or none."""
 
 import json
 import subprocess
@@ -73,7 +73,7 @@ def test_frames_of_uneven_times_keep_them(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("turned", [90, 180, -90])
-def test_a_turned_video_is_drawn_upright_and_turned_once(tmp_path: Path, turned: int) -> None:
+def test_a_turned_video_is_translated_upright_and_turned_once(tmp_path: Path, turned: int) -> None:
     frames = photo_frames(5)
     source = make_video(tmp_path / "in.mp4", frames, turned=turned)
     shapes = set()
@@ -96,10 +96,10 @@ def test_odd_sizes_stay(tmp_path: Path, size: tuple[int, int], ending: str) -> N
     frames = photo_frames(4, size)
     source = make_video(tmp_path / "in.mkv", frames, codec="ffv1", pixels="bgr0")
     translate_video(source, tmp_path / f"out{ending}", same)
-    drawn = decoded(tmp_path / f"out{ending}")
-    assert drawn[0].shape == frames[0].shape
+    translated = decoded(tmp_path / f"out{ending}")
+    assert translated[0].shape == frames[0].shape
     # VP9 halves the chroma, of which images so small have much; other frames are below 20 dB.
-    assert min(map(psnr, frames, drawn)) > (SAME_DB if ending == ".mp4" else 22)
+    assert min(map(psnr, frames, translated)) > (SAME_DB if ending == ".mp4" else 22)
 
 
 @pytest.mark.parametrize("height", [48, 720])
@@ -117,7 +117,7 @@ def test_colours_stay_and_are_named(tmp_path: Path, height: int) -> None:
         assert np.abs(before.astype(int) - after).max() <= 4
 
 
-def test_a_picture_of_wide_pixels_keeps_them(tmp_path: Path) -> None:
+def test_an_image_of_wide_pixels_keeps_them(tmp_path: Path) -> None:
     path = tmp_path / "in.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24)
@@ -241,12 +241,12 @@ def test_sound_that_a_file_cannot_hold(tmp_path: Path) -> None:
 
 def test_a_network_that_fails_leaves_no_file(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", photo_frames(20))
-    drawn = 0
+    translated = 0
 
     def fail(pixels: Tensor) -> Tensor:
-        nonlocal drawn
-        drawn += 1
-        if drawn == 10:
+        nonlocal translated
+        translated += 1
+        if translated == 10:
             raise KeyboardInterrupt
         return pixels
 
@@ -267,14 +267,14 @@ def test_ctrl_c_leaves_no_file(teacher: Path, tmp_path: Path, environment: dict[
     )
     assert code == 130
     assert "Traceback" not in stderr
-    assert "--resume draws the others" in stderr
+    assert "--resume translates the others" in stderr
     assert list((tmp_path / "out").iterdir()) == []
 
 
 # --- The command -------------------------------------------------------------------------------
 
 
-def test_videos_and_pictures_of_one_folder(
+def test_videos_and_images_of_one_folder(
     call_wkdc: Call, teacher: Path, photos: Path, tmp_path: Path
 ) -> None:
     make_video(photos / "clip.mp4", photo_frames(9), sound="aac")
@@ -286,8 +286,8 @@ def test_videos_and_pictures_of_one_folder(
     assert {path.name for path in (tmp_path / "out").iterdir()} == (names - {"old.avi"}) | {
         "old.mkv"
     }
-    pictures = len(names) - 2
-    assert said["drawn"] == pictures + 9 + 7
+    images = len(names) - 2
+    assert said["drawn"] == images + 9 + 7
     check_pace(said)
     assert [(v["path"], v["frames"], v["encoder"], v["sounds"]) for v in said["videos"]] == [
         ("out/clip.mp4", 9, "libx264", 1),
@@ -296,29 +296,29 @@ def test_videos_and_pictures_of_one_folder(
     called = call_wkdc("translate", teacher, "photos", "-o", "out", "--resume")
     assert f"{len(names)} were there" in called.stdout
     called = call_wkdc("translate", teacher, "photos", "-o", "again")
-    assert f"{pictures} images and 2 videos of 16 frames -> again by libx264 in " in called.stdout
+    assert f"{images} images and 2 videos of 16 frames -> again by libx264 in " in called.stdout
     assert "frames a second" in called.stdout
 
 
-def test_frames_are_what_the_network_draws_of_pictures(teacher: Path, tmp_path: Path) -> None:
+def test_frames_are_translated_as_images_are(teacher: Path, tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mkv", photo_frames(6), codec="ffv1", pixels="bgr0")
     for n, frame in enumerate(decoded(source)):
         Image.fromarray(frame).save(tmp_path / f"{n}.png")
     wkdc.translate(teacher, sorted(tmp_path.glob("*.png")), tmp_path / "out")
     wkdc.translate(teacher, [source], tmp_path / "out")
-    pictures = []
+    images = []
     for n in range(6):
-        with Image.open(tmp_path / "out" / f"{n}.png") as picture:
-            pictures.append(np.array(picture.convert("L")))
-    # A random network draws colours that change from pixel to pixel, of which video keeps half.
+        with Image.open(tmp_path / "out" / f"{n}.png") as image:
+            images.append(np.array(image.convert("L")))
+    # A random network's colours change from pixel to pixel, and video keeps half of them.
     for n, frame in enumerate(decoded(tmp_path / "out" / "in.mkv")):
         luma = np.array(Image.fromarray(frame).convert("L"))
-        alike = [psnr(luma, picture) for picture in pictures]
+        alike = [psnr(luma, image) for image in images]
         assert np.argmax(alike) == n
         assert alike[n] > SAME_DB
 
 
-def test_a_grey_network_draws_grey_videos(tmp_path: Path) -> None:
+def test_a_grey_network_translates_grey_videos(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", photo_frames(3))
 
     def grey(pixels: Tensor) -> Tensor:
@@ -370,10 +370,11 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     code = (
         "import psutil, sys\n"
         "from pathlib import Path\n"
-        "from wkdc.video import draw_video\n"
+        "from wkdc.inference.video import translate_video\n"
         "seen = []\n"
         "look = lambda: seen.append(psutil.Process().memory_info().rss)\n"
-        "draw_video(Path('in.mp4'), Path('out.mp4'), lambda pixels: 255 - pixels, on_frame=look)\n"
+        "invert = lambda pixels: 255 - pixels\n"
+        "translate_video(Path('in.mp4'), Path('out.mp4'), invert, on_frame=look)\n"
         "print(len(seen), max(seen[100:]) - max(seen[:100]))\n"
     )
     done = subprocess.run(

@@ -77,7 +77,7 @@ def find_dataset(
     Looked for in this order: the folder `data` itself; `root/NAME`; `datasets/NAME` in the cache;
     the server, from which it is downloaded into the cache. A bare name is the CycleGAN set;
     `pix2pix/facades` and `pix2pix/maps` (on disk `pix2pix-facades`, `pix2pix-maps`) are the paired
-    sets of those names. A second process that wants the same set waits for the first one's download.
+    sets of those names. A second process that wants the same set waits for the first download.
 
     Args:
         data: a path, or one of `DATASET_NAMES`.
