@@ -46,7 +46,7 @@ class Variant:
 
 
 def resnet(weights: dict[str, Any], options: dict[str, str] | None = None) -> Variant:
-    state_dict = resnet_state_dict(3, **{"blocks": 3, "ngf": 4} | weights)
+    state_dict = resnet_state_dict(0, **{"blocks": 3, "ngf": 4} | weights)
     options = options or {}
     padding = options.get("block_padding", weights.get("padding", "reflect"))
     norm = weights.get("norm", "instance")

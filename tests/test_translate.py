@@ -478,26 +478,25 @@ def test_progress_ends_at_the_number_of_images(teacher: Path, photos: Path) -> N
 # --- Parts of a folder, and the rest of one ----------------------------------------------------
 
 
-def test_three_processes_translate_every_image_once(
-    run_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
+def test_three_parts_at_once_translate_every_image_once(
+    call_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
 ) -> None:
     for number in (1, 2):  # 8 images are no multiple of 3
         shutil.copy(next(photos.iterdir()), photos / f"more-{number}.png")
-    with ThreadPoolExecutor() as pool:
-        parts = [
-            pool.submit(
-                run_wkdc,
-                *("translate", onnx_student, photos, "-o", "drawn"),
-                *("--shard", f"{part}/3", "--json"),
-            )
-            for part in (1, 2, 3)
-        ]
-    done = [part.result() for part in parts]
-    assert [called.code for called in done] == [0, 0, 0], [called.stderr for called in done]
-    outputs = [name for called in done for name in json.loads(called.stdout)["outputs"]]
-    assert len(outputs) == len(set(outputs)) == PHOTOS + 2
     wanted = {path.name for path in photos.iterdir()}
-    assert {path.name for path in (tmp_path / "drawn").iterdir()} == wanted
+
+    def translate(part: int) -> wkdc.TranslateResult:
+        return wkdc.translate(onnx_student, [photos], tmp_path / "out", shard=(part, 3))
+
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(translate, (1, 2, 3)))
+    outputs = [path for result in done for path in result.outputs]
+    assert len(outputs) == len(set(outputs)) == PHOTOS + 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == wanted
+    for part, result in enumerate(done, 1):
+        options = ("--shard", f"{part}/3", "--resume", "--json")
+        called = call_wkdc("translate", onnx_student, photos, "-o", "out", *options)
+        assert json.loads(called.stdout)["kept"] == [f"out/{path.name}" for path in result.outputs]
 
 
 def test_ctrl_c_keeps_what_is_translated(

@@ -92,7 +92,7 @@ class Watched:
     def wait_until_translated(self, name: str) -> None:
         self.page.locator("#status", has_text=f"{name} is translated").wait_for()
 
-    def translated(self, canvas: str = "translated") -> np.ndarray:
+    def pixels(self, canvas: str = "translated") -> np.ndarray:
         """The pixels on a canvas, H×W×3."""
         url = self.page.locator(f"#{canvas}").evaluate("canvas => canvas.toDataURL('image/png')")
         with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as opened:

@@ -13,7 +13,7 @@ from torch import Tensor
 from wkdc.data.images import images_to_pixels, load_pixels, save_pixels
 from wkdc.data.inputs import load_input
 from wkdc.errors import DatasetError, ImageError, OptionError, OutputError
-from wkdc.inference.jobs import Job, find_jobs, kinds_of
+from wkdc.inference.jobs import Job, find_jobs, jobs_left, kinds_of
 from wkdc.inference.model import ImageModel, open_model
 from wkdc.inference.pipeline import ordered_map
 from wkdc.inference.tiles import Tiling, resolve_tiling, tiled_translator, translate_whole
@@ -103,7 +103,7 @@ def translate(
     if tiling is not None:
         tiling = resolve_tiling(opened, tiling)
     jobs = find_jobs(inputs, Path(output), shard)
-    jobs, kept = _left_to_do(jobs, overwrite=overwrite, resume=resume)
+    jobs, kept = jobs_left(jobs, overwrite=overwrite, resume=resume)
     outcomes: list[_Outcome] = []
     interrupted = False
     translator = _translator(opened, tiling, jobs)
@@ -129,27 +129,6 @@ def translate(
         opened.notes,
         interrupted,
     )
-
-
-def _left_to_do(
-    jobs: list[Job], *, overwrite: bool, resume: bool
-) -> tuple[list[Job], tuple[Path, ...]]:
-    """The jobs to do, and the outputs that `resume` keeps.
-
-    Raises:
-        OutputError: an output exists, and neither is asked for.
-    """
-    existing = [job.target for job in jobs if job.target.exists()]
-    if existing and not (overwrite or resume):
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise OutputError(
-            f"{existing[0]} exists{more}; give another --output, --resume to keep what exists, or "
-            "--overwrite"
-        )
-    if not resume:
-        return jobs, ()
-    done = set(existing)
-    return [job for job in jobs if job.target not in done], tuple(existing)
 
 
 @dataclass(frozen=True)

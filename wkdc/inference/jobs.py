@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wkdc.data.images import SUFFIXES, list_images
-from wkdc.errors import ImageError, OptionError
+from wkdc.errors import ImageError, OptionError, OutputError
 from wkdc.inference import video
 
 
@@ -39,6 +39,27 @@ def find_jobs(inputs: Sequence[str | Path], output: Path, shard: tuple[int, int]
     paths = _input_paths(inputs)
     jobs = map(Job, paths, _output_paths(paths, output))
     return list(jobs)[part - 1 :: parts]
+
+
+def jobs_left(
+    jobs: list[Job], *, overwrite: bool, resume: bool
+) -> tuple[list[Job], tuple[Path, ...]]:
+    """The jobs to do, and the outputs that `resume` keeps.
+
+    Raises:
+        OutputError: an output exists, and neither is asked for.
+    """
+    existing = [job.target for job in jobs if job.target.exists()]
+    if existing and not (overwrite or resume):
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise OutputError(
+            f"{existing[0]} exists{more}; give another --output, --resume to keep what exists, or "
+            "--overwrite"
+        )
+    if not resume:
+        return jobs, ()
+    done = set(existing)
+    return [job for job in jobs if job.target not in done], tuple(existing)
 
 
 def is_video(path: Path) -> bool:
