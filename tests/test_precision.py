@@ -17,7 +17,7 @@ from originals import resnet_forward, resnet_state_dict, unet_state_dict
 from torch import Tensor, nn
 
 import wkdc
-from wkdc.benchmark.precision_gain import Gain
+from wkdc.benchmark.precision_times import PrecisionTimes
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
@@ -362,8 +362,8 @@ def test_what_it_costs_is_said(
     precision: Precision, worst_db: float, now_ms: float, phrases: list[str]
 ) -> None:
     checks = [Parity(64, 64, 0.1, 0.01, db, 0.02) for db in (50.0, worst_db)]
-    gain = Gain({"onnx-cpu": now_ms}, {"onnx-cpu": 100.0}, 1000)
-    warnings = _warnings(checks, gain, precision)
+    times = PrecisionTimes({"onnx-cpu": now_ms}, {"onnx-cpu": 100.0}, 1000)
+    warnings = _warnings(checks, times, precision)
     assert len(warnings) == len(phrases)
     for warning, phrase in zip(warnings, phrases, strict=True):
         assert phrase in warning

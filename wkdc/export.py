@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from wkdc.benchmark.precision_gain import Gain, measure_gain
+from wkdc.benchmark.precision_times import PrecisionTimes, time_precision
 from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.data.calibration import CALIBRATE, LEAST, calibration_images
 from wkdc.data.example_input import example_input
@@ -112,7 +112,7 @@ class _Written:
 
     checks: tuple[Parity, ...]
     kept: tuple[str, ...]
-    gain: Gain
+    times: PrecisionTimes
 
 
 def export(
@@ -171,7 +171,7 @@ def export(
     job = _Job(generator, precision, pixels, limits, calibrate, on_progress or _silent)
     written: list[_Written] = []
     write_atomically(path, lambda temporary: written.append(_write_checked(job, temporary, images)))
-    checks, gain = written[0].checks, written[0].gain
+    checks, times = written[0].checks, written[0].times
     return ExportResult(
         path,
         OPSET,
@@ -181,10 +181,10 @@ def export(
         generator.notes,
         precision,
         written[0].kept,
-        gain.latency_ms,
-        gain.float32_latency_ms,
-        gain.float32_size_bytes,
-        _warnings(checks, gain, precision),
+        times.latency_ms,
+        times.float32_latency_ms,
+        times.float32_size_bytes,
+        _warnings(checks, times, precision),
     )
 
 
@@ -227,11 +227,11 @@ def _write_checked(job: _Job, path: Path, images: Sequence[Tensor]) -> _Written:
         check_onnx(path)
         checks = compare(job.generator, OnnxNetwork(path), images)
         _check(checks, job.limits, job.generator.path, precision)
-        gain = Gain({}, {}, path.stat().st_size)
+        times = PrecisionTimes({}, {}, path.stat().st_size)
         if precision != "float32":
             tell("timing it beside float32", 1)
-            gain = measure_gain(path, float32, images[0])
-    return _Written(tuple(checks), kept, gain)
+            times = time_precision(path, float32, images[0])
+    return _Written(tuple(checks), kept, times)
 
 
 def _check(checks: Sequence[Parity], limits: Limits, source: Path, precision: Precision) -> None:
@@ -252,7 +252,9 @@ def _check(checks: Sequence[Parity], limits: Limits, source: Path, precision: Pr
             )
 
 
-def _warnings(checks: Sequence[Parity], gain: Gain, precision: Precision) -> tuple[str, ...]:
+def _warnings(
+    checks: Sequence[Parity], times: PrecisionTimes, precision: Precision
+) -> tuple[str, ...]:
     found = []
     worst = min(checks, key=lambda check: check.psnr_db)
     if precision != "float32" and worst.psnr_db < VISIBLE_DB:
@@ -260,7 +262,7 @@ def _warnings(checks: Sequence[Parity], gain: Gain, precision: Precision) -> tup
             f"{precision} loses visibly: an image is {worst.psnr_db:.1f} dB from float32's, with "
             f"a high-band error of {worst.high_band_error:.3f}"
         )
-    slower = gain.slower_in()
+    slower = times.slower_in()
     if slower:
         aim = "; it is meant for GPUs" if precision == "float16" else ""
         found.append(f"{precision} is not faster than float32 here in {' and '.join(slower)}{aim}")
