@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import wkdc
 from wkdc.benchmark.precision_times import PrecisionTimes
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
 from wkdc.errors import DeviceError, OptionError, ParityError
