@@ -11,7 +11,8 @@ import torch
 from wkdc.checkpoints.card import make_card, read_card, relative_to
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.data.inputs import channels_for, check_inputs
-from wkdc.data.layouts import Direction, Layout, is_apart, is_paired, read_layout
+from wkdc.data.layouts import Direction, Layout, is_paired, read_layout
+from wkdc.data.pairs import has_separate_pairs
 from wkdc.errors import DatasetError, OptionError, OutputError
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.networks.architecture import Architecture, valid_side
@@ -173,7 +174,7 @@ def _begin(
     processes = Processes.join(check_device(config.device))
     choose_dtype(config.precision, processes.device)
     folder = Path(config.data)
-    apart = is_apart(folder)
+    apart = has_separate_pairs(folder)
     paired = apart or is_paired(folder)
     outputs = wanted.outputs(paired=paired)
     recipe = config.recipe
@@ -262,7 +263,7 @@ def _check_own(path: Path, run: str) -> None:
 
 def recipe_for(folder: Path) -> Recipe:
     """`PIX2PIX` for a folder of pairs, `PIX2PIXHD` where they lie apart, else `CYCLEGAN`."""
-    if is_apart(folder):
+    if has_separate_pairs(folder):
         return PIX2PIXHD
     return PIX2PIX if is_paired(folder) else CYCLEGAN
 
