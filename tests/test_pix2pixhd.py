@@ -334,7 +334,7 @@ def test_what_label_maps_and_their_generators_are_not(
     Image.new("L", (72, 64), LABELS).save(path)
     refused(
         call_wkdc("distill", "--data", label_data),
-        str(path),
+        str(path.relative_to(tmp_path)),
         f"label id {LABELS}",
         f"{CHANNELS} channels",
     )
