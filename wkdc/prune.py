@@ -8,7 +8,8 @@ from wkdc.data.calibration import CALIBRATE
 from wkdc.data.layouts import Direction
 from wkdc.pruning.constraints import Widths
 from wkdc.pruning.importance import Importance
-from wkdc.pruning.student import PruneResult, PruneSettings, prune_network
+from wkdc.pruning.result import PruneResult
+from wkdc.pruning.student import PruneSettings, prune_network
 from wkdc.pruning.target import Quantity
 from wkdc.pruning.width_search import Prefer
 
@@ -59,8 +60,7 @@ def prune(
         device: where times are measured, `cpu` or `cuda`.
         dry_run: make the plan, measure it in ONNX Runtime, and write nothing.
         seed: of `random`, and of the choice of held-out images in `data`.
-        on_progress: called with what is being done, and the share of all that is done;
-            `on_notice` with one sentence for each thing that the user should know.
+        on_progress: called with what is done and its share of all; `on_notice` with notices.
 
     Raises:
         OptionError: no target or two, one that makes nothing smaller, constraints that do not go

@@ -1,10 +1,8 @@
 """Train a generator from scratch: CycleGAN on unpaired images, pix2pix or pix2pixHD on pairs."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -17,8 +15,10 @@ from wkdc.errors import DatasetError, OptionError, OutputError
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.networks.architecture import Architecture, valid_side
 from wkdc.networks.layers import Norm, initialise
+from wkdc.networks.stock import Network, stock_architecture
 from wkdc.system.devices import check_device
 from wkdc.system.files import check_writable
+from wkdc.training.checks import check_features, check_losses
 from wkdc.training.device import choose_dtype
 from wkdc.training.direction import Pair
 from wkdc.training.distributed import Processes
@@ -27,14 +27,9 @@ from wkdc.training.recipe import CYCLEGAN, PIX2PIX, PIX2PIXHD, Precision, Recipe
 from wkdc.training.run_config import Callbacks, Length, RunConfig
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.session import Outcome, Session
-from wkdc.training.setup import MOST_ENLARGED, check_features, check_losses, read_config
+from wkdc.training.setup import MOST_ENLARGED, read_config
 from wkdc.training.students import REVERSE
 from wkdc.training.tracking import Tracker, check_tracker
-
-Network = Literal["resnet", "unet", "pix2pixhd"]
-
-UNET_SIDE = 256
-"""What the largest U-Net is made for: eight levels, the innermost a single pixel."""
 
 
 @dataclass(frozen=True)
@@ -266,46 +261,6 @@ def recipe_for(folder: Path) -> Recipe:
     if has_separate_pairs(folder):
         return PIX2PIXHD
     return PIX2PIX if is_paired(folder) else CYCLEGAN
-
-
-def stock_architecture(
-    network: Network, *, ngf: int, blocks: int, norm: Norm, side: int
-) -> Architecture:
-    """The generator of the papers with `ngf` channels in its first layer.
-
-    Args:
-        side: of the squares that a U-Net is trained on; it halves them down to a single pixel, at
-            most eight times.
-
-    Raises:
-        OptionError: an unknown network.
-    """
-    common = {
-        "in_channels": 3,
-        "out_channels": 3,
-        "norm": norm,
-        "affine": norm == "batch",
-        "bias": norm != "batch",
-    }
-    match network:
-        case "resnet" | "pix2pixhd":
-            halvings = 2 if network == "resnet" else 4
-            narrow, stream = [ngf * 2**i for i in range(halvings)], ngf * 2**halvings
-            widths = {
-                "encoder": narrow,
-                "stream": stream,
-                "inner": [stream] * blocks,
-                "decoder": narrow[::-1],
-            }
-            common["bias"] = network == "pix2pixhd" or norm != "batch"
-            return Architecture("resnet", common | widths)
-        case "unet":
-            levels = max(2, min(8, math.ceil(math.log2(min(side, UNET_SIDE)))))
-            down = [ngf * min(2**i, 8) for i in range(levels)]
-            widths = {"down": down, "up": down[:-1]}
-        case _:
-            raise OptionError(f"network {network!r} is not known; choose resnet, unet or pix2pixhd")
-    return Architecture(network, common | widths)
 
 
 def _read(config: RunConfig, on_notice: Callable[[str], None]) -> Layout:

@@ -31,7 +31,7 @@ from wkdc.data.photos import photo_paths
 from wkdc.metrics.wavelet import decompose
 from wkdc.networks.layers import initialise
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
-from wkdc.train import stock_architecture
+from wkdc.networks.stock import stock_architecture
 from wkdc.training.device import Compute
 from wkdc.training.direction import Pair, Side
 from wkdc.training.distributed import Processes

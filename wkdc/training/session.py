@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import DivergedError
 from wkdc.metrics.fidelity import Fidelity
+from wkdc.training.checks import check_same
 from wkdc.training.device import Compute
 from wkdc.training.direction import Pair, Side
 from wkdc.training.distributed import Processes
@@ -23,7 +23,6 @@ from wkdc.training.objective import Batch
 from wkdc.training.recipe import RATE, rate_for
 from wkdc.training.run_config import Callbacks, RunConfig
 from wkdc.training.run_folder import RunFolder
-from wkdc.training.setup import check_same
 from wkdc.training.students import REVERSE, Selected, Students
 from wkdc.training.teacher_targets import batches_of, compute_ahead
 from wkdc.training.trainer import Trainer
@@ -128,7 +127,7 @@ class Session:
         Raises:
             DivergedError: the loss, or an image of a student, stopped being numbers.
         """
-        before = self._fidelity([side.student for side in self._sides])
+        before = self._students.fidelity([side.student for side in self._sides])
         first = self._done = 0 if state is None else int(state["step"])
         self._open_logs(first)
         if state is not None:
@@ -146,7 +145,7 @@ class Session:
                 self._save(self._done)
             except KeyboardInterrupt:
                 interrupted = True
-            self._check()
+            self._students.check()
         except FloatingPointError as error:
             raise DivergedError(
                 f"{error} after step {self._done}; the last good student is {self._run.latest}, "
@@ -161,7 +160,7 @@ class Session:
             self._losses = self._run.rewind(first)
             self._run.track(self._config.tracker, first, self._settings())
         if not first:
-            self._watch(0)
+            self._students.watch(0)
 
     def _prepare(self, state: Mapping[str, Any] | None) -> None:
         """What comes before the first step: the teachers' targets, the rate, maps of features."""
@@ -205,10 +204,10 @@ class Session:
             self._callbacks.on_step(report)
 
     def _marked(self, step: int) -> None:
-        self._check()
+        self._students.check()
         self._students.save(step)
         self._students.select(step)
-        self._watch(step)
+        self._students.watch(step)
 
     def _save(self, step: int) -> None:
         """Write the state that `resume` continues from."""
@@ -260,50 +259,17 @@ class Session:
         made_with = {"steps": steps, "seconds": round(seconds, 1)}
         results = self._students.results()
         self._students.write(results, made_with, [{}] * len(self._sides))
-        after = self._fidelity(results)
+        after = self._students.fidelity(results)
         figures = [
             {"before": dataclasses.asdict(a), "after": dataclasses.asdict(b)} if a and b else {}
             for a, b in zip(before, after, strict=True)
         ]
         self._students.write(results, made_with, figures)
-        self._watch(steps)
+        self._students.watch(steps)
         if not interrupted and self._processes.first:
             self._write_options(finished=True)
             self._run.forget_states()
         return after
-
-    def _check(self) -> None:
-        """Make sure that the students are worth writing to a file.
-
-        Raises:
-            FloatingPointError: the weights, or what they draw, are not all numbers.
-        """
-        for side, learner in zip(self._sides, self._trainer.learners, strict=True):
-            generated = self._compute.draw(learner.result, side.validation.inputs[0])
-            weights = learner.result.state_dict().values()
-            if not all(bool(t.isfinite().all()) for t in (generated, *weights)):
-                raise FloatingPointError("the student's images stopped being numbers")
-
-    def _fidelity(self, networks: Sequence[nn.Module]) -> tuple[Fidelity | None, ...]:
-        return tuple(
-            side.validation.fidelity(network)
-            for side, network in zip(self._sides, networks, strict=True)
-        )
-
-    def _watch(self, step: int) -> None:
-        """A grid of images, and figures of a few more, so that the run can be watched."""
-        values: dict[str, float] = {}
-        if not self._processes.first:
-            return
-        for side, learner, name in self._students.each():
-            network = learner.result if step else side.student
-            found, bands, rows = side.validation.watch(network)
-            self._run.save_sample(step, rows, name)
-            if found is not None:
-                mine = dataclasses.asdict(found) | bands
-                values |= {learner.prefix + key: value for key, value in mine.items()}
-        if values:
-            self._run.log_validation(step, values)
 
     def _batches(self, step: int) -> list[list[Batch]]:
         """The images of a step."""

@@ -8,6 +8,7 @@ from torch import nn
 
 from wkdc.checkpoints.card import Card, read_card
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
+from wkdc.metrics.fidelity import Fidelity
 from wkdc.training.device import Compute
 from wkdc.training.direction import Side
 from wkdc.training.distributed import Processes
@@ -117,6 +118,40 @@ class Students:
         ):
             selected = {"selected": dataclasses.asdict(picked)} if picked else {}
             save_generator(output, network, self._card(side, {**made_with, **selected, **found}))
+
+    def check(self) -> None:
+        """Make sure that the students are worth writing to a file.
+
+        Raises:
+            FloatingPointError: the weights, or what they draw, are not all numbers.
+        """
+        for side, learner in zip(self._sides, self._trainer.learners, strict=True):
+            generated = self._compute.draw(learner.result, side.validation.inputs[0])
+            weights = learner.result.state_dict().values()
+            if not all(bool(t.isfinite().all()) for t in (generated, *weights)):
+                raise FloatingPointError("the student's images stopped being numbers")
+
+    def fidelity(self, networks: Sequence[nn.Module]) -> tuple[Fidelity | None, ...]:
+        """How near each network comes to what it should generate, on validation images."""
+        return tuple(
+            side.validation.fidelity(network)
+            for side, network in zip(self._sides, networks, strict=True)
+        )
+
+    def watch(self, step: int) -> None:
+        """A grid of images, and figures of a few more, so that the run can be watched."""
+        values: dict[str, float] = {}
+        if not self._processes.first:
+            return
+        for side, learner, name in self.each():
+            network = learner.result if step else side.student
+            found, bands, rows = side.validation.watch(network)
+            self._run.save_sample(step, rows, name)
+            if found is not None:
+                mine = dataclasses.asdict(found) | bands
+                values |= {learner.prefix + key: value for key, value in mine.items()}
+        if values:
+            self._run.log_validation(step, values)
 
     def _best_of(self, name: str) -> Selected | None:
         """What the file of the best student says; None where there is none."""
