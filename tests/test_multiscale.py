@@ -50,7 +50,7 @@ def load(folder: Path, state_dict: dict[str, Tensor]) -> Any:
 
 @pytest.mark.parametrize("name", KINDS)
 @torch.no_grad()
-def test_it_judges_as_the_original_does(name: str, tmp_path: Path) -> None:
+def test_it_scores_as_the_original_does(name: str, tmp_path: Path) -> None:
     options = KINDS[name]
     state_dict = multiscale_state_dict(5, **options)
     images = torch.rand(2, 6, 44, 60, generator=torch.Generator().manual_seed(1)) * 2 - 1

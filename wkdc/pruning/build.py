@@ -20,9 +20,9 @@ def build(
     layers: list[LayerFit] = []
     if plan.observed is not None:
         kept = {
-            name: group.made_by(name, chosen)
+            name: group.produced_channels(name, chosen)
             for group, chosen in zip(plan.groups, plan.kept, strict=True)
-            for name in group.makers
+            for name in group.producers
         }
         layers = reconstruct(sliced, kept, plan.observed, on_layer=on_layer)
     student, architecture = rebuild(sliced, plan.teacher.architecture)

@@ -64,7 +64,7 @@ def make_plan(
         )
     if teacher.architecture.family == "custom":
         _check_sliceable(teacher)
-    told = (
+    given = (
         None
         if isinstance(constraints.widths, str | None)
         else spell_out(constraints.widths, groups)
@@ -87,8 +87,8 @@ def make_plan(
         tell=lambda stage, share: tell(stage, 0.9 * share),
     )
     tell("choosing widths", 0.9)
-    if told is not None:
-        return analysis.plan(told)
+    if given is not None:
+        return analysis.plan(given)
     if target is None:
         raise OptionError("nothing says how small")
     if target.quantity == "latency":

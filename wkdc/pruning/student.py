@@ -238,7 +238,7 @@ def _write(
     entry: Mapping[str, Any],
     notice: Notice,
 ) -> None:
-    """Write the student with its card; a trained one in its place is copied aside first.
+    """Write the student with its card; a trained one of its name is copied aside first.
 
     Args:
         cost: the teacher's.
@@ -273,12 +273,12 @@ def _entry(settings: PruneSettings, size: tuple[int, int], images: list[Tensor])
 
 @torch.inference_mode()
 def _psnr_db(student: nn.Module, teacher: Observation | None) -> float | None:
-    """How near the student's images are to those that its teacher drew, if it drew any."""
+    """How near the student's images are to its teacher's, if there are any."""
     if teacher is None:
         return None
-    pairs = list(zip(teacher.images, teacher.drawn, strict=True))
+    pairs = list(zip(teacher.images, teacher.generated, strict=True))
     chosen = pairs[:: max(1, len(pairs) // MEASURED)][:MEASURED]
-    return mean_fidelity((student(image), drawn) for image, drawn in chosen).psnr_db
+    return mean_fidelity((student(image), wanted) for image, wanted in chosen).psnr_db
 
 
 def keep_trained(path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""The crops that are trained on, and the teacher's drawings of them."""
+"""The crops that are trained on, and the pool of earlier fakes."""
 
 import functools
 import random
@@ -37,10 +37,10 @@ class Crops:
         """Crop `i`: uint8 C×crop×crop for each part."""
         path = self._paths[shuffled(len(self._paths), i, self._seed)]
         parts = [resize_short_side(part, self._load_size) for part in self._load(path)]
-        draw = random.Random(f"crop {i} of {self._seed}")
+        rng = random.Random(f"crop {i} of {self._seed}")
         height, width = parts[0].shape[-2:]
-        top, left = draw.randint(0, height - self._crop), draw.randint(0, width - self._crop)
-        flip = draw.random() < 0.5
+        top, left = rng.randint(0, height - self._crop), rng.randint(0, width - self._crop)
+        flip = rng.random() < 0.5
         cut = [part[:, top : top + self._crop, left : left + self._crop] for part in parts]
         return tuple(part.flip(-1) if flip else part for part in cut)
 
@@ -52,8 +52,8 @@ class Crops:
 
 def shuffled(total: int, i: int, seed: int) -> int:
     """Entry `i` of an endless sequence in which each stretch of `total` is a new permutation."""
-    epoch, place = divmod(i, total)
-    return _permutation(total, epoch, seed)[place]
+    epoch, index = divmod(i, total)
+    return _permutation(total, epoch, seed)[index]
 
 
 @functools.lru_cache(maxsize=8)
@@ -96,9 +96,9 @@ class ImagePool:
                 self._images.append(image)
                 out.append(image)
             elif self._random.random() < 0.5:
-                place = self._random.randrange(self._size)
-                out.append(self._images[place].to(image.device))
-                self._images[place] = image
+                index = self._random.randrange(self._size)
+                out.append(self._images[index].to(image.device))
+                self._images[index] = image
             else:
                 out.append(image)
         return torch.stack(out)

@@ -36,18 +36,18 @@ from wkdc.training.trainer import Averager, Learner
 from wkdc.training.validation import Validation, spread
 
 FITTED = 16
-"""Crops by which it is told how near the student starts, and from which maps of features begin."""
+"""Crops that tell how near the student starts, and that the maps of features begin from."""
 
 TOGETHER = 4
-"""Of these, so many are drawn at once."""
+"""Of these, so many are computed at once."""
 
 MEASURE_SIZE = 256
-"""Images are compared at this height and width, or at the next that the network can draw."""
+"""Images are compared at this height and width, or at the next that the network takes."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A student, its teacher, the images that they draw from, and who judges, as opened.
+    """A student, its teacher, their images, and the discriminator, as loaded.
 
     Attributes:
         teacher: None for a network that learns from true images alone.
@@ -63,8 +63,8 @@ class Pair:
     def digests(self) -> dict[str, str | None]:
         """Of the files: what a run that goes on has to find again."""
         inputs = [*self.layout.train, *self.layout.real, *self.layout.selection]
-        pictures = self.layout.parts(inputs)
-        data = hashlib.sha256("".join(sha256_of(path) for path in pictures).encode())
+        images = self.layout.parts(inputs)
+        data = hashlib.sha256("".join(sha256_of(path) for path in images).encode())
         layer_outputs = self.discriminator
         return {
             "student_sha256": self.student.sha256,
@@ -131,7 +131,7 @@ class Side:
             Validation(
                 [reader.squares(path, side) for path in spread(paths)],
                 self.teacher,
-                compute.draw,
+                compute.generate,
                 reader.shown,
             )
             for paths in (layout.validation, layout.selection)
@@ -173,7 +173,7 @@ class Side:
         wanted: list[Tensor] = []
         for one in self._first():
             if one.targets is not None:
-                generated.append(self._compute.draw(self.student, one.inputs))
+                generated.append(self._compute.generate(self.student, one.inputs))
                 wanted.append(one.targets.cpu())
         return psnr_db(torch.cat(generated), torch.cat(wanted)) if generated else -math.inf
 
@@ -190,7 +190,7 @@ class Side:
         features.maps.load_state_dict(self._processes.share(features.maps.state_dict()))
 
     def compute_ahead(self, number: int) -> None:
-        """Let the teacher draw the crops of batch `number`, for steps to come.
+        """Compute the teacher's targets of batch `number`, for steps to come.
 
         Those that the cache had are there already.
         """
@@ -203,7 +203,7 @@ class Side:
         self._ahead.append(Targets(parts, targets.half().cpu(), kept))
 
     def open_cache(self, folder: Path, on_notice: Callable[[str], None]) -> tuple[int, float]:
-        """Take from the cache what this process drew in an earlier run like this one.
+        """Take from the cache the targets of an earlier run like this one.
 
         How many batches there are, and for how long a run in seconds they are enough.
         """
@@ -211,19 +211,19 @@ class Side:
         found = self._cache.load()
         if found is None:
             return 0, 0.0
-        drawings, seconds = found
-        self._ahead = drawings.split(self._recipe.batch)
+        targets, seconds = found
+        self._ahead = targets.split(self._recipe.batch)
         return len(self._ahead), seconds
 
     def fill_cache(self, seconds: float) -> None:
-        """Keep what was drawn ahead for later runs; see `open_cache`."""
+        """Keep the targets for later runs; see `open_cache`."""
         if self._cache is not None:
             self._cache.save(Targets.joined(self._ahead), seconds)
 
     def _drawn_from(self) -> dict[str, Any]:
-        """All that the teacher's drawings depend on."""
+        """All that the teacher's targets depend on."""
         if self.pair.teacher is None:
-            raise RuntimeError("there is no teacher to draw")
+            raise RuntimeError("there is no teacher")
         layout, recipe, compute = self.pair.layout, self._recipe, self._compute
         return {
             "teacher": self.pair.teacher.sha256,
@@ -238,7 +238,7 @@ class Side:
         }
 
     def use_targets(self, batches: int) -> None:
-        """From now on, steps use so many batches that each of the processes drew ahead."""
+        """From now on, steps use so many batches of targets of each process."""
         everywhere = self._processes.gather(self._ahead[:batches])
         rounds = zip(*everywhere, strict=True)
         self._targets = Targets.joined([one for round_ in rounds for one in round_])
@@ -261,28 +261,28 @@ class Side:
             targets, features = targets.to(device), tuple(one.to(device) for one in features)
         else:
             parts = self._crops.batch(start, count)
-        pictures = self._reader.images([part.to(device) for part in parts])
-        inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
-        judged = recipe.adversarial > 0
+        images = self._reader.images([part.to(device) for part in parts])
+        inputs, truth = images[0], images[1] if len(images) > 1 else None
+        adversarial = recipe.adversarial > 0
         guided = bool(recipe.wavelet_weight or recipe.pixel or recipe.features)
-        if targets is None and (guided or (judged and layout.kind == "inputs")):
+        if targets is None and (guided or (adversarial and layout.kind == "inputs")):
             targets, features = self._teacher_outputs(inputs)
         real, same = truth, None
         alike = self.pair.student.in_channels == self.pair.student.out_channels
-        told_apart = recipe.identity > 0 and alike
-        if self._real is not None and (judged or told_apart):
+        unchanged = recipe.identity > 0 and alike
+        if self._real is not None and (adversarial or unchanged):
             (pixels,) = self._real.batch(start, count)
             real = pixels_to_images(pixels).to(device)
-            same = real if told_apart else None
+            same = real if unchanged else None
         elif layout.kind == "inputs":
             real = targets
         return Batch(inputs, targets, real, truth, same, features)
 
     @torch.no_grad()
     def _teacher_outputs(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What the teacher draws, and its features where they are compared."""
+        """The teacher's outputs, and its features where they are compared."""
         if self.teacher is None:
-            raise RuntimeError("there is no teacher to draw")
+            raise RuntimeError("there is no teacher")
         in_steps = len(inputs) == self._recipe.batch
         generated = (self._forward if in_steps else self._compute.forward)(self.teacher, inputs)
         return generated, () if self._features is None else tuple(self._features.take())

@@ -62,9 +62,9 @@ PROFILED = 2
 PROFILE_ROWS = 15
 
 
-def steps_in(epochs: int, pictures: int, recipe: Recipe, processes: Processes) -> int:
+def steps_in(epochs: int, images: int, recipe: Recipe, processes: Processes) -> int:
     """How many steps show every image so often."""
-    return max(1, round(epochs * pictures / (recipe.images_per_step * processes.count)))
+    return max(1, round(epochs * images / (recipe.images_per_step * processes.count)))
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class StepReport:
     """What a run tells while it lasts.
 
     Attributes:
-        phase: `draw` while the teacher draws, `train` while the student learns.
-        step: training steps done, or crops drawn.
+        phase: `targets` while the teacher's are computed, `train` while the student learns.
+        step: training steps done, or targets computed.
         progress: share of the run that is done.
         losses: of this step, by name.
         images_per_second: trained images, over the last steps.

@@ -29,11 +29,11 @@ class Batch:
     """The images of one step, each N×C×H×W in [-1, 1].
 
     Attributes:
-        inputs: what both networks draw from.
-        targets: what the teacher drew, or None where no loss looks at it.
+        inputs: of both networks.
+        targets: the teacher's outputs, or None where no loss looks at them.
         real: what the discriminator takes for real, or None where there is none.
         truth: the true images of paired data, else None.
-        same: true images of the domain that the student draws, which it should leave alone; None
+        same: true images of the student's target domain, which it should leave alone; None
             where no loss looks at it.
         features: of the teacher's layers that are compared, where some are.
     """
@@ -80,7 +80,7 @@ class Objective:
     def student_losses(
         self, student: nn.Module, generated: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
-        """Every weighted-in loss of what the student drew, unweighted, and their `total`."""
+        """Every loss that has a weight, unweighted, and their weighted sum, `total`."""
         recipe = self.recipe
         losses: dict[str, Tensor] = {}
         weights: dict[str, float] = {}
@@ -141,7 +141,7 @@ class Objective:
 
     def _scores(self, inputs: Tensor, images: Tensor) -> LayerOutputs:
         if self.discriminator is None:
-            raise RuntimeError("there is no discriminator to judge")
+            raise RuntimeError("there is no discriminator")
         return self.layer_outputs(self.discriminator, self._seen(inputs, images))
 
     def _seen(self, inputs: Tensor, images: Tensor) -> Tensor:
@@ -149,6 +149,6 @@ class Objective:
         return torch.cat([inputs, images], 1) if self.conditional else images
 
 
-def _features(*judgements: LayerOutputs) -> list[LayerOutputs]:
+def _features(*outputs: LayerOutputs) -> list[LayerOutputs]:
     """All layers but those of the scores."""
-    return [[layers[:-1] for layers in judgement] for judgement in judgements]
+    return [[layers[:-1] for layers in one] for one in outputs]

@@ -45,7 +45,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told what while a run lasts; see `wkdc.distill.distill`."""
+    """What is called while a run lasts; see `wkdc.distill.distill`."""
 
     on_step: Callable[[StepReport], None] | None = None
     on_profile: Callable[[str], None] | None = None

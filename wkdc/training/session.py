@@ -91,7 +91,7 @@ class Session:
         )
         self._losses: list[dict[str, float]] = []
         self._done, self._targets = 0, 0
-        torch.manual_seed(config.seed + processes.index)  # no two draw the same noise
+        torch.manual_seed(config.seed + processes.index)  # so that no two have the same noise
 
     def begin(self) -> None:
         """Write down what the run is made with, and keep the students as they were."""

@@ -123,10 +123,10 @@ class Students:
         """Make sure that the students are worth writing to a file.
 
         Raises:
-            FloatingPointError: the weights, or what they draw, are not all numbers.
+            FloatingPointError: the weights, or images, are not all numbers.
         """
         for side, learner in zip(self._sides, self._trainer.learners, strict=True):
-            generated = self._compute.draw(learner.result, side.validation.inputs[0])
+            generated = self._compute.generate(learner.result, side.validation.inputs[0])
             weights = learner.result.state_dict().values()
             if not all(bool(t.isfinite().all()) for t in (generated, *weights)):
                 raise FloatingPointError("the student's images stopped being numbers")

@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from wkdc.training.direction import Side
 
 MAX_PIXELS = 4096 * 128 * 128
-"""Of all crops that a teacher draws ahead: 0.6 GB, and for a ResNet-9 0.5 GB of its features."""
+"""Of all crops whose targets are computed ahead: 0.6 GB, and 0.5 GB of a ResNet-9's features."""
 
 
-DRAWING_SHARE = 0.2
-"""Share of a time budget that the teachers may spend on drawing ahead."""
+TARGET_SHARE = 0.2
+"""Share of a time budget that the teachers may spend on targets."""
 
 
 CACHE_BYTES = 4_000_000_000
-"""Of all cached drawings together; the ones that were used longest ago go first."""
+"""Of all cached targets together; the ones that were used longest ago go first."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Crops and what the teacher draws from them, computed once and used several times.
+    """Crops and the teacher's outputs on them, computed once and used several times.
 
     A flip or crop of a teacher's image is not the teacher's image of the flip or crop, so the
     teacher always sees the very crop that the student is trained on.
@@ -90,7 +90,7 @@ class TargetCache:
 
     Args:
         folder: where the files lie.
-        key: all that the drawings depend on, as JSON has it.
+        key: all that the targets depend on, as JSON has it.
         most_bytes: of all files in the folder.
         on_notice: called with one sentence for each thing that the user should know.
     """
@@ -110,7 +110,7 @@ class TargetCache:
         self._notice = on_notice
 
     def load(self) -> tuple[Targets, float] | None:
-        """The drawings, and for how long a run in seconds they are enough; None where none are.
+        """The targets, and for how long a run in seconds they are enough; None if there are none.
 
         Those that are damaged, or not of this key, are named and left out.
         """
@@ -119,12 +119,12 @@ class TargetCache:
         try:
             content = load_sealed(self.path)
         except CheckpointError as error:
-            self._notice(f"{error}; the teacher draws again")
+            self._notice(f"{error}; the teacher runs again")
             return None
         if content.get("key") != self._key:
             self._notice(
-                f"{self.path} holds drawings of another teacher, or of other crops; the teacher "
-                "draws again"
+                f"{self.path} holds the outputs of another teacher, or of other crops; the teacher "
+                "runs again"
             )
             return None
         parts: list[Tensor] = content["parts"]
@@ -133,33 +133,33 @@ class TargetCache:
         found = Targets(tuple(parts), content["targets"], tuple(features))
         return found, float(content["seconds"])
 
-    def save(self, drawings: Targets, seconds: float) -> None:
-        """Keep `drawings`, and remove what is too much; a full disk is said, nothing else.
+    def save(self, targets: Targets, seconds: float) -> None:
+        """Keep `targets`, and remove what is too much; a full disk is only said.
 
         Args:
             seconds: for how long a run they are enough; 0 where the run was counted in steps.
         """
-        held = (*drawings.parts, drawings.targets, *drawings.features)
+        held = (*targets.parts, targets.targets, *targets.features)
         size = sum(one.nbytes for one in held)
         if size > self._most_bytes:
             self._notice(
-                f"the teacher's drawings are not cached: {size / 1e9:.1f} GB are more than the "
+                f"the teacher's outputs are not cached: {size / 1e9:.1f} GB are more than the "
                 f"{self._most_bytes / 1e9:.1f} that are kept"
             )
             return
         content = {
             "key": self._key,
             "seconds": seconds,
-            "parts": list(drawings.parts),
-            "targets": drawings.targets,
-            "features": list(drawings.features),
+            "parts": list(targets.parts),
+            "targets": targets.targets,
+            "features": list(targets.features),
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             save_sealed(self.path, content)
             self._tidy()
         except (OSError, OutputError) as error:
-            self._notice(f"the teacher's drawings are not cached: {error}")
+            self._notice(f"the teacher's outputs are not cached: {error}")
 
     def _tidy(self) -> None:
         """Remove the files that were used longest ago, until the others are not too much."""
@@ -187,11 +187,11 @@ def compute_ahead(
     on_step: Callable[[StepReport], None],
     on_notice: Callable[[str], None],
 ) -> int:
-    """Let the teachers draw before training, if the recipe says so; how many crops each drew.
+    """Compute targets before training, if the recipe says so; of how many crops.
 
     Args:
         started: `time.monotonic()` of the run's start.
-        again: how many they drew when the run began, where it goes on.
+        again: how many there were when the run began, where it goes on.
     """
     recipe, budget = config.recipe, config.budget
     if recipe.reuse == 1 or any(side.teacher is None for side in sides):
@@ -204,14 +204,14 @@ def compute_ahead(
     count = 0
     while count < wanted:
         (share,) = processes.of_first([budget.progress(0, time.monotonic() - started)])
-        enough = share > DRAWING_SHARE or enough_for >= (budget.seconds or math.inf)
+        enough = share > TARGET_SHARE or enough_for >= (budget.seconds or math.inf)
         if count >= max(1, cached) and again is None and enough:
             break
         for number in batches_of(count // together, recipe):
             for side in sides:
                 side.compute_ahead(number)
         count += together
-        on_step(StepReport("draw", count, share, {}, 0.0, 0.0))
+        on_step(StepReport("targets", count, share, {}, 0.0, 0.0))
     for side in sides:
         if count > cached:
             side.fill_cache(max(enough_for, budget.seconds or 0.0))

@@ -44,7 +44,7 @@ class Learner:
     """A student with what it minimises; `average` follows its weights.
 
     Attributes:
-        prefix: of its losses' names, so that those of two directions are told apart.
+        prefix: of its losses' names, so that those of two directions have different names.
         features: compares blocks with the teacher's, where the recipe says so.
     """
 
@@ -134,16 +134,16 @@ class Trainer:
         losses: list[dict[str, Tensor]] = []
         generated: list[list[Tensor]] = []
         for batches in rounds:
-            found, pictures = self._student_losses(batches)
+            found, images = self._student_losses(batches)
             self._backward([found[f"{one.prefix}total"] for one in self.learners], len(rounds))
             losses.append({name: loss.detach() for name, loss in found.items()})
-            generated.append([picture.detach() for picture in pictures])
+            generated.append([image.detach() for image in images])
         self._update(self._optimizers[0])
-        for found, batches, pictures in zip(losses, rounds, generated, strict=True):
-            judged = self._discriminator_losses(batches, pictures)
-            if judged:
-                self._backward(list(judged.values()), len(rounds))
-            found |= {name: loss.detach() for name, loss in judged.items()}
+        for found, batches, images in zip(losses, rounds, generated, strict=True):
+            scored = self._discriminator_losses(batches, images)
+            if scored:
+                self._backward(list(scored.values()), len(rounds))
+            found |= {name: loss.detach() for name, loss in scored.items()}
         if self.recipe.adversarial:
             self._update(self._optimizers[1])
         self._scaler.update()
@@ -159,7 +159,7 @@ class Trainer:
     def _student_losses(
         self, batches: Sequence[Batch]
     ) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
-        """All students' losses by name, and what each drew."""
+        """All students' losses by name, and their images."""
         pairs = list(zip(self.learners, batches, strict=True))
         generated: list[Tensor] = []
         apart: list[Tensor | None] = []
@@ -168,8 +168,8 @@ class Trainer:
             # before another loss calls the student again
             apart.append(None if one.features is None else one.features.loss(batch.features))
         losses: dict[str, Tensor] = {}
-        for (one, batch), picture, missed in zip(pairs, generated, apart, strict=True):
-            found = one.objective.student_losses(one.student, picture, batch)
+        for (one, batch), image, missed in zip(pairs, generated, apart, strict=True):
+            found = one.objective.student_losses(one.student, image, batch)
             if missed is not None:
                 total = found.pop("total") + (self.recipe.features or 0.0) * missed
                 found |= {"features": missed, "total": total}
@@ -182,8 +182,8 @@ class Trainer:
         """The loss of each discriminator that there is, by name."""
         return {
             f"{one.prefix}discriminator": loss
-            for one, batch, picture in zip(self.learners, batches, generated, strict=True)
-            if (loss := one.objective.discriminator_loss(picture, batch)) is not None
+            for one, batch, image in zip(self.learners, batches, generated, strict=True)
+            if (loss := one.objective.discriminator_loss(image, batch)) is not None
         }
 
     def state_dict(self) -> dict[str, Any]:

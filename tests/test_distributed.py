@@ -95,10 +95,10 @@ def test_two_processes_are_killed_and_go_on_bit_for_bit(
     launch: Callable[..., subprocess.Popen[str]], call_wkdc: Call, tmp_path: Path
 ) -> None:
     """With a pool of old fakes in each process, and a discriminator that the first one made."""
-    torch.save(patchgan_state_dict(0, ndf=8), tmp_path / "judge.pth")
+    torch.save(patchgan_state_dict(0, ndf=8), tmp_path / "disc.pth")
     settings = (
         *(*COMMON, "--recipe", "paper", "--steps", 12, "--save-every", 1e-9),
-        *("--discriminator", "judge.pth", "--disc-ratio", 4),
+        *("--discriminator", "disc.pth", "--disc-ratio", 4),
     )
     process = launch("distill", *settings, "--output", "whole.pth", "--runs", "whole")
     assert process.wait() == 0, process.communicate()

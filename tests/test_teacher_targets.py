@@ -1,4 +1,4 @@
-"""The teacher's drawings on disk: taken again by the same run, and by no other."""
+"""The teacher's targets on disk: taken again by the same run, and by no other."""
 
 import dataclasses
 import os
@@ -88,7 +88,7 @@ def test_a_run_by_the_clock_takes_what_one_as_long_drew(
 
 
 @pytest.mark.parametrize("changed", ["seed", "crop", "teacher", "features", "pictures"])
-def test_other_drawings_are_not_taken(
+def test_other_targets_are_not_taken(
     changed: str, student: Path, photos: Path, generated: list[int]
 ) -> None:
     run(student, photos)
@@ -137,7 +137,7 @@ def test_a_cache_that_does_not_match_is_named_and_drawn_anew(
     (notice,) = notices
     assert str(path) in notice
     assert said in notice
-    assert notice.endswith("the teacher draws again")
+    assert notice.endswith("the teacher runs again")
     generated.clear()
     run(student, photos)
     assert generated == []  # it was replaced
