@@ -140,7 +140,7 @@ def _run(context: typer.Context) -> "DistillResult":
             )
     recipe = training.changed(recipe_named(given["recipe"]), context)
     folder = options.find_data(data, given["data_url"])
-    device = given["device"] or default_device()
+    device = default_device() if given["device"] is None else given["device"]
     length = {name: given[name] for name in ("steps", "epochs", "minutes")}
     check_length(**length)
     _say_plan(recipe, folder, device, any(length.values()))

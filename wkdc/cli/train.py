@@ -108,7 +108,7 @@ def _run(context: typer.Context) -> "TrainResult":
     given = context.params
     folder = options.find_data(training.need_data(given["data"]), given["data_url"])
     recipe = training.changed(recipe_for(folder), context)
-    device = given["device"] or default_device()
+    device = default_device() if given["device"] is None else given["device"]
     render.say(f"{recipe.name} on {folder}, {device}; Ctrl-C keeps what was learned")
     with render.meter() as meter:
         return wkdc.train(
