@@ -18,6 +18,7 @@ from install_browser import installed_browser
 from originals import resnet_state_dict
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
+from shared_exports import shared_exports
 
 import wkdc
 from wkdc.cli import main
@@ -263,3 +264,14 @@ def run_wkdc(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Calle
         return Called(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exports_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The processes of a session share what PyTorch exports."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "exports").mkdir(exist_ok=True)
+    with shared_exports(folder / "exports"):
+        yield

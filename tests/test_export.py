@@ -1,4 +1,4 @@
-"""An exported file stands alone, says what it is, and draws what its source draws; or is not."""
+"""An exported file is self-contained, says what it is, and gives the images of its source."""
 
 import hashlib
 import json
@@ -37,34 +37,34 @@ IRREGULAR_UNET = {"down": (3, 6, 11, 5, 9, 7, 4), "up": (2, 5, 3, 10, 6, 8)}
 
 @dataclass(frozen=True)
 class Variant:
-    """A generator: its weights, what its file cannot say, and the original that draws with them."""
+    """A generator: its weights, what its file cannot say, and the original network with them."""
 
     weights: dict[str, Tensor]
-    draw: Callable[[Tensor], Tensor]
+    translate: Callable[[Tensor], Tensor]
     options: dict[str, Any]
     sizes: list[tuple[int, int]]
 
 
 def resnet(weights: dict[str, Any], options: dict[str, str] | None = None) -> Variant:
-    state_dict = resnet_state_dict(3, **{"blocks": 3, "ngf": 4} | weights)
+    state_dict = resnet_state_dict(0, **{"blocks": 3, "ngf": 4} | weights)
     options = options or {}
     padding = options.get("block_padding", weights.get("padding", "reflect"))
     norm = weights.get("norm", "instance")
 
-    def draw(images: Tensor) -> Tensor:
+    def translate(images: Tensor) -> Tensor:
         return resnet_forward(state_dict, images, blocks=3, norm=norm, padding=padding)
 
-    return Variant(state_dict, draw, options, RESNET_SIZES)
+    return Variant(state_dict, translate, options, RESNET_SIZES)
 
 
 def unet(weights: dict[str, Any]) -> Variant:
     state_dict = unet_state_dict(4, **{"downs": 7} | weights)
     norm = weights.get("norm", "batch")
 
-    def draw(images: Tensor) -> Tensor:
+    def translate(images: Tensor) -> Tensor:
         return unet_forward(state_dict, images, downs=7, norm=norm)
 
-    return Variant(state_dict, draw, {}, UNET_SIZES)
+    return Variant(state_dict, translate, {}, UNET_SIZES)
 
 
 def subpixel() -> Variant:
@@ -102,8 +102,8 @@ class Exported:
         session = onnxruntime.InferenceSession(
             self.result.output.read_bytes(), providers=["CPUExecutionProvider"]
         )
-        (picture,) = session.run(["picture"], {"image": images.numpy()})
-        return torch.from_numpy(np.asarray(picture))
+        (image,) = session.run(["picture"], {"image": images.numpy()})
+        return torch.from_numpy(np.asarray(image))
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -120,11 +120,11 @@ def batch_of_photos(
     channels: int, height: int, width: int, *, contrast: float = 1.0, brightness: float = 0.0
 ) -> Tensor:
     """Three different photos, N×C×H×W in [-1, 1]."""
-    pictures = []
+    images = []
     for path in photo_paths()[:3]:
         pixels = resize_short_side(load_pixels(path, channels=channels), max(height, width))
-        pictures.append(pixels_to_images(pixels[:, :height, :width]))
-    return torch.stack(pictures) * contrast + brightness
+        images.append(pixels_to_images(pixels[:, :height, :width]))
+    return torch.stack(images) * contrast + brightness
 
 
 def in_channels(variant: Variant) -> int:
@@ -132,15 +132,15 @@ def in_channels(variant: Variant) -> int:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
-def test_onnx_draws_what_the_original_draws(exported: Exported, size: int) -> None:
+def test_onnx_gives_the_images_of_the_original(exported: Exported, size: int) -> None:
     height, width = exported.variant.sizes[size]
     images = batch_of_photos(in_channels(exported.variant), height, width)
     with torch.inference_mode():
-        expected = exported.variant.draw(images)
-    drawn = exported.run(images)
-    assert drawn.shape == expected.shape
+        expected = exported.variant.translate(images)
+    translated = exported.run(images)
+    assert translated.shape == expected.shape
     assert float(expected.std()) > 0.01  # a flat image would hide a wrong layer
-    assert float((drawn - expected).abs().max()) <= SAME_PICTURE
+    assert float((translated - expected).abs().max()) <= SAME_PICTURE
 
 
 def test_hazy_photos_lose_no_digits(exported: Exported) -> None:
@@ -151,7 +151,7 @@ def test_hazy_photos_lose_no_digits(exported: Exported) -> None:
     exact = load_generator(exported.source, **exported.variant.options).network.double()
     with torch.inference_mode():
         expected = exact(images.double())
-        least = float((exported.variant.draw(images) - expected).abs().max())
+        least = float((exported.variant.translate(images) - expected).abs().max())
     # Either rounds its own way, so that one may be a little luckier; 1e-5 where both are exact.
     assert float((exported.run(images) - expected).abs().max()) <= 3 * least + 1e-5
 
@@ -164,7 +164,7 @@ def test_what_the_export_reports_is_within_the_promise(exported: Exported) -> No
     assert result.max_abs_error == max(check.max_abs_error for check in result.checks)
 
 
-def test_pictures_in_a_batch_do_not_touch_each_other(exported: Exported) -> None:
+def test_images_in_a_batch_do_not_touch_each_other(exported: Exported) -> None:
     images = batch_of_photos(in_channels(exported.variant), *exported.variant.sizes[1])
     together = exported.run(images)
     alone = torch.cat([exported.run(image.unsqueeze(0)) for image in images])
@@ -326,9 +326,9 @@ def test_bytes_go_in_and_come_out(channels: int, tmp_path: Path) -> None:
     result = wkdc.export(tmp_path / "teacher.pth", pixels=True)
     assert result.max_abs_error <= 0.008
     session = onnxruntime.InferenceSession(str(result.output))
-    (given,), (drawn,) = session.get_inputs(), session.get_outputs()
-    assert (given.type, drawn.type) == ("tensor(uint8)", "tensor(uint8)")
-    assert (given.shape[3], drawn.shape[3]) == (channels, channels)
+    (given,), (translated,) = session.get_inputs(), session.get_outputs()
+    assert (given.type, translated.type) == ("tensor(uint8)", "tensor(uint8)")
+    assert (given.shape[3], translated.shape[3]) == (channels, channels)
     pixels = load_pixels(photo_paths()[1], channels=channels)[:, :64, :96]
     (out,) = session.run(None, {"image": pixels.permute(1, 2, 0).unsqueeze(0).numpy()})
     wanted = resnet_forward(weights, pixels_to_images(pixels).unsqueeze(0), blocks=2)

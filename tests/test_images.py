@@ -94,7 +94,7 @@ class TestPixelsAndImages:
 
 
 class TestListImages:
-    def test_pictures_of_the_folder_itself_sorted_by_name(self, tmp_path: Path) -> None:
+    def test_images_of_the_folder_itself_sorted_by_name(self, tmp_path: Path) -> None:
         names = ["b.png", "a.jpg", "10.webp", "9.bmp", "C.TIFF", "d.JpEg", "e.PPM", "f.tif"]
         others = ["notes.txt", "moving.gif", "README", "x.jpg.part", ".jpg"]
         for name in names + others:
@@ -111,13 +111,13 @@ class TestListImages:
             path.touch()
         assert [p.stem for p in list_images(tmp_path)] == ["UPPER", "lower"]
 
-    def test_an_animated_gif_is_no_picture_to_learn_from(self, tmp_path: Path) -> None:
+    def test_an_animated_gif_is_no_image_to_learn_from(self, tmp_path: Path) -> None:
         frames = [Image.new("P", (4, 4), i) for i in range(3)]
         frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
         flat("RGB", "red", tmp_path, "still.png")
         assert [path.name for path in list_images(tmp_path)] == ["still.png"]
 
-    def test_a_folder_without_pictures_says_what_was_looked_for(self, tmp_path: Path) -> None:
+    def test_a_folder_without_images_says_what_was_looked_for(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").touch()
         with pytest.raises(ImageError, match=r"holds no images; looked for \.jpg .*\.ppm") as e:
             list_images(tmp_path)
@@ -131,7 +131,7 @@ class TestListImages:
 
 
 class TestLoadPixels:
-    def test_a_lossless_picture_is_read_as_it_is(self, tmp_path: Path) -> None:
+    def test_a_lossless_image_is_read_as_it_is(self, tmp_path: Path) -> None:
         pixels = noise(5, 7)
         as_picture(pixels).save(tmp_path / "x.png")
         loaded = load_pixels(tmp_path / "x.png")
@@ -168,7 +168,7 @@ class TestLoadPixels:
             (8, lambda a: np.rot90(a, 1)),
         ],
     )
-    def test_a_picture_is_turned_as_its_exif_says(
+    def test_an_image_is_turned_as_its_exif_says(
         self,
         tmp_path: Path,
         orientation: int,
@@ -241,11 +241,11 @@ class TestLoadPixels:
         assert colours(load_pixels(path, channels=1)) == [255]
 
     def test_a_palette_with_a_transparent_entry(self, tmp_path: Path) -> None:
-        picture = Image.new("P", (2, 1))
-        picture.putpalette([10, 20, 30, 200, 100, 50])
-        picture.putpixel((1, 0), 1)
-        picture.save(tmp_path / "opaque.png")
-        picture.save(tmp_path / "x.png", transparency=0)
+        image = Image.new("P", (2, 1))
+        image.putpalette([10, 20, 30, 200, 100, 50])
+        image.putpixel((1, 0), 1)
+        image.save(tmp_path / "opaque.png")
+        image.save(tmp_path / "x.png", transparency=0)
         opaque, laid = load_pixels(tmp_path / "opaque.png"), load_pixels(tmp_path / "x.png")
         assert opaque[:, 0].T.tolist() == [[10, 20, 30], [200, 100, 50]]
         assert laid[:, 0].T.tolist() == [[255, 255, 255], [200, 100, 50]]
@@ -292,9 +292,9 @@ class TestLoadPixels:
         assert colours(load_pixels(path)) == pytest.approx(expected, abs=LOSSY)
 
     def test_black_and_white(self, tmp_path: Path) -> None:
-        picture = Image.new("1", (2, 1))
-        picture.putpixel((1, 0), 1)
-        picture.save(tmp_path / "x.png")
+        image = Image.new("1", (2, 1))
+        image.putpixel((1, 0), 1)
+        image.save(tmp_path / "x.png")
         assert load_pixels(tmp_path / "x.png").tolist() == [[[0, 255]]] * 3
 
     @pytest.mark.parametrize("channels", [0, 2, 4])
@@ -305,7 +305,7 @@ class TestLoadPixels:
 
     @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp", "x.tif", "x.bmp"])
     @pytest.mark.parametrize("kept", [0.9, 0.5, 0.02])
-    def test_a_truncated_picture_is_named(self, tmp_path: Path, name: str, kept: float) -> None:
+    def test_a_truncated_image_is_named(self, tmp_path: Path, name: str, kept: float) -> None:
         path = tmp_path / name
         as_picture(noise(64, 64)).save(path)
         content = path.read_bytes()
@@ -326,7 +326,7 @@ class TestLoadPixels:
             with pytest.raises(ImageError, match=name):
                 load_pixels(tmp_path / name)
 
-    def test_a_picture_that_would_fill_the_memory_is_named(
+    def test_an_image_that_would_fill_the_memory_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = flat("RGB", "red", tmp_path, "bomb.png")
@@ -420,7 +420,7 @@ class TestResizeShortSide:
         difference = ours.permute(1, 2, 0).int() - torch.from_numpy(np.array(theirs)).int()
         assert difference.abs().max() <= 1
 
-    def test_turning_the_picture_turns_the_result(self) -> None:
+    def test_turning_the_image_turns_the_result(self) -> None:
         pixels = noise(12, 20)
         turned = resize_short_side(pixels.transpose(1, 2).contiguous(), 8)
         # The two axes are filtered in another order: a rounding to whole levels may differ by one.
@@ -449,7 +449,7 @@ class TestCenterCrop:
 
 
 class TestLoadSquare:
-    def test_the_middle_of_a_wide_picture(self, tmp_path: Path) -> None:
+    def test_the_middle_of_a_wide_image(self, tmp_path: Path) -> None:
         pixels = torch.zeros(3, 8, 20, dtype=torch.uint8)
         pixels[0, :, 6:14] = 255
         save_pixels(tmp_path / "x.png", pixels)
@@ -461,7 +461,7 @@ class TestLoadSquare:
 
     @pytest.mark.parametrize(("height", "width"), [(5, 9), (31, 17), (16, 16)])
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_any_picture_becomes_a_square_in_range(
+    def test_any_image_becomes_a_square_in_range(
         self, tmp_path: Path, height: int, width: int, channels: int
     ) -> None:
         as_picture(noise(height, width)).save(tmp_path / "x.png")
@@ -483,7 +483,7 @@ class TestPadToMultiple:
         multiple=st.integers(1, 16),
         at_least=st.integers(1, 40),
     )
-    def test_the_smallest_multiples_and_the_picture_unchanged(
+    def test_the_smallest_multiples_and_the_image_unchanged(
         self, height: int, width: int, multiple: int, at_least: int
     ) -> None:
         images = pixels_to_images(noise(height, width))[None]
@@ -517,7 +517,7 @@ class TestPadToMultiple:
         padded = pad_to_multiple(images, 4, at_least=9)
         assert torch.equal(padded, images.expand(1, 3, 12, 12))
 
-    def test_a_fitting_picture_is_the_same_tensor(self) -> None:
+    def test_a_fitting_image_is_the_same_tensor(self) -> None:
         images = torch.zeros(1, 3, 8, 12)
         assert pad_to_multiple(images, 4) is images
         assert pad_to_multiple(images, 4, at_least=8) is images
@@ -543,7 +543,7 @@ class TestGrid:
             rest[place] = 255
         assert colours(rest) == [255] * 3
 
-    def test_pictures_are_drawn_pixel_by_pixel(self) -> None:
+    def test_images_are_translated_pixel_by_pixel(self) -> None:
         pixels = noise(9, 13)
         assert torch.equal(grid([[pixels_to_images(pixels)[None]]]), pixels)
 
@@ -596,9 +596,9 @@ class TestSavePixels:
     )
     def test_the_ending_decides_the_format(self, tmp_path: Path, name: str, format: str) -> None:
         save_pixels(tmp_path / name, noise(5, 7))
-        with Image.open(tmp_path / name) as picture:
-            assert picture.format == format
-            assert picture.size == (7, 5)
+        with Image.open(tmp_path / name) as image:
+            assert image.format == format
+            assert image.size == (7, 5)
 
     def test_a_view_that_is_not_contiguous_is_saved_as_it_looks(self, tmp_path: Path) -> None:
         pixels = noise(8, 9).flip(-1)[:, 1::2, ::2]
@@ -633,7 +633,7 @@ class TestSavePixels:
         assert not list(tmp_path.iterdir())
 
 
-def test_hidden_files_are_no_pictures_of_the_user(tmp_path: Path) -> None:
+def test_hidden_files_are_no_images_of_the_user(tmp_path: Path) -> None:
     """What macOS leaves beside every file, and what a broken write leaves."""
     for name in ("._a.png", ".b.png.tmp.png", "a.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)

@@ -69,9 +69,9 @@ def test_ids_are_read_as_they_are_stored(mode: str, tmp_path: Path) -> None:
         case "32 bits":
             path = saved(tmp_path / "map.tif", values, np.int32)
         case "palette":
-            picture = Image.fromarray(values.astype(np.uint8)).convert("P")
-            picture.putpalette([255 - n // 3 for n in range(768)])
-            picture.save(path)
+            image = Image.fromarray(values.astype(np.uint8)).convert("P")
+            image.putpalette([255 - n // 3 for n in range(768)])
+            image.save(path)
         case _:
             saved(path, values)
     assert load_maps(path)[0].tolist() == values.tolist()
@@ -150,7 +150,7 @@ def test_without_instances_and_without_a_test_set(label_data: Path) -> None:
 
 
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
-def test_pictures_may_lie_in_folders_of_their_own_too(direction: str, label_data: Path) -> None:
+def test_images_may_lie_in_folders_of_their_own_too(direction: str, label_data: Path) -> None:
     for phase in ("train", "test"):
         (label_data / f"{phase}_img").rename(label_data / f"{phase}_A")
         shutil.copytree(label_data / f"{phase}_A", label_data / f"{phase}_B")
@@ -171,11 +171,11 @@ def test_files_belong_together_by_their_order(label_data: Path) -> None:
         for path in (label_data / f"train_{part}").iterdir():
             path.rename(path.with_stem(f"{path.stem}_{part}"))
     layout = layout_of(label_data)
-    assert layout.apart is not None
+    assert layout.pairs is not None
     for path in layout.train:
         stem = path.stem.removesuffix("_label")
-        assert layout.apart.targets[path].name == f"{stem}_img.png"
-        assert layout.apart.instances[path].name == f"{stem}_inst.png"
+        assert layout.pairs.targets[path].name == f"{stem}_img.png"
+        assert layout.pairs.instances[path].name == f"{stem}_inst.png"
 
 
 def test_crops_cut_all_parts_alike(label_data: Path) -> None:
@@ -242,14 +242,14 @@ def test_parts_that_do_not_belong_together(label_data: Path) -> None:
     other.unlink()
     with pytest.raises(DatasetError, match=r"holds 4 images and .*train_img 3"):
         layout_of(label_data)
-    with pytest.raises(DatasetError, match="BtoA would draw the label maps"):
+    with pytest.raises(DatasetError, match="BtoA would generate the label maps"):
         read_layout(label_data, direction="BtoA")
 
 
-def test_a_picture_of_another_size(label_data: Path) -> None:
+def test_an_image_of_another_size(label_data: Path) -> None:
     layout = layout_of(label_data)
     saved(label_data / "train_img" / layout.train[0].name, np.zeros((64, 64, 3)))
-    with pytest.raises(ImageError, match=r"is 72x64, its image .* 64x64"):
+    with pytest.raises(ImageError, match=r"is 72x64, its target .* 64x64"):
         Reader(layout, LABELS + 1, 3).load(layout.train[0])
 
 

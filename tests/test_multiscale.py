@@ -253,7 +253,7 @@ def test_the_command_names_its_channels(
     assert "multiscale" in shown.stdout
     refused = call_wkdc("prune", "latest_net_D.pth", "--ratio", 4, "--data", photos)
     assert refused.code == 1
-    assert "judges 9 channels at once" in refused.errors[0]
+    assert "is shown 9 channels at once" in refused.errors[0]
 
 
 def test_other_discriminators_have_no_features(tmp_path: Path) -> None:

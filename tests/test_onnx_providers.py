@@ -1,4 +1,4 @@
-"""ONNX Runtime draws with what was asked for, or not at all; and with bound input and output."""
+"""ONNX Runtime uses the provider that was asked for, or fails; and bound input and output."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from wkdc.errors import CheckpointError, DeviceError
-from wkdc.onnx.file import OnnxNetwork, from_file, to_file
-from wkdc.onnx.io_binding import BoundNetwork
+from wkdc.onnx.file import OnnxNetwork, images_to_nhwc, nhwc_to_images
+from wkdc.onnx.io_binding import IoBoundNetwork
 from wkdc.onnx.providers import Provider, open_session
 
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
 
 
-def picture(height: int = 32, width: int = 48, batch: int = 1) -> torch.Tensor:
+def image(height: int = 32, width: int = 48, batch: int = 1) -> torch.Tensor:
     torch.manual_seed(0)
     return torch.rand(batch, 3, height, width) * 2 - 1
 
@@ -61,7 +61,7 @@ def test_no_provider_of_a_gpu_falls_back(
     exported_once: Path, provider: Provider, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DeviceError, match=r"cannot load its (CUDA|Tensorrt)ExecutionProvider: .+"):
-        BoundNetwork(exported_once, picture(), place=torch.device("cuda"), provider=provider)
+        IoBoundNetwork(exported_once, image(), device=torch.device("cuda"), provider=provider)
     assert capfd.readouterr() == ("", "")
 
 
@@ -69,18 +69,18 @@ def test_a_file_that_is_none_is_no_matter_of_devices(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a graph")
     with pytest.raises(CheckpointError, match=r"broken\.onnx cannot be read by ONNX Runtime"):
-        open_session(broken, place=CPU, provider="cpu")
+        open_session(broken, device=CPU, provider="cpu")
 
 
 # --- Bound ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "batch"), [((32, 48), 1), ((33, 50), 2)])
-def test_a_bound_network_draws_the_same(
+def test_a_bound_network_translates_the_same(
     exported_once: Path, size: tuple[int, int], batch: int
 ) -> None:
-    images = picture(*size, batch)
-    bound = BoundNetwork(exported_once, images, place=CPU, provider="cpu", threads=1)
+    images = image(*size, batch)
+    bound = IoBoundNetwork(exported_once, images, device=CPU, provider="cpu", threads=1)
     expected = OnnxNetwork(exported_once, threads=1)(images)
     # The same operators; only what depends on the sizes alone was folded.
     torch.testing.assert_close(bound(), expected, rtol=0, atol=1e-6)
@@ -88,23 +88,27 @@ def test_a_bound_network_draws_the_same(
 
 
 def test_a_bound_file_of_pixels(pixels_once: Path) -> None:
-    images = picture()
-    drawn = BoundNetwork(pixels_once, to_file(images), place=CPU, provider="cpu", threads=1)()
-    assert drawn.dtype == torch.uint8
-    torch.testing.assert_close(from_file(drawn), OnnxNetwork(pixels_once, threads=1)(images))
+    images = image()
+    translated = IoBoundNetwork(
+        pixels_once, images_to_nhwc(images), device=CPU, provider="cpu", threads=1
+    )()
+    assert translated.dtype == torch.uint8
+    torch.testing.assert_close(
+        nhwc_to_images(translated), OnnxNetwork(pixels_once, threads=1)(images)
+    )
     with pytest.raises(CheckpointError, match=r"takes tensor\(uint8\), and was given torch.float"):
-        BoundNetwork(pixels_once, images, place=CPU, provider="cpu")
+        IoBoundNetwork(pixels_once, images, device=CPU, provider="cpu")
 
 
 @pytest.mark.parametrize("dims", [("n", 3, "h", "w"), (None, 3, None, None), (1, 3, 32, 48)])
 def test_a_bound_file_of_somebody_else(tmp_path: Path, dims: tuple[str | int | None, ...]) -> None:
-    file, images = halving(tmp_path / "foreign.onnx", dims), picture()
-    drawn = BoundNetwork(file, images, place=CPU, provider="cpu", threads=1)()
-    assert drawn.shape == (1, 3, 16, 24)
-    torch.testing.assert_close(drawn, OnnxNetwork(file, threads=1)(images))
+    file, images = halving(tmp_path / "foreign.onnx", dims), image()
+    translated = IoBoundNetwork(file, images, device=CPU, provider="cpu", threads=1)()
+    assert translated.shape == (1, 3, 16, 24)
+    torch.testing.assert_close(translated, OnnxNetwork(file, threads=1)(images))
 
 
 def test_a_bound_file_that_takes_another_size(tmp_path: Path) -> None:
     file = halving(tmp_path / "foreign.onnx", (1, 3, 64, 64))
-    with pytest.raises(CheckpointError, match=r"foreign\.onnx cannot draw \(1, 3, 32, 48\)"):
-        BoundNetwork(file, picture(), place=CPU, provider="cpu")()
+    with pytest.raises(CheckpointError, match=r"foreign\.onnx cannot translate \(1, 3, 32, 48\)"):
+        IoBoundNetwork(file, image(), device=CPU, provider="cpu")()

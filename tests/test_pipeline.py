@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from conftest import HANG_S
 
-from wkdc.inference.pipeline import in_turn, read_ahead
+from wkdc.inference.pipeline import ordered_map, prefetch
 
 
 class Gate:
@@ -26,12 +26,12 @@ class Gate:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("ahead", [1, 4, 100])
 def test_results_come_in_order(threads: int, ahead: int) -> None:
-    done = list(in_turn(lambda n: n * n, range(50), threads=threads, ahead=ahead))
+    done = list(ordered_map(lambda n: n * n, range(50), threads=threads, ahead=ahead))
     assert done == [n * n for n in range(50)]
-    assert list(read_ahead(iter(range(50)), ahead=ahead)) == list(range(50))
+    assert list(prefetch(iter(range(50)), ahead=ahead)) == list(range(50))
 
 
-def test_one_draws_while_others_read_and_write() -> None:
+def test_one_translates_while_others_read_and_write() -> None:
     """Each stage waits until the one before it has begun with the next, which only threads can."""
     last = 20
     read_begun, drawn_begun = ([threading.Event() for _ in range(last + 1)] for _ in range(2))
@@ -40,7 +40,7 @@ def test_one_draws_while_others_read_and_write() -> None:
         read_begun[n].set()
         return n
 
-    def draw(n: int) -> int:
+    def translate(n: int) -> int:
         drawn_begun[n].set()
         assert read_begun[min(n + 1, last)].wait(HANG_S)
         return n
@@ -49,8 +49,8 @@ def test_one_draws_while_others_read_and_write() -> None:
         assert drawn_begun[min(n + 1, last)].wait(HANG_S)
         return n
 
-    items = in_turn(read, range(last + 1), threads=1, ahead=1)
-    written = in_turn(write, map(draw, items), threads=1, ahead=1)
+    items = ordered_map(read, range(last + 1), threads=1, ahead=1)
+    written = ordered_map(write, map(translate, items), threads=1, ahead=1)
     assert list(written) == list(range(last + 1))
 
 
@@ -62,7 +62,7 @@ def test_no_more_is_taken_than_may_wait() -> None:
             taken.append(n)
             yield n
 
-    results = in_turn(lambda n: n, items(), threads=2, ahead=3)
+    results = ordered_map(lambda n: n, items(), threads=2, ahead=3)
     for n, result in enumerate(results):
         assert result == n
         assert len(taken) <= n + 1 + 3
@@ -76,8 +76,8 @@ def test_an_error_of_the_work_is_raised_at_its_turn() -> None:
 
     seen: list[int] = []
     with pytest.raises(ValueError, match="the fifth"):
-        seen.extend(in_turn(fail, range(100), threads=2, ahead=2))
-    results = in_turn(fail, range(100), threads=2, ahead=2)
+        seen.extend(ordered_map(fail, range(100), threads=2, ahead=2))
+    results = ordered_map(fail, range(100), threads=2, ahead=2)
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="the fifth"):
         next(results)
@@ -89,8 +89,8 @@ def test_an_error_of_the_source_is_raised() -> None:
         raise OSError("gone")
 
     for results in (
-        in_turn(lambda n: n, items(), threads=1, ahead=1),
-        read_ahead(items(), ahead=1),
+        ordered_map(lambda n: n, items(), threads=1, ahead=1),
+        prefetch(items(), ahead=1),
     ):
         with pytest.raises(OSError, match="gone"):
             list(results)
@@ -99,7 +99,7 @@ def test_an_error_of_the_source_is_raised() -> None:
 def test_who_closes_waits_for_what_has_begun_and_for_nothing_else() -> None:
     before = set(threading.enumerate())
     gate = Gate()
-    results = in_turn(gate, range(100), threads=1, ahead=3)
+    results = ordered_map(gate, range(100), threads=1, ahead=3)
     opener = threading.Timer(0.2, gate.open.set)
     opener.start()
     with closing(results):

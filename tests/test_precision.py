@@ -17,7 +17,7 @@ from originals import resnet_forward, resnet_state_dict, unet_state_dict
 from torch import Tensor, nn
 
 import wkdc
-from wkdc.benchmark.precision_gain import Gain
+from wkdc.benchmark.precision_times import PrecisionTimes
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
@@ -45,7 +45,7 @@ class Exported:
     pixels: bool
     result: ExportResult
 
-    def draw(self, images: Tensor) -> Tensor:
+    def translate(self, images: Tensor) -> Tensor:
         """With ONNX Runtime alone."""
         session = onnxruntime.InferenceSession(
             str(self.result.output), providers=["CPUExecutionProvider"]
@@ -53,8 +53,8 @@ class Exported:
         if not self.pixels:
             return torch.from_numpy(np.asarray(session.run(None, {"image": images.numpy()})[0]))
         given = ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
-        (drawn,) = session.run(None, {"image": given.contiguous().numpy()})
-        return torch.from_numpy(np.asarray(drawn)).permute(0, 3, 1, 2) / 127.5 - 1
+        (translated,) = session.run(None, {"image": given.contiguous().numpy()})
+        return torch.from_numpy(np.asarray(translated)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 @pytest.fixture(
@@ -72,13 +72,13 @@ def exported(
     return Exported(precision, pixels, result)
 
 
-def test_it_draws_what_the_original_draws(exported: Exported) -> None:
+def test_it_translates_what_the_original_translates(exported: Exported) -> None:
     """The library's own limits, found out anew: 50 dB in float16, 30 in int8."""
     floor = {"float16": 50.0, "int8": 30.0}[exported.precision]
     for path in photo_paths()[5:7]:
         images = load_square(path, 128)
         wanted = resnet_forward(WEIGHTS, images, blocks=3)
-        assert psnr_db(exported.draw(images), wanted) >= floor
+        assert psnr_db(exported.translate(images), wanted) >= floor
 
 
 def test_what_is_reported_is_what_was_compared(exported: Exported) -> None:
@@ -87,7 +87,7 @@ def test_what_is_reported_is_what_was_compared(exported: Exported) -> None:
     assert result.psnr_db == min(check.psnr_db for check in result.checks)
     assert 0 < result.high_band_error == max(check.high_band_error for check in result.checks)
     assert 0 < result.max_abs_error <= result.tolerance
-    # A tenth of six photos is set aside, one; it stands for those that are drawn later.
+    # A tenth of six photos is set aside, one; it stands for those that are translated later.
     assert len(result.checks) == 1
     assert set(result.latency_ms) == set(result.float32_latency_ms) >= {"onnx-cpu"}
     assert all(time > 0 for time in result.latency_ms.values())
@@ -207,7 +207,7 @@ def test_weights_of_a_file_of_somebody_else(kind: int, tmp_path: Path) -> None:
 # --- What int8 does to make that so --------------------------------------------------------------
 
 
-def test_equalised_channels_fill_one_range_and_draw_the_same() -> None:
+def test_equalised_channels_fill_one_range_and_translate_the_same() -> None:
     torch.manual_seed(0)
     network = (
         ResnetGenerator(encoder=(6, 8), stream=8, inner=(6, 8), decoder=(6, 5)).double().eval()
@@ -241,8 +241,8 @@ class ReadTwice(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         made = self.conv(images)
-        drawn: Tensor = self.norm(made) + made
-        return drawn
+        translated: Tensor = self.norm(made) + made
+        return translated
 
 
 def test_what_equalising_would_change_is_left_alone() -> None:
@@ -278,7 +278,7 @@ def error_of(called: Called, code: int) -> str:
     return error
 
 
-def test_int8_without_pictures(call_wkdc: Call, student: Path) -> None:
+def test_int8_without_images(call_wkdc: Call, student: Path) -> None:
     error = error_of(call_wkdc("export", "student.pth", "--int8"), 2)
     assert "give --data FOLDER" in error
     assert not student.with_suffix(".onnx").exists()
@@ -320,7 +320,7 @@ def test_a_precision_that_is_none(student: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [{}, {"a.png": b"no image"}])
-def test_pictures_that_cannot_be_used(
+def test_images_that_cannot_be_used(
     call_wkdc: Call, student: Path, files: dict[str, bytes]
 ) -> None:
     folder = student.parent / "pictures"
@@ -332,7 +332,7 @@ def test_pictures_that_cannot_be_used(
     assert not student.with_suffix(".onnx").exists()
 
 
-def test_a_network_that_reads_no_pictures(call_wkdc: Call, photos: Path) -> None:
+def test_a_network_that_reads_no_images(call_wkdc: Call, photos: Path) -> None:
     torch.save(resnet_state_dict(0, blocks=2, ngf=4, in_channels=6), photos.parent / "maps.pth")
     error = error_of(call_wkdc("export", "maps.pth", "--int8", "--data", "photos"), 1)
     assert "6 channels" in error
@@ -362,14 +362,14 @@ def test_what_it_costs_is_said(
     precision: Precision, worst_db: float, now_ms: float, phrases: list[str]
 ) -> None:
     checks = [Parity(64, 64, 0.1, 0.01, db, 0.02) for db in (50.0, worst_db)]
-    gain = Gain({"onnx-cpu": now_ms}, {"onnx-cpu": 100.0}, 1000)
-    warnings = _warnings(checks, gain, precision)
+    times = PrecisionTimes({"onnx-cpu": now_ms}, {"onnx-cpu": 100.0}, 1000)
+    warnings = _warnings(checks, times, precision)
     assert len(warnings) == len(phrases)
     for warning, phrase in zip(warnings, phrases, strict=True):
         assert phrase in warning
 
 
-def test_pictures_that_are_no_numbers_are_not_within_limits() -> None:
+def test_images_that_are_no_numbers_are_not_within_limits() -> None:
     """As where features leave float16's range."""
     checks = [Parity(64, 64, db, db, db, db) for db in (0.001, float("nan"))]
     with pytest.raises(ParityError, match=r"in float16 differs from student\.pth by nan"):

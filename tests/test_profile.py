@@ -333,7 +333,7 @@ def test_a_file_of_somebody_else_that_fails_says_so_once(
     convolution.output[0] = "half"  # of the size, so that it cannot be added to the whole
     model.graph.node.append(helper.make_node("Add", ["x", "half"], ["y0"]))
     onnx.save(model, str(foreign))
-    with pytest.raises(CheckpointError, match=r"foreign\.onnx cannot draw \(1, 3, 32, 32\)"):
+    with pytest.raises(CheckpointError, match=r"foreign\.onnx cannot translate \(1, 3, 32, 32\)"):
         wkdc.profile([foreign], size=(32, 32), rounds=1)
     assert capfd.readouterr().err == ""  # ONNX Runtime would log it as well
 

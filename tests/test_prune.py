@@ -539,7 +539,7 @@ def test_a_conditional_discriminator_sees_both_halves(tmp_path: Path) -> None:
     (image, *_) = calibration_images(judge, tmp_path / "pairs", 3)
     assert image.shape == (1, 6, 192, 192)
     assert not torch.equal(image[:, :3], image[:, 3:])
-    with pytest.raises(CheckpointError, match="judges 6 channels at once"):
+    with pytest.raises(CheckpointError, match="is shown 6 channels at once"):
         calibration_images(judge, tmp_path / "pairs" / "train", 3)
     bare = prune(tmp_path / "net_D.pth", ratio=3, output=tmp_path / "d.pth")
     assert (bare.calibrated_on, bare.importance) == (0, "magnitude")

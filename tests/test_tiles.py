@@ -1,7 +1,7 @@
 """Tiles join without a trace where a network looks only so far, and share one image's norm."""
 
 import json
-import resource
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from wkdc.data.images import load_pixels, resize_short_side
 from wkdc.data.photos import photo_paths
 from wkdc.errors import OptionError
 from wkdc.inference.model import ImageModel, open_model
-from wkdc.inference.tiles import Tiling, settled, tiled, translate_whole
+from wkdc.inference.tiles import Tiling, resolve_tiling, tiled_translator, translate_whole
 from wkdc.networks.pooled_norm import PooledNorm, pool_norms
 
 Call = Callable[..., Called]
@@ -34,7 +34,7 @@ def psnr(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def copying(multiple: int) -> ImageModel:
-    """What draws the image itself, so that only the joints can be seen."""
+    """What translates the image itself, so that only the joints can be seen."""
     return ImageModel(Path("copy.pth"), "", lambda images: images, 3, 3, multiple, multiple)
 
 
@@ -43,9 +43,9 @@ def copying(multiple: int) -> ImageModel:
 
 @pytest.mark.parametrize("tiling", [(16, 0), (16, 4), (16, 8), (64, 16), (128, 64)], ids=str)
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (16, 17), (33, 15), (67, 130), (128, 129)])
-def test_every_pixel_is_drawn_once(size: tuple[int, int], tiling: tuple[int, int]) -> None:
+def test_every_pixel_is_translated_once(size: tuple[int, int], tiling: tuple[int, int]) -> None:
     pixels = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-    assert torch.equal(tiled(copying(4), Tiling(*tiling))(pixels), pixels)
+    assert torch.equal(tiled_translator(copying(4), Tiling(*tiling))(pixels), pixels)
 
 
 def test_no_tile_is_larger_than_asked_nor_off_the_grid() -> None:
@@ -55,7 +55,8 @@ def test_no_tile_is_larger_than_asked_nor_off_the_grid() -> None:
         seen.append(images.shape)
         return images
 
-    tiled(replace(copying(4), run=look), Tiling(32, 8))(torch.zeros(3, 67, 90, dtype=torch.uint8))
+    model = replace(copying(4), run=look)
+    tiled_translator(model, Tiling(32, 8))(torch.zeros(3, 67, 90, dtype=torch.uint8))
     # 67 rows in steps of at most 24: 3 tiles; 90 columns: 4. The last ones are padded to 4.
     assert seen == [torch.Size((1, 3, 32, 32))] * 12
 
@@ -66,10 +67,10 @@ def test_no_seam_where_the_network_looks_only_so_far(tmp_path: Path) -> None:
     model = open_model(tmp_path / "batch.pth")
     pixels = resize_short_side(load_pixels(PHOTO), 301)
     whole = translate_whole(model, pixels)
-    joined = tiled(model, Tiling(256, 128))(pixels)
+    joined = tiled_translator(model, Tiling(256, 128))(pixels)
     # Two ways to the same sum may fall on either side of a half before they are rounded.
     assert (whole.int() - joined).abs().max() <= 1
-    apart = tiled(model, Tiling(256, 0))(pixels)
+    apart = tiled_translator(model, Tiling(256, 0))(pixels)
     assert (whole.int() - apart).abs().max() > 10
 
 
@@ -91,7 +92,7 @@ def test_pieces_are_normalised_as_the_whole() -> None:
     torch.testing.assert_close(pooled(pieces[:1]), expected[:1], atol=1e-5, rtol=1e-5)
 
 
-def test_only_norms_of_the_picture_at_hand_are_replaced() -> None:
+def test_only_norms_of_the_image_at_hand_are_replaced() -> None:
     network = nn.Sequential(
         nn.InstanceNorm2d(3),
         nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3, affine=True)),
@@ -101,20 +102,20 @@ def test_only_norms_of_the_picture_at_hand_are_replaced() -> None:
     assert isinstance(network[2], nn.InstanceNorm2d)
 
 
-def test_statistics_of_the_picture_bring_tiles_nearer(teacher: Path) -> None:
+def test_statistics_of_the_image_bring_tiles_nearer(teacher: Path) -> None:
     model = open_model(teacher)
-    pixels = load_pixels(PHOTO)
+    pixels = resize_short_side(load_pixels(PHOTO), 341)
     whole = translate_whole(model, pixels)
     near, far = (
-        psnr(tiled(model, Tiling(256, 32, statistics))(pixels), whole)
+        psnr(tiled_translator(model, Tiling(128, 16, statistics))(pixels), whole)
         for statistics in ("picture", "tile")
     )
     # 6 dB: half the error. A bright sky and dark trees are no alike tiles.
     assert near > far + 6
     # The statistics of one image are not those of the next.
-    draw = tiled(model, Tiling(256, 32))
-    draw(255 - pixels)
-    assert torch.equal(draw(pixels), tiled(model, Tiling(256, 32))(pixels))
+    translate = tiled_translator(model, Tiling(128, 16))
+    translate(255 - pixels)
+    assert torch.equal(translate(pixels), tiled_translator(model, Tiling(128, 16))(pixels))
 
 
 # --- What is asked for -------------------------------------------------------------------------
@@ -125,16 +126,16 @@ def test_a_unet_takes_tiles_of_its_own_multiples(tmp_path: Path) -> None:
     model = open_model(tmp_path / "unet.pth")
     for tiling in (Tiling(48, 0), Tiling(0, 0), Tiling(64, 16), Tiling(64, 64), Tiling(64, -32)):
         with pytest.raises(OptionError, match=r"unet\.pth.*multiple of 32"):
-            settled(model, tiling)
+            resolve_tiling(model, tiling)
     pixels = resize_short_side(load_pixels(PHOTO), 100)
-    assert tiled(model, Tiling(64, 32))(pixels).shape == pixels.shape
+    assert tiled_translator(model, Tiling(64, 32))(pixels).shape == pixels.shape
 
 
 def test_what_is_left_open(onnx_student: Path, student: Path) -> None:
-    assert settled(open_model(student), Tiling(64, 16)).statistics == "picture"
-    assert settled(open_model(onnx_student), Tiling(64, 16)).statistics == "tile"
+    assert resolve_tiling(open_model(student), Tiling(64, 16)).statistics == "picture"
+    assert resolve_tiling(open_model(onnx_student), Tiling(64, 16)).statistics == "tile"
     with pytest.raises(OptionError, match=r"student\.onnx.*\.pth.*--statistics tile"):
-        settled(open_model(onnx_student), Tiling(64, 16, "picture"))
+        resolve_tiling(open_model(onnx_student), Tiling(64, 16, "picture"))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_tiles_that_are_none(
 
 
 @pytest.mark.parametrize("model", ["teacher.pth", "student.onnx"])
-def test_very_wide_and_very_small_pictures(
+def test_very_wide_and_very_small_images(
     call_wkdc: Call, onnx_student: Path, tmp_path: Path, model: str
 ) -> None:
     with Image.open(PHOTO) as photo:
@@ -175,20 +176,30 @@ def test_very_wide_and_very_small_pictures(
         assert sizes == [(10_000, 24), (1, 1)]
 
 
-def test_a_picture_beyond_the_memory_is_drawn_in_tiles(
-    run_wkdc: Call, teacher: Path, tmp_path: Path
+LITTLE_MEMORY = """
+import resource, sys
+import psutil
+from wkdc.cli import main
+import wkdc.inference.model, wkdc.translate
+limit = psutil.Process().memory_info().vms + 3 * 2**28
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+main(sys.argv[1:])
+"""
+
+
+def test_an_image_beyond_the_memory_is_reported(
+    teacher: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    Image.new("RGB", (10_000, 6000), "gray").save(tmp_path / "large.png")
-    # What Python and PyTorch take, and 4 GiB; a layer of 4 channels alone is 1 GB.
-    code = "import torch, psutil; print(psutil.Process().memory_info().vms)"
-    taken = int(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
-    limit = taken + 4 * 2**30
-
-    def prepare() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-    called = run_wkdc("translate", teacher, "large.png", "-o", "out", prepare=prepare)
-    assert called.code == 1
-    (error,) = called.errors
-    assert "large.png is 10000x6000, too large for the memory" in error
+    """768 MiB beside the libraries; the output of one layer of 4 channels alone is 240 MB."""
+    Image.new("RGB", (5000, 3000), "gray").save(tmp_path / "large.png")
+    called = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, "translate", teacher, "large.png", "-o", "out"],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert called.returncode == 1
+    (error,) = [line for line in called.stderr.splitlines() if line.startswith("wkdc:")]
+    assert "large.png is 5000x3000, too large for the memory" in error
     assert "--tile 512" in error

@@ -1,4 +1,4 @@
-"""Any image of any size comes back drawn, at its own size, in a file that was not there."""
+"""Any image of any size comes back translated, at its own size, in a file that was not there."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ SIZES = [(1, 1), (2, 3), (7, 500), (8, 8), (64, 72), (63, 65), (66, 9), (121, 83
 ONE_STEP = 1
 
 
-def picture(width: int, height: int, channels: int = 3) -> Array:
+def image(width: int, height: int, channels: int = 3) -> Array:
     """Random but smooth enough to be an image: uint8 H×W×C."""
     random = np.random.default_rng(width * 1000 + height)
     coarse = random.integers(0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8)
@@ -52,12 +52,12 @@ def furthest(left: Array, right: Array) -> int:
 
 def by_hand(
     pixels: Array,
-    draw: Callable[[torch.Tensor], torch.Tensor],
+    translate: Callable[[torch.Tensor], torch.Tensor],
     *,
     multiple: int = 4,
     smallest: int = 8,
 ) -> Array:
-    """uint8 H×W×C through the original network: padded below and right, drawn, cut, rounded."""
+    """uint8 H×W×C through the original network: padded, translated, cropped, rounded."""
     height, width = pixels.shape[:2]
     down, right = (
         -(-max(side, smallest) // multiple) * multiple - side for side in (height, width)
@@ -66,25 +66,25 @@ def by_hand(
     padded = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="reflect" if mirrors else "edge")
     images = torch.from_numpy(padded.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
     with torch.inference_mode():
-        drawn = draw(images.unsqueeze(0))[0].permute(1, 2, 0).numpy()
-    return np.rint((drawn[:height, :width] + 1) * 127.5).clip(0, 255).astype(np.uint8)
+        translated = translate(images.unsqueeze(0))[0].permute(1, 2, 0).numpy()
+    return np.rint((translated[:height, :width] + 1) * 127.5).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture
 def batch_teacher(tmp_path: Path) -> Path:
-    """With batch norm: what it draws at one pixel does not hang on pixels far away."""
+    """With batch norm: what it translates at one pixel does not hang on pixels far away."""
     torch.save(resnet_state_dict(6, blocks=2, ngf=4, norm="batch"), tmp_path / "batch.pth")
     return tmp_path / "batch.pth"
 
 
-# --- What is drawn -----------------------------------------------------------------------------
+# --- What is translated --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_the_picture_is_what_the_original_network_draws(norm: str, tmp_path: Path) -> None:
+def test_the_image_is_that_of_the_original_network(norm: str, tmp_path: Path) -> None:
     state_dict = resnet_state_dict(7, blocks=2, ngf=4, norm=norm)
     torch.save(state_dict, tmp_path / "net.pth")
-    inputs = [save(tmp_path / f"{w}x{h}.png", picture(w, h)) for w, h in SIZES if w * h > 100]
+    inputs = [save(tmp_path / f"{w}x{h}.png", image(w, h)) for w, h in SIZES if w * h > 100]
     wkdc.translate(tmp_path / "net.pth", inputs, tmp_path / "out")
     for path in inputs:
         expected = by_hand(
@@ -97,7 +97,7 @@ def test_the_picture_is_what_the_original_network_draws(norm: str, tmp_path: Pat
 def test_a_unet_gets_whole_multiples_and_the_size_comes_back(tmp_path: Path) -> None:
     state_dict = unet_state_dict(8, downs=5, ngf=4)
     torch.save(state_dict, tmp_path / "net.pth")
-    inputs = [save(tmp_path / f"{w}x{h}.png", picture(w, h)) for w, h in [(50, 41), (32, 64)]]
+    inputs = [save(tmp_path / f"{w}x{h}.png", image(w, h)) for w, h in [(50, 41), (32, 64)]]
     wkdc.translate(tmp_path / "net.pth", inputs, tmp_path / "out")
     for path in inputs:
         expected = by_hand(
@@ -110,46 +110,46 @@ def test_a_unet_gets_whole_multiples_and_the_size_comes_back(tmp_path: Path) -> 
 
 
 def test_padding_does_not_reach_the_interior(batch_teacher: Path) -> None:
-    """Cut an image off anywhere, and far from the cut the same is drawn."""
+    """Cut an image off anywhere, and far from the cut the same is translated."""
     folder = batch_teacher.parent
-    whole = picture(160, 96)
+    whole = image(160, 96)
     save(folder / "whole.png", whole)
     save(folder / "cut.png", whole[:, :121])
     wkdc.translate(batch_teacher, [folder / "whole.png", folder / "cut.png"], folder / "out")
     # Two blocks see 4 convolutions of 3x3 at a quarter of the size, 16 pixels to either side; stem,
     # head, down and up add less than 16. So beyond 32 pixels from the cut nothing may differ.
     inside = slice(0, 121 - 32)
-    drawn = [pixels_of(folder / "out" / name)[:, inside] for name in ("whole.png", "cut.png")]
-    assert furthest(*drawn) <= ONE_STEP
+    translated = [pixels_of(folder / "out" / name)[:, inside] for name in ("whole.png", "cut.png")]
+    assert furthest(*translated) <= ONE_STEP
 
 
-def test_pth_and_onnx_draw_the_same(onnx_student: Path, photos: Path, tmp_path: Path) -> None:
+def test_pth_and_onnx_translate_the_same(onnx_student: Path, photos: Path, tmp_path: Path) -> None:
     for width, height in SIZES:
-        save(photos / f"{width}x{height}.png", picture(width, height))
+        save(photos / f"{width}x{height}.png", image(width, height))
     student = onnx_student.with_suffix(".pth")
     for model in (student, onnx_student):
         result = wkdc.translate(model, [photos], tmp_path / model.suffix[1:])
         assert len(result.outputs) == PHOTOS + len(SIZES)
         assert result.skipped == ()
     for path in sorted(photos.iterdir()):
-        given, drawn = pixels_of(path), pixels_of(tmp_path / "pth" / path.name)
-        assert drawn.shape == given.shape
+        given, translated = pixels_of(path), pixels_of(tmp_path / "pth" / path.name)
+        assert translated.shape == given.shape
         if np.array_equal(given, np.broadcast_to(given[0, 0], given.shape)):
             # An image of one colour, such as 1x1: InstanceNorm divides by a deviation of 0 there,
             # and what remains is rounding noise made large.
             continue
-        assert furthest(drawn, pixels_of(tmp_path / "onnx" / path.name)) <= ONE_STEP
+        assert furthest(translated, pixels_of(tmp_path / "onnx" / path.name)) <= ONE_STEP
 
 
-def test_openvino_draws_the_same(
+def test_openvino_translates_the_same(
     call_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
 ) -> None:
     for runtime in ("onnx", "openvino"):
         called = call_wkdc("translate", onnx_student, photos, "-o", runtime, "--runtime", runtime)
         assert called.code == 0, called.stderr
     for path in sorted(photos.iterdir()):
-        drawn = [pixels_of(tmp_path / folder / path.name) for folder in ("onnx", "openvino")]
-        assert furthest(*drawn) <= ONE_STEP
+        translated = [pixels_of(tmp_path / folder / path.name) for folder in ("onnx", "openvino")]
+        assert furthest(*translated) <= ONE_STEP
     called = call_wkdc("translate", onnx_student, photos, "-o", "b", "--runtime", "openvino-bf16")
     if "openvino-bf16" in runtimes_on(torch.device("cpu")):
         assert called.code == 0, called.stderr
@@ -161,33 +161,31 @@ def test_openvino_draws_the_same(
     assert f"wkdc export {student}" in called.errors[0]
 
 
-def test_a_grey_network_draws_grey(tmp_path: Path) -> None:
+def test_a_grey_network_translates_grey(tmp_path: Path) -> None:
     state_dict = resnet_state_dict(9, blocks=1, ngf=4, in_channels=1, out_channels=1)
     torch.save(state_dict, tmp_path / "grey.pth")
-    colour = save(tmp_path / "colour.png", picture(40, 24))
+    colour = save(tmp_path / "colour.png", image(40, 24))
     grey = tmp_path / "grey.png"
     with Image.open(colour) as opened:
         opened.convert("L").save(grey)
     wkdc.translate(tmp_path / "grey.pth", [colour, grey], tmp_path / "out")
-    drawn = [pixels_of(tmp_path / "out" / name) for name in ("colour.png", "grey.png")]
-    assert drawn[0].shape == (24, 40)
-    assert np.array_equal(*drawn)
+    translated = [pixels_of(tmp_path / "out" / name) for name in ("colour.png", "grey.png")]
+    assert translated[0].shape == (24, 40)
+    assert np.array_equal(*translated)
     expected = by_hand(
         pixels_of(grey)[..., None], lambda images: resnet_forward(state_dict, images, blocks=1)
     )
-    assert furthest(drawn[0][..., None], expected) <= ONE_STEP
+    assert furthest(translated[0][..., None], expected) <= ONE_STEP
 
 
 @pytest.mark.parametrize("channels", [(6, 2), (3, 2), (3, 4)], ids=str)
-def test_a_network_whose_pictures_no_file_can_hold(
-    tmp_path: Path, channels: tuple[int, int]
-) -> None:
+def test_a_network_whose_images_no_file_can_hold(tmp_path: Path, channels: tuple[int, int]) -> None:
     """Optical flow of 2 channels: there is no image to write."""
     weights = resnet_state_dict(
         10, blocks=1, ngf=4, in_channels=channels[0], out_channels=channels[1]
     )
     torch.save(weights, tmp_path / "net.pth")
-    save(tmp_path / "in.png", picture(16, 16))
+    save(tmp_path / "in.png", image(16, 16))
     with pytest.raises(CheckpointError, match=r"net\.pth.*channels"):
         wkdc.translate(tmp_path / "net.pth", [tmp_path / "in.png"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -197,15 +195,15 @@ def test_a_network_whose_pictures_no_file_can_hold(
 
 
 def translated(model: Path, path: Path) -> Array:
-    """One image, drawn."""
+    """One image, translated."""
     out = path.parent / "out"
     shutil.rmtree(out, ignore_errors=True)
     (output,) = wkdc.translate(model, [path], out).outputs
     return pixels_of(output)
 
 
-def test_a_turned_photo_is_drawn_upright(teacher: Path, tmp_path: Path) -> None:
-    upright = picture(48, 32)
+def test_a_turned_photo_is_translated_upright(teacher: Path, tmp_path: Path) -> None:
+    upright = image(48, 32)
     # Orientation 6: the camera was turned, what is stored must be turned right to be looked at.
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -223,7 +221,7 @@ def on_white(pixels: Array, alpha: Array) -> Array:
 
 
 def test_transparent_parts_lie_on_white(teacher: Path, tmp_path: Path) -> None:
-    pixels = picture(40, 32)
+    pixels = image(40, 32)
     alpha = np.full((32, 40), 255, np.uint8)
     alpha[:12] = 0
     save(tmp_path / "layer.png", np.dstack([pixels, alpha]))
@@ -234,8 +232,8 @@ def test_transparent_parts_lie_on_white(teacher: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "I;16", "CMYK"])
-def test_other_kinds_of_pictures_are_read_as_rgb(teacher: Path, tmp_path: Path, mode: str) -> None:
-    grey = picture(40, 32, 1)[..., 0]
+def test_other_kinds_of_images_are_read_as_rgb(teacher: Path, tmp_path: Path, mode: str) -> None:
+    grey = image(40, 32, 1)[..., 0]
     if mode == "1":
         grey = np.where(grey > 127, 255, 0).astype(np.uint8)
     rgb = save(tmp_path / "rgb.png", np.dstack([grey] * 3))
@@ -291,7 +289,7 @@ def test_nothing_but_broken_files_is_an_error(
     assert not (tmp_path / "out").exists()
 
 
-def test_other_files_in_a_folder_are_no_pictures(teacher: Path, photos: Path) -> None:
+def test_other_files_in_a_folder_are_no_images(teacher: Path, photos: Path) -> None:
     (photos / "LICENSE.txt").write_text("CC0")
     (photos / "more").mkdir()
     result = wkdc.translate(teacher, [photos], photos.parent / "out")
@@ -355,12 +353,14 @@ def test_what_a_weight_file_cannot_tell_is_said_and_overridden(
     options = ("--norm", "none", "--padding", "replicate")
     called = call_wkdc("translate", teacher.name, "photos", "-o", "two", *options)
     assert "assumed" not in called.stderr
-    drawn = [pixels_of(photos.parent / out / next(photos.iterdir()).name) for out in ("one", "two")]
-    assert furthest(*drawn) > 10
+    translated = [
+        pixels_of(photos.parent / out / next(photos.iterdir()).name) for out in ("one", "two")
+    ]
+    assert furthest(*translated) > 10
 
 
 @pytest.mark.parametrize("name", ["new.png", "new.JPG", "new.webp", "deep/er/new.png"])
-def test_a_single_picture_may_name_its_file(teacher: Path, photos: Path, name: str) -> None:
+def test_a_single_image_may_name_its_file(teacher: Path, photos: Path, name: str) -> None:
     source = sorted(photos.iterdir())[0]
     output = photos.parent / name
     result = wkdc.translate(teacher, [source], output)
@@ -371,7 +371,7 @@ def test_a_single_picture_may_name_its_file(teacher: Path, photos: Path, name: s
     assert [path.name for path in output.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_several_pictures_do_not_fit_into_one_file(teacher: Path, photos: Path) -> None:
+def test_several_images_do_not_fit_into_one_file(teacher: Path, photos: Path) -> None:
     with pytest.raises(OptionError, match=r"one\.png"):
         wkdc.translate(teacher, [photos], photos.parent / "one.png")
     assert not (photos.parent / "one.png").exists()
@@ -394,7 +394,7 @@ def test_originals_are_never_overwritten(
     assert contents(photos.parent) == before
 
 
-def test_one_file_that_exists_stops_all_before_anything_is_drawn(
+def test_one_file_that_exists_stops_all_before_anything_is_translated(
     teacher: Path, photos: Path
 ) -> None:
     out = photos.parent / "out"
@@ -419,18 +419,18 @@ def test_overwriting_is_done_when_asked(call_wkdc: Call, teacher: Path, photos: 
         assert np.array_equal(pixels_of(photos / name), pixels_of(expected / name))
 
 
-def test_a_photo_beside_its_drawing_is_kept(teacher: Path, tmp_path: Path) -> None:
-    """The drawing of a .jpg is a .png, so that both have room in one folder."""
-    photo = save(tmp_path / "a.jpg", picture(24, 16))
+def test_a_photo_beside_its_translation_is_kept(teacher: Path, tmp_path: Path) -> None:
+    """The translating of a .jpg is a .png, so that both have room in one folder."""
+    photo = save(tmp_path / "a.jpg", image(24, 16))
     before = photo.read_bytes()
     result = wkdc.translate(teacher, [photo], tmp_path)
     assert result.outputs == (tmp_path / "a.png",)
     assert photo.read_bytes() == before
 
 
-def test_pictures_of_one_name_keep_their_endings_apart(teacher: Path, tmp_path: Path) -> None:
+def test_images_of_one_name_keep_their_endings_apart(teacher: Path, tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png", "b.png"):
-        save(tmp_path / name, picture(24, 16))
+        save(tmp_path / name, image(24, 16))
     inputs = [tmp_path / name for name in ("a.jpg", "a.png", "b.png")]
     result = wkdc.translate(teacher, inputs, tmp_path / "out")
     assert [path.name for path in result.outputs] == ["a-jpg.png", "a-png.png", "b.png"]
@@ -445,10 +445,10 @@ def test_two_folders_may_not_write_over_each_other(teacher: Path, photos: Path) 
 
 
 @pytest.mark.parametrize("names", [("a.png", "a-png.png"), ("a.jpg", "a.png", "a-png.jpg")])
-def test_no_drawing_is_written_over_another(
+def test_no_output_is_written_over_another(
     teacher: Path, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    inputs = [save(tmp_path / name, picture(16, 16 + 4 * n)) for n, name in enumerate(names)]
+    inputs = [save(tmp_path / name, image(16, 16 + 4 * n)) for n, name in enumerate(names)]
     try:
         outputs = wkdc.translate(teacher, inputs, tmp_path / "out").outputs
     except OptionError:
@@ -466,7 +466,7 @@ def test_an_output_where_no_file_can_be(teacher: Path, photos: Path) -> None:
     assert contents(photos.parent) == before
 
 
-def test_progress_ends_at_the_number_of_pictures(teacher: Path, photos: Path) -> None:
+def test_progress_ends_at_the_number_of_images(teacher: Path, photos: Path) -> None:
     (photos / "zz-broken.png").write_text("no image")
     seen: list[tuple[int, int]] = []
     wkdc.translate(
@@ -478,29 +478,28 @@ def test_progress_ends_at_the_number_of_pictures(teacher: Path, photos: Path) ->
 # --- Parts of a folder, and the rest of one ----------------------------------------------------
 
 
-def test_three_processes_draw_every_picture_once(
-    run_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
+def test_three_parts_at_once_translate_every_image_once(
+    call_wkdc: Call, onnx_student: Path, photos: Path, tmp_path: Path
 ) -> None:
     for number in (1, 2):  # 8 images are no multiple of 3
         shutil.copy(next(photos.iterdir()), photos / f"more-{number}.png")
-    with ThreadPoolExecutor() as pool:
-        parts = [
-            pool.submit(
-                run_wkdc,
-                *("translate", onnx_student, photos, "-o", "drawn"),
-                *("--shard", f"{part}/3", "--json"),
-            )
-            for part in (1, 2, 3)
-        ]
-    done = [part.result() for part in parts]
-    assert [called.code for called in done] == [0, 0, 0], [called.stderr for called in done]
-    outputs = [name for called in done for name in json.loads(called.stdout)["outputs"]]
-    assert len(outputs) == len(set(outputs)) == PHOTOS + 2
     wanted = {path.name for path in photos.iterdir()}
-    assert {path.name for path in (tmp_path / "drawn").iterdir()} == wanted
+
+    def translate(part: int) -> wkdc.TranslateResult:
+        return wkdc.translate(onnx_student, [photos], tmp_path / "out", shard=(part, 3))
+
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(translate, (1, 2, 3)))
+    outputs = [path for result in done for path in result.outputs]
+    assert len(outputs) == len(set(outputs)) == PHOTOS + 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == wanted
+    for part, result in enumerate(done, 1):
+        options = ("--shard", f"{part}/3", "--resume", "--json")
+        called = call_wkdc("translate", onnx_student, photos, "-o", "out", *options)
+        assert json.loads(called.stdout)["kept"] == [f"out/{path.name}" for path in result.outputs]
 
 
-def test_ctrl_c_keeps_what_is_drawn(
+def test_ctrl_c_keeps_what_is_translated(
     call_wkdc: Call, teacher: Path, photos: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     for path in list(photos.iterdir()):
@@ -514,15 +513,15 @@ def test_ctrl_c_keeps_what_is_drawn(
     )
     assert code == 130
     assert "wkdc:" not in stderr  # asked for, so no error
-    assert "--resume draws the others" in stderr
-    drawn = list((tmp_path / "drawn").iterdir())
-    assert 0 < len(drawn) < 51 * PHOTOS
-    for path in drawn:
+    assert "--resume translates the others" in stderr
+    translated = list((tmp_path / "drawn").iterdir())
+    assert 0 < len(translated) < 51 * PHOTOS
+    for path in translated:
         pixels_of(path)
     done = call_wkdc("translate", teacher, "photos", "-o", "drawn", "--resume", "--json")
     said = json.loads(done.stdout)
     assert (done.code, said["interrupted"]) == (0, False)
-    assert len(said["kept"]) == len(drawn)
+    assert len(said["kept"]) == len(translated)
     assert len(list((tmp_path / "drawn").iterdir())) == 51 * PHOTOS
 
 

@@ -1,4 +1,4 @@
-"""A model repository that Triton would load, with a model in it that draws as its source does."""
+"""A model repository that Triton would load, whose model gives the images of its source."""
 
 import http.server
 import importlib.metadata
@@ -65,10 +65,10 @@ def test_the_config_says_what_the_file_takes(
     assert files_of(repository) == ["student/1/model.onnx", "student/config.pbtxt"]
     config = parse(model_config, repository / "student" / "config.pbtxt")
     assert (config.name, config.backend, config.max_batch_size) == ("student", "onnxruntime", 8)
-    ((given,), (drawn,)) = (config.input, config.output)
+    ((given,), (translated,)) = (config.input, config.output)
     assert (given.name, list(given.dims)) == ("image", [3, -1, -1])
-    assert (drawn.name, list(drawn.dims)) == ("picture", [3, -1, -1])
-    assert given.data_type == drawn.data_type == model_config.TYPE_FP32
+    assert (translated.name, list(translated.dims)) == ("picture", [3, -1, -1])
+    assert given.data_type == translated.data_type == model_config.TYPE_FP32
     assert given.format == model_config.ModelInput.FORMAT_NCHW
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.max_queue_delay_microseconds == 2000
@@ -101,10 +101,10 @@ def test_bytes_of_a_grey_unet(model_config: ModuleType, tmp_path: Path) -> None:
     config = parse(model_config, result.config)
     assert (config.name, config.max_batch_size) == ('grey "1"', 2)
     assert result.config.parent.name == config.name
-    ((given,), (drawn,)) = (config.input, config.output)
-    assert given.data_type == drawn.data_type == model_config.TYPE_UINT8
+    ((given,), (translated,)) = (config.input, config.output)
+    assert given.data_type == translated.data_type == model_config.TYPE_UINT8
     assert given.format == model_config.ModelInput.FORMAT_NHWC
-    assert (list(given.dims), list(drawn.dims)) == ([-1, -1, 1], [-1, -1, 3])
+    assert (list(given.dims), list(translated.dims)) == ([-1, -1, 1], [-1, -1, 3])
     assert config.parameters["wkdc.multiple"].string_value == "32"
 
 
@@ -126,9 +126,12 @@ class Protocol(http.server.BaseHTTPRequestHandler):
             self.send_error(400)
             return
         images = np.array(given["data"], np.float32).reshape(given["shape"])
-        (drawn,) = onnxruntime.InferenceSession(self.model).run(None, {"image": images})
-        picture = {"name": "picture", "datatype": "FP32", "shape": drawn.shape}
-        answer = {"model_name": "student", "outputs": [picture | {"data": drawn.ravel().tolist()}]}
+        (translated,) = onnxruntime.InferenceSession(self.model).run(None, {"image": images})
+        image = {"name": "picture", "datatype": "FP32", "shape": translated.shape}
+        answer = {
+            "model_name": "student",
+            "outputs": [image | {"data": translated.ravel().tolist()}],
+        }
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
@@ -137,7 +140,9 @@ class Protocol(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_the_documented_request_draws(onnx_student: Path, photos: Path, tmp_path: Path) -> None:
+def test_the_documented_request_translates(
+    onnx_student: Path, photos: Path, tmp_path: Path
+) -> None:
     text = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     photo = Path(shutil.copy(sorted(photos.iterdir())[0], tmp_path / "photo.png"))
@@ -152,7 +157,9 @@ def test_the_documented_request_draws(onnx_student: Path, photos: Path, tmp_path
         answering.join()
     assert done.returncode == 0, done.stderr
     wkdc.translate(onnx_student, [photo], tmp_path / "wanted.png")
-    apart = load_pixels(tmp_path / "drawn.png").int() - load_pixels(tmp_path / "wanted.png").int()
+    apart = (
+        load_pixels(tmp_path / "translated.png").int() - load_pixels(tmp_path / "wanted.png").int()
+    )
     assert int(apart.abs().max()) <= 1  # what rounds to two sides of a step
 
 

@@ -89,10 +89,10 @@ class Watched:
     outside: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def wait_until_drawn(self, name: str) -> None:
-        self.page.locator("#status", has_text=f"{name} is drawn").wait_for()
+    def wait_until_translated(self, name: str) -> None:
+        self.page.locator("#status", has_text=f"{name} is translated").wait_for()
 
-    def drawn(self, canvas: str = "drawn") -> np.ndarray:
+    def pixels(self, canvas: str = "translated") -> np.ndarray:
         """The pixels on a canvas, H×W×3."""
         url = self.page.locator(f"#{canvas}").evaluate("canvas => canvas.toDataURL('image/png')")
         with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as opened:
@@ -104,7 +104,7 @@ Open = Callable[..., Watched]
 
 @pytest.fixture
 def open_site(browser: Browser, site: Path) -> Iterator[Open]:
-    """Serve a page and open it, ready to draw; at the end nothing may have gone wrong."""
+    """Serve a page and open it, ready to translate; at the end nothing may have gone wrong."""
     closing: list[Callable[[], Any]] = []
     opened: list[Watched] = []
 
@@ -153,7 +153,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected(model: Path, photo: Path, folder: Path) -> np.ndarray:
-    """What ONNX Runtime draws, as the command does it."""
+    """What ONNX Runtime translates, as the command does it."""
     wkdc.translate(open_model(model, device="cpu"), [photo], folder)
     with Image.open(folder / photo.name) as opened:
         return np.array(opened.convert("RGB"))
@@ -164,24 +164,24 @@ def furthest(left: np.ndarray, right: np.ndarray) -> int:
     return int(np.abs(left.astype(int) - right.astype(int)).max())
 
 
-# --- What is drawn -----------------------------------------------------------------------------
+# --- What is translated --------------------------------------------------------------------------
 
 
-def test_a_photo_is_drawn_as_onnx_runtime_draws_it(
+def test_a_photo_is_translated_as_onnx_runtime_translates_it(
     open_site: Open, site: Path, photo: Path, tmp_path: Path
 ) -> None:
     watched = open_site()
     page = watched.page
     assert page.title() == "student: image to image"
     page.set_input_files("#file", photo)
-    watched.wait_until_drawn(photo.name)
+    watched.wait_until_translated(photo.name)
     wanted = expected(site / "model.onnx", photo, tmp_path)
     with Image.open(photo) as opened:
-        assert furthest(watched.drawn("original"), np.array(opened)) == 0
+        assert furthest(watched.pixels("original"), np.array(opened)) == 0
     # The same sums in another order: float32's rounding is far below, but may cross a half.
-    assert furthest(watched.drawn(), wanted) <= 2
+    assert furthest(watched.pixels(), wanted) <= 2
     assert float(wanted.std()) > 5  # a flat image would hide anything
-    for canvas, said in (("original", photo.name), ("drawn", "as student draws it")):
+    for canvas, said in (("original", photo.name), ("translated", "translated by student")):
         assert said in (page.locator(f"#{canvas}").get_attribute("aria-label") or "")
     assert "ms" in page.locator("#time").inner_text()
     assert "151×113 in WebAssembly, 1 thread" in page.locator("#how").inner_text()
@@ -189,12 +189,12 @@ def test_a_photo_is_drawn_as_onnx_runtime_draws_it(
         page.locator("#save").click()
     assert download.value.suggested_filename == "a photo-student.png"
     with Image.open(download.value.path()) as saved:
-        assert furthest(np.array(saved.convert("RGB")), watched.drawn()) == 0
+        assert furthest(np.array(saved.convert("RGB")), watched.pixels()) == 0
     page.locator("#measure").click()
     page.locator("#how", has_text="median of 10").wait_for()
 
 
-def test_a_photo_is_dropped_scaled_and_drawn_again(open_site: Open) -> None:
+def test_a_photo_is_dropped_scaled_and_translated_again(open_site: Open) -> None:
     watched = open_site()
     page = watched.page
     content = list(photo_paths()[1].read_bytes())
@@ -207,15 +207,15 @@ def test_a_photo_is_dropped_scaled_and_drawn_again(open_site: Open) -> None:
         }""",
         content,
     )
-    watched.wait_until_drawn("dropped.jpg")
-    assert max(watched.drawn().shape) == 320
+    watched.wait_until_translated("dropped.jpg")
+    assert max(watched.pixels().shape) == 320
     page.locator("#longest").select_option("256")
     page.locator("#how", has_text="256").wait_for()
-    assert max(watched.drawn().shape) == 256
-    assert watched.drawn().shape == watched.drawn("original").shape
+    assert max(watched.pixels().shape) == 256
+    assert watched.pixels().shape == watched.pixels("original").shape
 
 
-def test_what_is_no_picture_is_said_and_the_page_goes_on(
+def test_what_is_no_image_is_said_and_the_page_goes_on(
     open_site: Open, photo: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text.png").write_text("no image")
@@ -223,10 +223,10 @@ def test_what_is_no_picture_is_said_and_the_page_goes_on(
     watched.page.set_input_files("#file", tmp_path / "text.png")
     watched.page.locator("#status.failed", has_text="text.png cannot be read").wait_for()
     watched.page.set_input_files("#file", photo)
-    watched.wait_until_drawn(photo.name)
+    watched.wait_until_translated(photo.name)
 
 
-def test_the_camera_takes_a_picture(open_site: Open) -> None:
+def test_the_camera_takes_an_image(open_site: Open) -> None:
     watched = open_site(permissions=["camera"])
     page = watched.page
     page.locator("#longest").select_option("256")
@@ -234,13 +234,13 @@ def test_the_camera_takes_a_picture(open_site: Open) -> None:
     page.keyboard.press("Enter")
     page.locator("#shoot:focus").wait_for()  # once there is something to see
     page.keyboard.press("Enter")
-    watched.wait_until_drawn("camera.png")
+    watched.wait_until_translated("camera.png")
     assert page.locator("#viewfinder").is_hidden()
-    assert float(watched.drawn("original").std()) > 5  # the browser's moving test image
+    assert float(watched.pixels("original").std()) > 5  # the browser's moving test image
     assert page.evaluate("document.getElementById('video').srcObject") is None
 
 
-def test_a_grey_network_draws_grey(
+def test_a_grey_network_translates_grey(
     call_wkdc: Call, open_site: Open, archive: Path, photo: Path, tmp_path: Path
 ) -> None:
     weights = resnet_state_dict(3, blocks=1, ngf=4, in_channels=1, out_channels=1)
@@ -252,9 +252,9 @@ def test_a_grey_network_draws_grey(
     assert called.stdout.splitlines()[-1] == "next: python3 -m http.server --directory grey/page"
     watched = open_site(folder)
     watched.page.set_input_files("#file", photo)
-    watched.wait_until_drawn(photo.name)
+    watched.wait_until_translated(photo.name)
     wanted = expected(folder / "model.onnx", photo, tmp_path / "wanted")
-    assert furthest(watched.drawn(), wanted) <= 2
+    assert furthest(watched.pixels(), wanted) <= 2
 
 
 # --- How it is shown ---------------------------------------------------------------------------
@@ -264,14 +264,14 @@ def test_the_slider_moves_by_keyboard(open_site: Open, photo: Path) -> None:
     watched = open_site()
     page = watched.page
     page.set_input_files("#file", photo)
-    watched.wait_until_drawn(photo.name)
-    shown = "getComputedStyle(document.getElementById('drawn')).clipPath"
+    watched.wait_until_translated(photo.name)
+    shown = "getComputedStyle(document.getElementById('translated')).clipPath"
     assert "50%" in page.evaluate(shown)
     page.locator("#at").focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
     assert "55%" in page.evaluate(shown)
-    boxes = [page.locator(f"#{canvas}").bounding_box() for canvas in ("original", "drawn")]
+    boxes = [page.locator(f"#{canvas}").bounding_box() for canvas in ("original", "translated")]
     assert boxes[0] == boxes[1]  # one upon the other
 
 
@@ -279,7 +279,7 @@ def test_everything_is_reached_by_keyboard(open_site: Open, photo: Path) -> None
     watched = open_site()
     page = watched.page
     page.set_input_files("#file", photo)
-    watched.wait_until_drawn(photo.name)
+    watched.wait_until_translated(photo.name)
     page.evaluate("document.activeElement.blur()")
     reached = []
     for _ in range(8):
@@ -294,7 +294,7 @@ def test_nothing_is_wider_than_a_phone(open_site: Open, photo: Path, scheme: str
     watched = open_site(viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = watched.page
     page.set_input_files("#file", photo)
-    watched.wait_until_drawn(photo.name)
+    watched.wait_until_translated(photo.name)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     wide = page.evaluate(
         "[...document.querySelectorAll('body *')]"
@@ -311,11 +311,11 @@ def test_nothing_is_wider_than_a_phone(open_site: Open, photo: Path, scheme: str
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        (NO_WEBGPU, "This browser has no WebGPU: WebAssembly draws."),
+        (NO_WEBGPU, "This browser has no WebGPU: WebAssembly is used."),
         (
             "Object.defineProperty(Navigator.prototype, 'gpu',"
             " {get: () => ({requestAdapter: async () => null})})",
-            "This browser finds no GPU for WebGPU: WebAssembly draws.",
+            "This browser finds no GPU for WebGPU: WebAssembly is used.",
         ),
         (
             "Object.defineProperty(Navigator.prototype, 'gpu',"
@@ -325,7 +325,7 @@ def test_nothing_is_wider_than_a_phone(open_site: Open, photo: Path, scheme: str
     ],
     ids=["absent", "no adapter", "promised only"],
 )
-def test_without_webgpu_webassembly_draws_and_the_page_says_so(
+def test_without_webgpu_webassembly_translates_and_the_page_says_so(
     open_site: Open, photo: Path, script: str, said: str
 ) -> None:
     watched = open_site(script=script)
@@ -334,7 +334,7 @@ def test_without_webgpu_webassembly_draws_and_the_page_says_so(
     assert "One thread is in use: more need a server" in page.locator("#note").inner_text()
     assert page.locator("#backend").input_value() == "wasm"
     page.set_input_files("#file", photo)
-    watched.wait_until_drawn(photo.name)
+    watched.wait_until_translated(photo.name)
     assert "in WebAssembly" in page.locator("#how").inner_text()
 
 
@@ -347,10 +347,10 @@ def test_threads_where_the_server_isolates_the_page(
     threads = "1 thread" if cores == 1 else f"{min(cores, 8)} threads"
     assert f"Threads in use: {min(cores, 8)}." in page.locator("#note").inner_text()
     page.set_input_files("#file", photo)
-    watched.wait_until_drawn(photo.name)
+    watched.wait_until_translated(photo.name)
     assert threads in page.locator("#how").inner_text()
     wanted = expected(site / "model.onnx", photo, tmp_path)
-    assert furthest(watched.drawn(), wanted) <= 2
+    assert furthest(watched.pixels(), wanted) <= 2
 
 
 # --- The command -------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_a_folder_that_is_in_use_stays(archive: Path, teacher: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["index.html"]
 
 
-def test_a_network_whose_pictures_no_browser_has(archive: Path, tmp_path: Path) -> None:
+def test_a_network_whose_images_no_browser_has(archive: Path, tmp_path: Path) -> None:
     torch.save(resnet_state_dict(5, blocks=1, ngf=4, in_channels=6), tmp_path / "six.pth")
     with pytest.raises(CheckpointError, match=r"six\.pth turns 6 channels into 3"):
         wkdc.export_web(tmp_path / "six.pth", tmp_path / "site", runtime_files=archive)

@@ -11,8 +11,8 @@
     ├── MetricError            a measurement that cannot be made
     ├── MissingExtraError      a package that is not installed with wkdc itself
     ├── OutputError            a file that cannot be written, or must not be overwritten
-    ├── DivergedError          a training run whose loss stopped being a number
-    └── ParityError            an exported model whose output differs from its source's
+    ├── DivergedError          a training run whose loss is no longer finite
+    └── ParityError            an exported model whose images differ from its source's
 
 The message of each says what was given, what is allowed, and what to try.
 """
@@ -63,8 +63,8 @@ class OutputError(WkdcError):
 
 
 class DivergedError(WkdcError):
-    """A training run whose loss stopped being a finite number."""
+    """A training run whose loss is no longer finite."""
 
 
 class ParityError(WkdcError):
-    """An exported model whose output differs from its source's."""
+    """An exported model whose images differ from its source's."""

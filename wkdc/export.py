@@ -1,17 +1,16 @@
-"""A generator -> a .onnx file that provably draws the same."""
+"""A generator -> a .onnx file that is checked to give the same images."""
 
-import shutil
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from wkdc.benchmark.precision_gain import Gain, measure_gain
+from wkdc.benchmark.precision_times import PrecisionTimes, time_precision
 from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.data.calibration import CALIBRATE, LEAST, calibration_images
 from wkdc.data.example_input import example_input
@@ -22,11 +21,9 @@ from wkdc.errors import OptionError, ParityError
 from wkdc.inference.comparison import evenly_spread
 from wkdc.metrics.fidelity import high_band_error, psnr_db
 from wkdc.networks.architecture import valid_side
-from wkdc.networks.complexity import count_params
-from wkdc.onnx.equalization import equalised
-from wkdc.onnx.file import OPSET, OnnxNetwork, check_onnx, write_onnx
-from wkdc.onnx.precision import VISIBLE_DB, Limits, Precision, limits_of, to_float16
-from wkdc.onnx.quantization import quantise
+from wkdc.onnx.conversion import write_generator
+from wkdc.onnx.file import OPSET, OnnxNetwork, check_onnx
+from wkdc.onnx.precision import VISIBLE_DB, Limits, Precision, limits_of
 from wkdc.system.files import write_atomically
 
 CHECKED = 6
@@ -98,12 +95,24 @@ class ExportResult:
 
 
 @dataclass(frozen=True)
+class _Job:
+    """A file to be written, and how; `calibrate` reads the images for int8."""
+
+    generator: Generator
+    precision: Precision
+    pixels: bool
+    limits: Limits
+    calibrate: Callable[[], list[Tensor]]
+    on_progress: Progress
+
+
+@dataclass(frozen=True)
 class _Written:
     """What is known of a file before it gets its name."""
 
     checks: tuple[Parity, ...]
     kept: tuple[str, ...]
-    gain: Gain
+    times: PrecisionTimes
 
 
 def export(
@@ -117,14 +126,12 @@ def export(
     direction: Direction = "AtoB",
     on_progress: Progress | None = None,
 ) -> ExportResult:
-    """Write `model` as ONNX and compare it with PyTorch in ONNX Runtime, on photos.
+    """Write `model` as ONNX, and compare ONNX Runtime's images with PyTorch's.
 
-    A generator that reads other channels than an image's is compared on label maps made of them.
-
-    The file takes any batch, height and width. It is compared at 256x256, 192x320 and 250x333
-    (a U-Net, which only draws whole multiples, at three sizes that it can draw); what the network
-    itself returns there, in float32, is the reference. In another precision than float32 it is
-    also timed beside the same file in float32.
+    The file takes any batch, height and width. It is compared with the network in float32 on
+    photos of 256x256, 192x320 and 250x333; a U-Net, which takes whole multiples only, at three
+    such sizes; a generator that reads other than 1 or 3 channels on label maps made of the photos.
+    In another precision than float32 it is also timed beside the same file in float32.
 
     Args:
         output: by default the model's path with `.onnx`.
@@ -135,8 +142,8 @@ def export(
         precision: what its layers compute in.
         data: a folder in one of the layouts of `wkdc.data.layouts`. int8 takes its ranges from
             training images there; test images are compared instead of bundled photos.
-        direction: which domain, or half of a paired image, is drawn from.
-        on_progress: called with what is done now, and its share of 1.
+        direction: which domain, or half of a paired image, is the input.
+        on_progress: called with what is being done, and the share of it that is done, 0 to 1.
 
     Raises:
         ParityError: an image differs by more; no file is left.
@@ -144,14 +151,10 @@ def export(
         DeviceError: ONNX Runtime does not compute in the precision.
         OptionError, CheckpointError, OutputError: see `load_generator`, `write_atomically`.
     """
-    limits = limits_of(precision, pixels=pixels)
-    if tolerance is not None:
-        limits = Limits(tolerance, limits.psnr_db)
-    if not limits.max_abs_error > 0:
-        raise OptionError(f"tolerance {tolerance} is not allowed; give a positive number")
+    limits = _limits(precision, pixels, tolerance)
     if precision == "int8" and data is None:
         raise OptionError(
-            "int8 takes its ranges from images like those it will draw; give --data FOLDER"
+            "int8 takes its ranges from images like those it will translate; give --data FOLDER"
         )
     generator = model if isinstance(model, Generator) else load_generator(model)
     if pixels and generator.in_channels not in (1, 3):
@@ -163,77 +166,72 @@ def export(
     if path.suffix.lower() != ".onnx":
         raise OptionError(f"output {path} does not end in .onnx")
     folder = None if data is None else Path(data)
-    pictures = _pictures(generator, folder, direction)
-    tell: Progress = on_progress or (lambda text, share: None)
-    made: list[_Written] = []
-
-    def write(temporary: Path) -> None:
-        with TemporaryDirectory() as beside:
-            float32 = Path(beside, "float32.onnx")
-            examples: list[Tensor] = []
-            if precision == "int8":
-                tell("reading images", 0)
-                examples = calibration_images(generator, folder, CALIBRATE, direction=direction)
-            kept = _write(generator, temporary, float32, precision, pixels, examples, tell)
-            check_onnx(temporary)
-            checks = compare(generator, OnnxNetwork(temporary), pictures)
-            _check(checks, limits, generator.path, precision)
-            gain = Gain({}, {}, temporary.stat().st_size)
-            if precision != "float32":
-                tell("timing it beside float32", 1)
-                gain = measure_gain(temporary, float32, pictures[0])
-        made.append(_Written(tuple(checks), tuple(kept), gain))
-
-    write_atomically(path, write)
-    (written,) = made
+    images = _pictures(generator, folder, direction)
+    calibrate = partial(calibration_images, generator, folder, CALIBRATE, direction=direction)
+    job = _Job(generator, precision, pixels, limits, calibrate, on_progress or _silent)
+    written: list[_Written] = []
+    write_atomically(path, lambda temporary: written.append(_write_checked(job, temporary, images)))
+    checks, times = written[0].checks, written[0].times
     return ExportResult(
         path,
         OPSET,
-        written.checks,
+        checks,
         limits.max_abs_error,
         path.stat().st_size,
         generator.notes,
         precision,
-        written.kept,
-        written.gain.latency_ms,
-        written.gain.float32_latency_ms,
-        written.gain.float32_size_bytes,
-        _warnings(written.checks, written.gain, precision),
+        written[0].kept,
+        times.latency_ms,
+        times.float32_latency_ms,
+        times.float32_size_bytes,
+        _warnings(checks, times, precision),
     )
 
 
-def _write(
-    generator: Generator,
-    path: Path,
-    float32: Path,
-    precision: Precision,
-    pixels: bool,
-    examples: Sequence[Tensor],
-    tell: Progress,
-) -> Sequence[str]:
-    """Write the file, and the same in float32; the layers that int8 leaves in float32."""
-    network = generator.network
-    write_onnx(
-        equalised(network, examples) if precision == "int8" else network,
-        float32,
-        in_channels=generator.in_channels,
-        multiple=generator.architecture.multiple,
-        smallest=generator.architecture.smallest,
-        strict=generator.architecture.strict,
-        metadata={**metadata(generator), "precision": precision},
-        pixels=pixels,
-    )
-    shutil.copyfile(float32, path)
-    match precision:
-        case "float16":
-            to_float16(path)
-        case "int8":
-            return quantise(
-                path,
-                examples,
-                on_layer=lambda done, of: tell(f"trying layer {done} of {of} in int8", done / of),
-            )
-    return ()
+def _silent(_text: str, _share: float) -> None:
+    """Report progress to nobody."""
+
+
+def _limits(precision: Precision, pixels: bool, tolerance: float | None) -> Limits:
+    """The limits of the precision, or with the `tolerance` that was asked for."""
+    limits = limits_of(precision, pixels=pixels)
+    if tolerance is not None:
+        limits = replace(limits, max_abs_error=tolerance)
+    if not limits.max_abs_error > 0:
+        raise OptionError(f"tolerance {tolerance} is not allowed; give a positive number")
+    return limits
+
+
+def _write_checked(job: _Job, path: Path, images: Sequence[Tensor]) -> _Written:
+    """Write the file, check it on `images`, and time it beside the same file in float32.
+
+    Raises:
+        ParityError: an image is beyond the limits.
+    """
+    precision, tell = job.precision, job.on_progress
+    with TemporaryDirectory() as folder:
+        float32 = Path(folder, "float32.onnx")
+        calibration: list[Tensor] = []
+        if precision == "int8":
+            tell("reading images", 0)
+            calibration = job.calibrate()
+        kept = write_generator(
+            job.generator,
+            path,
+            float32,
+            precision=precision,
+            pixels=job.pixels,
+            calibration=calibration,
+            on_layer=lambda done, of: tell(f"trying layer {done} of {of} in int8", done / of),
+        )
+        check_onnx(path)
+        checks = compare(job.generator, OnnxNetwork(path), images)
+        _check(checks, job.limits, job.generator.path, precision)
+        times = PrecisionTimes({}, {}, path.stat().st_size)
+        if precision != "float32":
+            tell("timing it beside float32", 1)
+            times = time_precision(path, float32, images[0])
+    return _Written(tuple(checks), kept, times)
 
 
 def _check(checks: Sequence[Parity], limits: Limits, source: Path, precision: Precision) -> None:
@@ -254,7 +252,9 @@ def _check(checks: Sequence[Parity], limits: Limits, source: Path, precision: Pr
             )
 
 
-def _warnings(checks: Sequence[Parity], gain: Gain, precision: Precision) -> tuple[str, ...]:
+def _warnings(
+    checks: Sequence[Parity], times: PrecisionTimes, precision: Precision
+) -> tuple[str, ...]:
     found = []
     worst = min(checks, key=lambda check: check.psnr_db)
     if precision != "float32" and worst.psnr_db < VISIBLE_DB:
@@ -262,26 +262,11 @@ def _warnings(checks: Sequence[Parity], gain: Gain, precision: Precision) -> tup
             f"{precision} loses visibly: an image is {worst.psnr_db:.1f} dB from float32's, with "
             f"a high-band error of {worst.high_band_error:.3f}"
         )
-    slower = gain.slower_in()
+    slower = times.slower_in()
     if slower:
         aim = "; it is meant for GPUs" if precision == "float16" else ""
         found.append(f"{precision} is not faster than float32 here in {' and '.join(slower)}{aim}")
     return tuple(found)
-
-
-def metadata(generator: Generator) -> dict[str, Any]:
-    """What the .onnx file says of itself."""
-    architecture = generator.architecture
-    return {
-        "card": generator.card,
-        "source_sha256": generator.sha256,
-        "family": architecture.family,
-        "options": architecture.options,
-        "params": count_params(generator.network),
-        "multiple": architecture.multiple,
-        "smallest": architecture.smallest,
-        "range": [-1, 1],
-    }
 
 
 def compare(

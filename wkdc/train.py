@@ -11,7 +11,8 @@ import torch
 from wkdc.checkpoints.card import make_card, read_card, relative_to
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.data.inputs import channels_for, check_inputs
-from wkdc.data.layouts import Direction, Layout, is_apart, is_paired, read_layout
+from wkdc.data.layouts import Direction, Layout, is_paired, read_layout
+from wkdc.data.pairs import has_separate_pairs
 from wkdc.errors import DatasetError, OptionError, OutputError
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.networks.architecture import Architecture, valid_side
@@ -116,7 +117,7 @@ def train(
     ranks = Ranks.join(check_device(device))
     choose_dtype(precision, ranks.device)
     folder = Path(data)
-    apart = is_apart(folder)
+    apart = has_separate_pairs(folder)
     paired = apart or is_paired(folder)
     outputs = [Path(output)]
     check_writable(outputs[0])
@@ -228,7 +229,7 @@ def _check_own(path: Path, run: str) -> None:
 
 def recipe_for(folder: Path) -> Recipe:
     """`PIX2PIX` for a folder of pairs, `PIX2PIXHD` where they lie apart, else `CYCLEGAN`."""
-    if is_apart(folder):
+    if has_separate_pairs(folder):
         return PIX2PIXHD
     return PIX2PIX if is_paired(folder) else CYCLEGAN
 

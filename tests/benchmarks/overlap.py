@@ -28,7 +28,7 @@ from wkdc.inference.model import ImageModel, open_model
 
 
 class _InTurn:
-    """What `in_turn` does, without threads."""
+    """What `ordered_map` does, without threads."""
 
     def __init__(self, work: Callable[[Any], Any], items: Iterable[Any], **_: int) -> None:
         self._made = map(work, items)
@@ -46,9 +46,9 @@ def seconds(model: ImageModel, inputs: list[Path], *, overlapped: bool) -> float
         if not overlapped:
             video, still = map(importlib.import_module, ("wkdc.inference.video", "wkdc.translate"))
             for module, name, stand_in in (
-                (video, "in_turn", _InTurn),
-                (still, "in_turn", _InTurn),
-                (video, "read_ahead", lambda items, ahead: _InTurn(lambda item: item, items)),
+                (video, "ordered_map", _InTurn),
+                (still, "ordered_map", _InTurn),
+                (video, "prefetch", lambda items, ahead: _InTurn(lambda item: item, items)),
             ):
                 stack.enter_context(mock.patch.object(module, name, stand_in))
         started = time.perf_counter()

@@ -20,7 +20,7 @@ import torch
 
 from wkdc.data.images import load_pixels, pixels_to_images, resize_short_side, save_pixels
 from wkdc.inference.model import open_model
-from wkdc.inference.tiles import Tiling, tiled, translate_whole
+from wkdc.inference.tiles import Tiling, tiled_translator, translate_whole
 from wkdc.metrics.fidelity import psnr_db
 
 
@@ -34,7 +34,7 @@ def draw(model_path: Path, source: Path, target: Path, tile: int, overlap: int, 
         case "whole":
             drawn = translate_whole(model, pixels)
         case "picture" | "tile":
-            drawn = tiled(model, Tiling(tile, overlap, way))(pixels)
+            drawn = tiled_translator(model, Tiling(tile, overlap, way))(pixels)
         case _:
             raise SystemExit(f"{way} is none of whole, image, tile")
     seconds = time.perf_counter() - started

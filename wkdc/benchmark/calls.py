@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from wkdc.errors import DeviceError
 from wkdc.inference.runtimes import OpenVinoNetwork, runtimes_on
-from wkdc.onnx.file import OnnxNetwork, from_file, to_file
-from wkdc.onnx.io_binding import BoundNetwork
+from wkdc.onnx.file import OnnxNetwork, images_to_nhwc, nhwc_to_images
+from wkdc.onnx.io_binding import IoBoundNetwork
 from wkdc.onnx.providers import Provider, has_tensorrt
 from wkdc.system import compilation
 
@@ -127,9 +127,9 @@ def file_call(
         case "onnx" if place.type == "cpu":
             network = OnnxNetwork(file, threads=threads)
         case _:
-            given = to_file(images) if OnnxNetwork(file).pixels else images
+            given = images_to_nhwc(images) if OnnxNetwork(file).pixels else images
             provider = _provider(engine)
-            return BoundNetwork(file, given, place=place, provider=provider, threads=threads)
+            return IoBoundNetwork(file, given, device=place, provider=provider, threads=threads)
     return lambda: network(images)
 
 
@@ -147,5 +147,5 @@ def _provider(engine: Engine) -> Provider:
 
 def picture_of(drawn: Tensor) -> Tensor:
     """What a call returned, as float32 N×C×H×W in [-1, 1] in the processor's memory."""
-    images = from_file(drawn) if drawn.dtype == torch.uint8 else drawn
+    images = nhwc_to_images(drawn) if drawn.dtype == torch.uint8 else drawn
     return images.float().cpu()

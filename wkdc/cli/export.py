@@ -13,112 +13,123 @@ if TYPE_CHECKING:
     from wkdc.export import ExportResult
     from wkdc.onnx.precision import Precision
 
-PLACES = "For a browser or a server"
+TARGETS = "For a browser or a server"
+
+Model = Annotated[Path, typer.Argument(help="The generator, such as student.pth.")]
+Onnx = Annotated[bool, typer.Option("--onnx", help="Write ONNX, the only format there is.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="The .onnx file.", show_default="the model's path, as .onnx"
+    ),
+]
+Uint8Io = Annotated[
+    bool,
+    typer.Option("--uint8-io", help="Take and return uint8 N×H×W×C, as cameras and screens do."),
+]
+Fp16 = Annotated[
+    bool, typer.Option("--fp16", help="Compute in float16: half the size, meant for GPUs.")
+]
+Bf16 = Annotated[
+    bool, typer.Option("--bf16", help="Say how to compute in bfloat16, which OpenVINO does.")
+]
+Int8 = Annotated[
+    bool,
+    typer.Option("--int8", help="Compute convolutions in int8, calibrated on images of --data."),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="Largest allowed difference of a pixel from PyTorch, in units of [-1, 1].",
+        show_default="the precision's, 0.0001 in float32",
+    ),
+]
+Web = Annotated[
+    Path | None,
+    typer.Option(
+        "--web",
+        metavar="DIR",
+        help="Write a web page that translates photos in the browser.",
+        rich_help_panel=TARGETS,
+    ),
+]
+RuntimeFiles = Annotated[
+    Path | None,
+    typer.Option(
+        help="onnxruntime-web for the page, as a folder or .tgz.",
+        show_default="what npm fetches",
+        rich_help_panel=TARGETS,
+    ),
+]
+Triton = Annotated[
+    Path | None,
+    typer.Option(
+        "--triton",
+        metavar="DIR",
+        help="Write into a model repository, for Triton or KServe.",
+        rich_help_panel=TARGETS,
+    ),
+]
+MaxBatch = Annotated[
+    int | None,
+    typer.Option(
+        help="Most images in one of Triton's batches.", show_default="8", rich_help_panel=TARGETS
+    ),
+]
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A generator, such as student.pth.")],
-    onnx: Annotated[
-        bool, typer.Option("--onnx", help="Write ONNX, the one format there is.")
-    ] = True,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The file.", show_default="the model's, as .onnx"),
-    ] = None,
-    uint8_io: Annotated[
-        bool,
-        typer.Option("--uint8-io", help="Images go in and come out as uint8 N×H×W×C."),
-    ] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Weights and layers in float16.")] = False,
-    bf16: Annotated[
-        bool, typer.Option("--bf16", help="Says how to draw in bfloat16, with OpenVINO.")
-    ] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Convolutions in int8, with ranges from --data.")
-    ] = False,
+    model: Model,
+    onnx: Onnx = True,
+    output: Output = None,
+    uint8_io: Uint8Io = False,
+    fp16: Fp16 = False,
+    bf16: Bf16 = False,
+    int8: Int8 = False,
     data: options.Images = None,
     data_url: options.DataUrl = None,
     direction: options.Direction = "AtoB",
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest difference of a pixel, of [-1, 1].",
-            show_default="the precision's, 0.0001 in float32",
-        ),
-    ] = None,
-    web: Annotated[
-        Path | None,
-        typer.Option(
-            "--web",
-            metavar="DIR",
-            help="Write a page that draws photos in the browser, for any static server.",
-            rich_help_panel=PLACES,
-        ),
-    ] = None,
-    runtime_files: Annotated[
-        Path | None,
-        typer.Option(
-            help="onnxruntime-web for the page, as a folder or .tgz.",
-            show_default="what npm fetches",
-            rich_help_panel=PLACES,
-        ),
-    ] = None,
-    triton: Annotated[
-        Path | None,
-        typer.Option(
-            "--triton",
-            metavar="DIR",
-            help="Write into a model repository, for Triton or KServe.",
-            rich_help_panel=PLACES,
-        ),
-    ] = None,
-    max_batch: Annotated[
-        int | None,
-        typer.Option(
-            help="Images in one of Triton's batches.",
-            show_default="8",
-            rich_help_panel=PLACES,
-        ),
-    ] = None,
+    tolerance: Tolerance = None,
+    web: Web = None,
+    runtime_files: RuntimeFiles = None,
+    triton: Triton = None,
+    max_batch: MaxBatch = None,
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Write a generator as ONNX, and check it against PyTorch on photos of several sizes."""
+    """Write a generator as ONNX, and compare its images with PyTorch's at several sizes."""
     import wkdc
 
     precision = _precision(fp16=fp16, bf16=bf16, int8=int8)
-    _check_places(output, web, triton, runtime_files, max_batch, uint8_io, precision)
+    _check_targets({"output": output, "web": web, "triton": triton}, runtime_files, max_batch)
+    if web is not None and (uint8_io or precision != "float32"):
+        raise OptionError(
+            "a page takes float32; give --web without --uint8-io, --fp16, --bf16 and --int8"
+        )
     generator = wkdc.load_generator(
         model, norm=norm, block_padding=padding, upsampling=upsampling, arch=arch
     )
     folder = None if data is None else options.find_data(data, data_url)
+    settings: dict[str, Any] = {"tolerance": tolerance, "data": folder, "direction": direction}
+    form: dict[str, Any] = {"pixels": uint8_io, "precision": precision}
     more: dict[str, Any] = {}
-    then = f"wkdc profile{options.arch_again(arch)}"
     with render.meter() as meter:
-        asked: dict[str, Any] = {
-            "tolerance": tolerance,
-            "data": folder,
-            "direction": direction,
-            "on_progress": lambda text, share: meter.show(share, text),
-        }
-        form: dict[str, Any] = {"pixels": uint8_io, "precision": precision}
+        settings["on_progress"] = lambda text, share: meter.show(share, text)
         if web is not None:
-            site = wkdc.export_web(generator, web, runtime_files=runtime_files, **asked)
-            result = site.exported
-            more = {"web": {"size_bytes": site.size_bytes, "runtime": site.runtime}}
-            then = f"python3 -m http.server --directory {web}"
+            page = wkdc.export_web(generator, web, runtime_files=runtime_files, **settings)
+            result, then = page.exported, f"python3 -m http.server --directory {web}"
+            more = {"web": {"size_bytes": page.size_bytes, "runtime": page.runtime}}
         elif triton is not None:
-            if max_batch is not None:
-                form["max_batch"] = max_batch
-            placed = wkdc.export_triton(generator, triton, **form, **asked)
-            result = placed.exported
-            more = {"triton": {"repository": placed.repository, "config": placed.config}}
-            then = f"tritonserver --model-repository {triton}"
+            form |= {} if max_batch is None else {"max_batch": max_batch}
+            served = wkdc.export_triton(generator, triton, **form, **settings)
+            result, then = served.exported, f"tritonserver --model-repository {triton}"
+            more = {"triton": {"repository": served.repository, "config": served.config}}
         else:
-            result = wkdc.export(generator, output=output, **form, **asked)
+            result = wkdc.export(generator, output=output, **form, **settings)
+            then = f"wkdc profile{options.arch_again(arch)}"
     render.say_notes(result.notes)
     for warning in result.warnings:
         render.say(f"note: {warning}")
@@ -129,28 +140,17 @@ def export(
     render.say_next(then)
 
 
-def _check_places(
-    output: Path | None,
-    web: Path | None,
-    triton: Path | None,
-    runtime_files: Path | None,
-    max_batch: int | None,
-    uint8_io: bool,
-    precision: "Precision",
+def _check_targets(
+    targets: dict[str, Path | None], runtime_files: Path | None, max_batch: int | None
 ) -> None:
-    """Options that contradict each other, or would be passed over."""
-    places = {"output": output, "web": web, "triton": triton}
-    named = [name for name, place in places.items() if place is not None]
+    """Raises: OptionError: there are several targets, or an option belongs to another one."""
+    named = [name for name, path in targets.items() if path is not None]
     if len(named) > 1:
         raise OptionError(f"give one of --{' and --'.join(named)}: each says where the file goes")
-    if web is None and runtime_files is not None:
+    if targets["web"] is None and runtime_files is not None:
         raise OptionError("--runtime-files are those of a page; give --web DIR, too")
-    if triton is None and max_batch is not None:
+    if targets["triton"] is None and max_batch is not None:
         raise OptionError("--max-batch is for a repository; give --triton DIR, too")
-    if web is not None and (uint8_io or precision != "float32"):
-        raise OptionError(
-            "a page takes float32; give --web without --uint8-io, --fp16, --bf16 and --int8"
-        )
 
 
 def _precision(*, fp16: bool, bf16: bool, int8: bool) -> "Precision":

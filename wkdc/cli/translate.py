@@ -11,38 +11,53 @@ if TYPE_CHECKING:
     from wkdc.translate import TranslateResult
 
 
+Model = Annotated[Path, typer.Argument(help="A .pth or .onnx generator.")]
+Inputs = Annotated[list[Path], typer.Argument(help="Images, videos, and folders of them.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="A folder, or a file for a single input.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Keep files that exist, translate the others: after a stop."),
+]
+Shard = Annotated[
+    str,
+    typer.Option(help="3/16 translates the third of sixteen parts, to share work among machines."),
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        help="Translate larger images in tiles of this size, to save memory.", show_default="whole"
+    ),
+]
+Overlap = Annotated[
+    int | None, typer.Option(help="Pixels by which tiles overlap.", show_default="64")
+]
+Statistics = Annotated[
+    Literal["picture", "tile"] | None,
+    typer.Option(
+        help="Where InstanceNorm of tiles takes its statistics: the whole image, or each tile.",
+        show_default="picture for a .pth",
+    ),
+]
+Runtime = Annotated[
+    Literal["onnx", "openvino", "openvino-bf16"] | None,
+    typer.Option(help="The runtime of a .onnx.", show_default="onnx"),
+]
+
+
 def translate(
-    model: Annotated[Path, typer.Argument(help="A .pth or .onnx generator.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Images, videos, and folders of them.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="A folder, or a file for one input.")
-    ],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on: keep files that exist, draw the others.")
-    ] = False,
-    shard: Annotated[
-        str, typer.Option(help="3/16: the third of sixteen parts, for as many machines.")
-    ] = "1/1",
-    tile: Annotated[
-        int | None,
-        typer.Option(help="Draw what is larger in tiles of this size.", show_default="whole"),
-    ] = None,
-    overlap: Annotated[
-        int | None, typer.Option(help="Pixels that tiles share.", show_default="64")
-    ] = None,
-    statistics: Annotated[
-        Literal["picture", "tile"] | None,
-        typer.Option(
-            help="What InstanceNorm normalises a tile by.", show_default="image for a .pth"
-        ),
-    ] = None,
-    runtime: Annotated[
-        Literal["onnx", "openvino", "openvino-bf16"] | None,
-        typer.Option(help="What runs a .onnx.", show_default="onnx"),
-    ] = None,
+    model: Model,
+    inputs: Inputs,
+    output: Output,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    shard: Shard = "1/1",
+    tile: Tile = None,
+    overlap: Overlap = None,
+    statistics: Statistics = None,
+    runtime: Runtime = None,
     device: options.Device = None,
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
@@ -50,9 +65,9 @@ def translate(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Draw images and videos with a generator, at their own size.
+    """Translate images and videos with a generator, at their own size.
 
-    Ctrl-C keeps what is written; --resume draws the others.
+    Ctrl-C keeps complete files; --resume translates the others.
     """
     import wkdc
     from wkdc.inference.model import open_model
@@ -84,38 +99,42 @@ def translate(
     for problem in result.skipped:
         render.say(f"skipped: {problem}")
     if json:
-        render.print_json(
-            {
-                "outputs": result.outputs,
-                "videos": result.videos,
-                "kept": result.kept,
-                "skipped": list(result.skipped),
-                "drawn": result.drawn,
-                "seconds": round(result.seconds, 3),
-                "per_second": round(result.per_second, 3),
-                "tiling": result.tiling,
-                "interrupted": result.interrupted,
-            }
-        )
+        render.print_json(_as_json(result))
     else:
         render.out.print(_summary(result, output), markup=False)
     if result.interrupted:
-        how = "what is not drawn yet is as it was" if overwrite else "--resume draws the others"
-        render.say(f"stopped before the last one; {how}")
+        others = "the others are unchanged" if overwrite else "--resume translates the others"
+        render.say(f"stopped before the last one; {others}")
         raise typer.Exit(130)
 
 
+def _as_json(result: "TranslateResult") -> dict[str, object]:
+    return {
+        "outputs": result.outputs,
+        "videos": result.videos,
+        "kept": result.kept,
+        "skipped": list(result.skipped),
+        "drawn": result.drawn,
+        "seconds": round(result.seconds, 3),
+        "per_second": round(result.per_second, 3),
+        "tiling": result.tiling,
+        "interrupted": result.interrupted,
+    }
+
+
 def _summary(result: "TranslateResult", output: Path) -> str:
-    """What was drawn, and how fast."""
+    """What was translated, and how fast."""
     videos = len(result.videos)
-    pictures = len(result.outputs) - videos
-    frames = result.drawn - pictures
-    moving = f"{videos} video{'s' if videos != 1 else ''} of {frames} frames"
-    still = f"{pictures} image{'s' if pictures != 1 else ''}"
-    what = " and ".join(([still] if pictures or not videos else []) + ([moving] if videos else []))
+    images = len(result.outputs) - videos
+    frames = result.drawn - images
+    parts = []
+    if images or not videos:
+        parts.append(f"{images} image{'s' if images != 1 else ''}")
+    if videos:
+        parts.append(f"{videos} video{'s' if videos != 1 else ''} of {frames} frames")
     encoders = ", ".join(sorted({video.encoder for video in result.videos}))
     return (
-        f"{what} -> {output}{f' by {encoders}' if encoders else ''} in {result.seconds:.1f} s "
-        f"({result.per_second:.1f}{' frames' if videos else ''} a second)"
+        f"{' and '.join(parts)} -> {output}{f' by {encoders}' if encoders else ''} in "
+        f"{result.seconds:.1f} s ({result.per_second:.1f}{' frames' if videos else ''} a second)"
         f"{f'; {len(result.kept)} were there' if result.kept else ''}"
     )

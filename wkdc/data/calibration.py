@@ -1,4 +1,4 @@
-"""The images that a student is calibrated on: a few of the teacher's inputs, unlabelled."""
+"""Calibration images: a few of the teacher's inputs, without targets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +14,16 @@ from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import valid_side
 
 CALIBRATE = 24
-"""How many images calibrate a student, unless another number is asked for."""
+"""Default number of calibration images."""
 
 SIZE = 192
-"""Their height and width, or the next that the network draws at: small, as enlarging blurs."""
+"""Their height and width, or the next that the network takes. Small, since enlarging blurs."""
 
 LEAST = 64
-"""Images with a shorter side calibrate nothing: they would be blurs."""
+"""Images with a shorter side are left out, since enlarging blurs."""
 
 COLOURS = 3
-"""Channels of the image that a discriminator sees beside a label map."""
+"""Channels of the image that a discriminator is shown beside a label map."""
 
 
 def calibration_images(
@@ -35,15 +35,15 @@ def calibration_images(
     seed: int = 0,
     on_notice: Callable[[str], None] | None = None,
 ) -> list[Tensor]:
-    """Up to `count` training inputs of `data`, evenly spread over their names: 1×C×H×W, squares.
+    """Up to `count` training inputs of `data`, evenly spread over their names: 1×C×S×S in [-1, 1].
 
-    A discriminator judges the images of the other domain, where there are any; a conditional one
-    both halves of a pair. Without `data`, the bundled photos; none where `teacher` takes no such
-    images, which is said.
+    A discriminator is shown images of the target domain, where there are any; a conditional one
+    both halves of a pair. Without `data`, the bundled photos; none, with a notice, where `teacher`
+    reads other than 1 or 3 channels.
 
     Raises:
         DatasetError, ImageError: see `read_layout`.
-        CheckpointError: a discriminator judges other channels than the images have.
+        CheckpointError: a discriminator reads other channels than the images have.
     """
     if count == 0:
         return []
@@ -51,7 +51,7 @@ def calibration_images(
         if on_notice is not None:
             on_notice(
                 f"{teacher.path} reads {teacher.in_channels} channels and the bundled photos have "
-                "3, so nothing calibrates the student; give --data with its own inputs"
+                "3, so the student is not calibrated; give its inputs with --data"
             )
         return []
     if data is None:
@@ -68,7 +68,7 @@ def calibration_images(
 
 
 def _shown_to(teacher: Generator, layout: Layout) -> tuple[Reader, slice]:
-    """What reads the files of `layout`, and which parts of them `teacher` is shown."""
+    """The reader of the files of `layout`, and which parts of them `teacher` is shown."""
     channels = teacher.in_channels
     if not teacher.architecture.is_discriminator:
         check_reads(layout, teacher.path, channels)
@@ -79,7 +79,7 @@ def _shown_to(teacher: Generator, layout: Layout) -> tuple[Reader, slice]:
         return Reader(layout, channels // 2, channels // 2), slice(None)
     if layout.labels or channels not in (1, 3):
         raise CheckpointError(
-            f"{teacher.path} judges {channels} channels at once; calibrate it on a folder of "
+            f"{teacher.path} is shown {channels} channels at once; calibrate it on a folder of "
             "pairs, or not at all (--calibrate 0)"
         )
     return Reader(layout, channels, channels), slice(-1, None)

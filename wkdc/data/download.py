@@ -1,7 +1,7 @@
-"""Fetch a file over HTTP, going on after a cut.
+"""Download a file over HTTP, resuming after interruptions.
 
-`download` finishes the whole job or leaves nothing at the final name. It does not lock: the caller
-sees to it that nobody else works on the same files.
+`download` completes the file or leaves nothing at its name. It does not lock: the caller ensures
+that no other process works on the same files.
 """
 
 import errno
@@ -41,24 +41,24 @@ _RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class DownloadProgress:
-    """How far the download of data set `name` is; `total_bytes` is None if the server hides it."""
+    """Progress of the download of `name`; `total_bytes` is None where it is unknown."""
 
     name: str
     done_bytes: int
     total_bytes: int | None
 
 
-class _Cut(Exception):
-    """A try that failed in a way that may pass."""
+class _Interrupted(Exception):
+    """A try that failed in a way that another may not."""
 
 
-class _Unreachable(_Cut):
-    """No connection at all: worth another try only in the middle of a download."""
+class _Unreachable(_Interrupted):
+    """No connection; only retried in the middle of a download."""
 
 
 @dataclass(frozen=True)
 class _Version:
-    """Which file a `.part` is the beginning of, as the server named it."""
+    """The version of the file that a `.part` belongs to, as the server identifies it."""
 
     url: str
     etag: str | None
@@ -75,11 +75,11 @@ def download(
 ) -> None:
     """Fetch `url` into the file `archive`, unless that is already there.
 
-    The bytes go to `archive.part`, which survives an error or a kill and is continued, by an HTTP
-    range, for as long as the server still offers the same file. Whole, it is renamed.
+    The bytes go to `archive.part`, which an interrupted download leaves and the next one continues
+    by an HTTP range, as long as the server still offers the same file. When complete it is renamed.
 
     Raises:
-        DatasetError: the server refuses, cannot be reached, or breaks off `ATTEMPTS` times.
+        DatasetError: the server refuses, cannot be reached, or fails `ATTEMPTS` times in a row.
         OutputError: the file cannot be written.
     """
     if archive.exists():
@@ -91,18 +91,18 @@ def download(
         try:
             _receive(url, part, name, on_progress)
             break
-        except _Cut as cut:
+        except _Interrupted as error:
             size = _size(part)
             if size >= most + _PROGRESS_BYTES:
                 most, failures = size, 0
             failures += 1
-            hopeless = isinstance(cut, _Unreachable) and size == before
+            hopeless = isinstance(error, _Unreachable) and size == before
             if hopeless or failures >= ATTEMPTS:
                 kept = f" ({size} bytes are kept for the next try)" if size else ""
                 raise DatasetError(
-                    f"cannot download {name} from {url}: {cut}{kept}; check the network, or name "
+                    f"cannot download {name} from {url}: {error}{kept}; check the network, or name "
                     "another server in WKDC_DATA_URL"
-                ) from cut
+                ) from error
             time.sleep(BACKOFF_S * min(2 ** (failures - 1), 8))
     with writing(archive):
         part.replace(archive)
@@ -112,7 +112,7 @@ def download(
 def _receive(
     url: str, part: Path, name: str, on_progress: Callable[[DownloadProgress], None] | None
 ) -> None:
-    """Make one request, and bring `part` to its full size or raise."""
+    """Make one request that completes `part`, or raise."""
     had = _load_version(part, url)
     done = _size(part) if had else 0
     if had and done and done == had.total_bytes:
@@ -127,7 +127,7 @@ def _receive(
         start, version = _describe(response, url)
         if response.status == 206 and (not had or start != done or _differs(had, version)):
             _forget(part)
-            raise _Cut("the server answers another part, or of another file, than was asked for")
+            raise _Interrupted("the server sends another part or file than was asked for")
         total = version.total_bytes
         with writing(part):
             if total is not None and total - start > shutil.disk_usage(part.parent).free:
@@ -149,7 +149,7 @@ def _receive(
             with writing(part):
                 os.fsync(out.fileno())
     if total is not None and done < total:
-        raise _Cut(f"the connection ended after {done} of {total} bytes")
+        raise _Interrupted(f"the connection ended after {done} of {total} bytes")
 
 
 def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPResponse:
@@ -160,19 +160,19 @@ def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPRespon
         answer = f"the server answers {error.code} {error.reason}"
         if error.code == 416:  # the file became shorter than our part of it
             _forget(part)
-            raise _Cut(answer) from error
+            raise _Interrupted(answer) from error
         if error.code in _RETRY_STATUS:
-            raise _Cut(answer) from error
+            raise _Interrupted(answer) from error
         raise DatasetError(
             f"{answer} for {request.full_url}; name another server in WKDC_DATA_URL, or give the "
             "path of a folder"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        says = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
         if isinstance(reason, _NO_CONNECTION):
-            raise _Unreachable(says) from error
-        raise _Cut(says) from error
+            raise _Unreachable(text) from error
+        raise _Interrupted(text) from error
     if not isinstance(response, http.client.HTTPResponse):
         response.close()
         raise DatasetError(f"{request.full_url} leads to {response.url}, which is not HTTP")
@@ -183,7 +183,7 @@ def _read(response: http.client.HTTPResponse, most_bytes: int) -> bytes:
     try:
         return response.read1(min(most_bytes, _CHUNK_BYTES))
     except (OSError, http.client.HTTPException) as error:
-        raise _Cut(str(error) or type(error).__name__) from error
+        raise _Interrupted(str(error) or type(error).__name__) from error
 
 
 def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Version]:
@@ -192,7 +192,7 @@ def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Versi
     if response.status == 206:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if span is None:
-            raise _Cut("the server answers a part and does not say which")
+            raise _Interrupted("the server answers a part and does not say which")
         start = int(span[1])
         total = int(span[2]) if span[2] != "*" else (start + total if total is not None else None)
     etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
@@ -200,13 +200,13 @@ def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Versi
 
 
 def _differs(had: _Version, now: _Version) -> bool:
-    """Whether a mark that both carry is not the same, or there is none to compare."""
-    marks = (
+    """Whether an identifier that both have differs, or both have none."""
+    identifiers = (
         (had.etag, now.etag),
         (had.last_modified, now.last_modified),
         (had.total_bytes, now.total_bytes),
     )
-    shared = [old == new for old, new in marks if old is not None and new is not None]
+    shared = [old == new for old, new in identifiers if old is not None and new is not None]
     return not (shared and all(shared))
 
 

@@ -1,4 +1,4 @@
-"""Inputs to try a generator on where nobody has given any."""
+"""Example inputs of a generator, made of the bundled photos."""
 
 from torch import Tensor
 
@@ -8,10 +8,10 @@ from wkdc.data.photos import photo_paths
 
 
 def example_input(channels: int, size: tuple[int, int], number: int = 0) -> Tensor:
-    """Bundled photo `number`, or a label map made of it: 1×`channels`×H×W, for noise is no input.
+    """Bundled photo `number`, or a label map made of it: 1×`channels`×H×W in [-1, 1].
 
-    Of other channels than an image's, all but the last are labels, of so many shades of the photo,
-    and the last marks the edges between them.
+    Other than 1 or 3 channels are a label map: shades of the photo, and in the last channel the
+    edges between them.
 
     Args:
         size: height and width.

@@ -1,4 +1,4 @@
-"""Files <-> tensors: folders, crops, sizes, and pixels <-> [-1, 1].
+"""Image files <-> tensors: folders, crops, sizes, and pixels <-> [-1, 1].
 
 `pixels` are uint8 C×H×W, `images` float32 N×C×H×W in [-1, 1]; one channel is grey, three are RGB.
 """
@@ -17,8 +17,7 @@ from wkdc.errors import ImageError, OutputError
 from wkdc.system.files import write_atomically
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
-"""Endings of the files that count as images; case does not matter."""
-
+"""Endings of files that count as images; case does not matter."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,14 +28,14 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets an image upright, by its EXIF orientation."""
+"""The transposition that turns an image upright, by its EXIF orientation."""
 
 
 def list_images(folder: Path, *, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """The images in `folder` itself, sorted by name, without hidden files.
 
     Args:
-        suffixes: endings of the files that count.
+        suffixes: the endings that count.
 
     Raises:
         ImageError: no such folder, or no image in it.
@@ -59,14 +58,14 @@ def readable_images(
     smallest: tuple[int, int] = (1, 1),
     on_skip: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Those of `paths` that decode and are large enough to be trained on.
+    """Those of `paths` that can be decoded and are large enough to train on.
 
     Args:
-        smallest: the least height and width.
+        smallest: the smallest height and width.
         on_skip: called with one sentence for each image left out.
 
     Raises:
-        ImageError: none is left; the message names the first that failed.
+        ImageError: none can be used; the message names the first that failed.
     """
     good: list[Path] = []
     problems: list[str] = []
@@ -110,20 +109,20 @@ def load_pixels(path: Path, *, channels: int = 3) -> Tensor:
         with Image.open(path) as opened:
             opened.load()  # Pillow turns TIFFs while it loads them
             turn = TURNS.get(opened.getexif().get(0x0112, 1))
-            picture = opened.transpose(turn) if turn is not None else opened.copy()
+            image = opened.transpose(turn) if turn is not None else opened.copy()
     except UnidentifiedImageError:
         raise ImageError(f"{path} is no image that can be read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read: {error}") from None
-    if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, or floats of the same range
-        values = np.asarray(picture, dtype=np.float64)
-        deep = picture.mode.startswith("I;16") or values.max(initial=0.0) > 255
+    if image.mode.startswith(("I", "F")):  # 16 bits a pixel, or floats of the same range
+        values = np.asarray(image, dtype=np.float64)
+        deep = image.mode.startswith("I;16") or values.max(initial=0.0) > 255
         scale = 256.0 if deep else 1.0
-        picture = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    array = np.array(picture.convert("L" if channels == 1 else "RGB"))
+        image = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    array = np.array(image.convert("L" if channels == 1 else "RGB"))
     pixels = torch.from_numpy(array)
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
@@ -133,16 +132,16 @@ def save_pixels(path: Path, pixels: Tensor) -> None:
 
     Raises:
         OutputError: the file cannot be written.
-        ImageError: the ending of `path` is no image format.
+        ImageError: the ending of `path` is not that of an image.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ImageError(f"{path} does not end like an image; choose {' '.join(SUFFIXES)}")
     array = pixels.squeeze(0).numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).numpy()
-    picture = Image.fromarray(np.ascontiguousarray(array))
+    image = Image.fromarray(np.ascontiguousarray(array))
 
     def write(temporary: Path) -> None:
         try:
-            picture.save(temporary, quality=95)
+            image.save(temporary, quality=95)
         except ValueError as error:  # larger than the format allows
             raise OutputError(f"cannot write {path}: {error}; choose .png") from None
 
@@ -155,15 +154,14 @@ def pixels_to_images(pixels: Tensor) -> Tensor:
 
 
 def images_to_pixels(images: Tensor) -> Tensor:
-    """float (N×)C×H×W in [-1, 1] -> uint8 of the same shape, rounded; the inverse of the above."""
+    """float (N×)C×H×W in [-1, 1] -> uint8 of the same shape, rounded."""
     return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def resize_short_side(pixels: Tensor, size: int) -> Tensor:
     """C×H×W -> the same with the shorter side `size`, aspect kept.
 
-    Pixels (uint8) are resized bicubically with antialiasing; of maps of ids (int32) the nearest is
-    taken, as there is nothing between two ids.
+    Pixels (uint8) are resized bicubically with antialiasing, label maps (int32) to the nearest id.
     """
     height, width = pixels.shape[-2:]
     short = min(height, width)
@@ -183,20 +181,20 @@ def resize_short_side(pixels: Tensor, size: int) -> Tensor:
 
 
 def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
-    """The middle `height`×`width` of (N×)C×H×W, which must be at least that large."""
+    """The central `height`×`width` of (N×)C×H×W, which is at least that large."""
     top = (pixels.shape[-2] - height) // 2
     left = (pixels.shape[-1] - width) // 2
     return pixels[..., top : top + height, left : left + width]
 
 
 def pixels_to_square(pixels: Tensor, size: int) -> Tensor:
-    """uint8 C×H×W -> its middle square, shorter side `size`: 1×C×`size`×`size` in [-1, 1]."""
+    """uint8 C×H×W -> resized and cropped to the central square: 1×C×`size`×`size` in [-1, 1]."""
     pixels = resize_short_side(pixels, size)
     return pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0)
 
 
 def load_square(path: Path, size: int, *, channels: int = 3) -> Tensor:
-    """One image for measuring: shorter side `size`, middle square, 1×C×`size`×`size` in [-1, 1].
+    """Load an image, resized and cropped to the central square: 1×C×`size`×`size` in [-1, 1].
 
     Raises:
         ImageError: see `load_pixels`.
@@ -205,12 +203,12 @@ def load_square(path: Path, size: int, *, channels: int = 3) -> Tensor:
 
 
 def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tensor:
-    """N×C×H×W with rows and columns added at the bottom and right, up to multiples of `multiple`.
+    """N×C×H×W, padded at the bottom and right to multiples of `multiple`.
 
-    The added part mirrors the image, or repeats its edge where it is too small to mirror.
+    The padding mirrors the image, or repeats its edge where the image is too small to mirror.
 
     Args:
-        at_least: the smallest height and width that may come back.
+        at_least: the smallest height and width of the result.
     """
     height, width = images.shape[-2:]
     down = math.ceil(max(height, at_least) / multiple) * multiple - height
@@ -222,7 +220,7 @@ def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tens
 
 
 def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = ()) -> Tensor:
-    """A sheet of images: rows of images, 1×C×H×W in [-1, 1] of one size -> uint8 3×H×W on white.
+    """Rows of images, 1×C×H×W in [-1, 1] of one size -> one image of all, uint8 3×H×W on white.
 
     Args:
         titles: one for each column, written above it.
@@ -238,8 +236,8 @@ def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = ()) -> Tensor
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
             pixels = images_to_pixels(cell[0].cpu()).expand(3, height, width)
-            picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-            sheet.paste(picture, (j * (width + gap), top + i * (height + gap)))
+            image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+            sheet.paste(image, (j * (width + gap), top + i * (height + gap)))
     pen = ImageDraw.Draw(sheet)
     for j, title in enumerate(titles):
         pen.text((j * (width + gap) + 4, 2), title, "black", ImageFont.load_default(15))

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from wkdc.data.images import center_crop, list_images, pixels_to_images, resize_short_side
 from wkdc.data.label_maps import check_labels, images_to_colours, load_maps, maps_to_images
-from wkdc.data.layouts import Layout, match_files, part_loader
+from wkdc.data.layouts import Layout, part_loader
+from wkdc.data.pairs import match_files
 from wkdc.errors import DatasetError, ImageError
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the inputs of a layout, with their truths where they are paired.
+    """Reads the inputs of a layout, with their targets where they are paired.
 
     Attributes:
         in_channels, out_channels: of the generator that reads them.
@@ -26,11 +27,11 @@ class Reader:
     out_channels: int
 
     def load(self, path: Path) -> tuple[Tensor, ...]:
-        """The parts of an input as files hold them; see `wkdc.data.layouts.Loader`."""
+        """The parts of an input as stored in files, see `wkdc.data.layouts.Loader`."""
         return part_loader(self.layout, self.in_channels, self.out_channels)(path)
 
     def images(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Parts, N×C×H×W as files hold them -> float32 N×C×H×W as networks do."""
+        """Parts as `load` returns them, in batches -> float32 N×C×H×W as networks read them."""
         return [
             maps_to_images(part, self.in_channels)
             if part.dtype == torch.int32
@@ -39,7 +40,7 @@ class Reader:
         ]
 
     def squares(self, path: Path, size: int) -> list[Tensor]:
-        """The parts of an input for measuring: shorter side `size`, middle square, 1×C×size×size.
+        """The parts of an input, resized and cropped to the central square: 1×C×`size`×`size` each.
 
         Raises:
             ImageError: see `wkdc.data.images.load_pixels` and `wkdc.data.label_maps.check_labels`.
@@ -48,12 +49,12 @@ class Reader:
         return self.images([center_crop(part, size, size).unsqueeze(0) for part in resized])
 
     def shown(self, inputs: Tensor) -> Tensor:
-        """What people see of inputs: images as they are, label maps in colours, N×3×H×W."""
+        """Inputs as shown to people: images unchanged, label maps in colours, N×3×H×W."""
         return images_to_colours(inputs) if self.layout.labels else inputs
 
 
 def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
-    """Make sure that the generator in `path` reads inputs such as those of `layout`.
+    """Check that the generator in `path` reads inputs such as those of `layout`.
 
     Raises:
         DatasetError: it reads other channels.
@@ -63,44 +64,45 @@ def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
             f"{path} reads {in_channels} channels, and images have 1 or 3; give a folder of "
             "label maps, with train_label (docs/datasets.md)"
         )
-    if layout.apart is not None and layout.apart.instances and in_channels < 2:
+    if layout.pairs is not None and layout.pairs.instances and in_channels < 2:
         raise DatasetError(
-            f"{path} reads 1 channel, which label maps and the edges of train_inst are too much "
-            "for; give it data without train_inst"
+            f"{path} reads 1 channel, but label maps with the edges of train_inst need 2 or "
+            "more; give data without train_inst"
         )
 
 
 def check_inputs(layout: Layout, in_channels: int, out_channels: int) -> None:
-    """Read all inputs whose parts lie apart, so that what is wrong with one is said at once.
+    """Read all inputs of separate pairs, so that errors are found before training.
 
     Raises:
         ImageError: a label beyond the channels, or parts of different sizes.
     """
-    if layout.apart is not None:
+    if layout.pairs is not None:
         for path in (*layout.train, *layout.validation, *layout.selection):
             part_loader(layout, in_channels, out_channels)(path)
 
 
 def channels_for(layout: Layout) -> int:
-    """How many a generator reads that is made for these inputs: of images 3.
+    """The input channels of a generator for these inputs.
 
-    Of label maps one for every id up to the highest, and one of edges where instances are marked.
+    3 for images; for label maps one for every id up to the highest, and one for the edges of
+    instances where there are instance maps.
 
     Raises:
         ImageError: see `wkdc.data.label_maps.load_maps`.
     """
-    if layout.apart is None or not layout.labels:
+    if layout.pairs is None or not layout.labels:
         return 3
     paths = (*layout.train, *layout.validation, *layout.selection)
     highest = max(int(load_maps(path).max()) for path in paths)
-    return 1 + highest + (1 if layout.apart.instances else 0)
+    return 1 + highest + (1 if layout.pairs.instances else 0)
 
 
 def load_input(path: Path, in_channels: int) -> Tensor:
-    """A label map from its own file, for a generator of other channels than an image's.
+    """Load a label map as the input of a generator, 1×`in_channels`×H×W.
 
-    1×`in_channels`×H×W. Where its folder is called `NAME_label` and `NAME_inst` lies beside it, the
-    file of the same place there marks instances.
+    If its folder is called `NAME_label` and there is a folder `NAME_inst` beside it, the file of
+    the same name or position there is its instance map.
 
     Raises:
         ImageError: the file cannot be read, or has labels beyond the channels.
@@ -122,5 +124,5 @@ def _instances_beside(path: Path) -> Path | None:
         return alike
     found = match_files(list_images(folder), beside).get(folder / path.name)
     if found is None:
-        raise ImageError(f"{path} has no map of instances in {beside}; give both the same name")
+        raise ImageError(f"{path} has no instance map in {beside}; give both the same name")
     return found

@@ -1,8 +1,8 @@
-"""Label maps <-> what networks read of them: a channel for each label, and one of edges.
+"""Label maps -> one-hot channels, and a channel of edges between instances.
 
-`maps` are int32 P×H×W: the id of each pixel's label and, where there is a second plane, of its
-instance. A network reads 0 and 1, as pix2pixHD's do (Wang et al., 2018, section 3.3): a channel for
-each label, 1 where it is, then the edges between instances.
+`maps` are int32 P×H×W: the label id of each pixel and, in an optional second plane, its instance
+id. Networks read 0 and 1 as pix2pixHD's do (Wang et al., 2018, section 3.3): a one-hot channel for
+each label, then the edges between instances.
 """
 
 import colorsys
@@ -16,18 +16,18 @@ from torch import Tensor
 from wkdc.errors import ImageError
 
 GOLDEN = 0.381966
-"""Of a turn: hues so far apart stay distinct however many there are."""
+"""Step between hues, in turns (the golden angle): any number of them stays distinct."""
 
 EDGE = (-1.0, -1.0, -1.0)
-"""The black that edges are shown in."""
+"""The colour of edges, black."""
 
 
 def load_maps(path: Path, instances: Path | None = None) -> Tensor:
-    """Read a label map, and the map of its instances: int32 1×H×W or 2×H×W.
+    """Read a label map and its instance map: int32 1×H×W or 2×H×W.
 
     Args:
-        path: an image of one channel, or with a palette, whose values are the ids of labels.
-        instances: likewise, of any numbers that tell instances apart, such as 16-bit ids.
+        path: an image of one channel, or with a palette, whose values are label ids.
+        instances: likewise, of any ids that distinguish instances, such as 16-bit ids.
 
     Raises:
         ImageError: one of them cannot be read, has several channels, or they differ in size.
@@ -36,32 +36,32 @@ def load_maps(path: Path, instances: Path | None = None) -> Tensor:
     if planes[0].shape != planes[-1].shape:
         (height, width), (high, wide) = planes[0].shape, planes[-1].shape
         raise ImageError(
-            f"{instances} is {wide}x{high}, its label map {path} {width}x{height}; they have to "
-            "lie on each other"
+            f"{instances} is {wide}x{high}, its label map {path} {width}x{height}; both need "
+            "the same size"
         )
     return torch.stack(planes)
 
 
 def check_labels(path: Path, maps: Tensor, channels: int) -> None:
-    """Make sure that a network of `channels` inputs has one for every label of `maps`.
+    """Check that a network of `channels` inputs has one for every label of `maps`.
 
     Raises:
         ImageError: it does not; the message names `path`, the id and the channels.
     """
-    labels, most = channels - (len(maps) - 1), int(maps[0].max())
-    if most >= labels:
+    labels, highest = channels - (len(maps) - 1), int(maps[0].max())
+    if highest >= labels:
         edges = " and one of edges" if len(maps) > 1 else ""
         raise ImageError(
-            f"{path} has label id {most}, but the network reads {channels} channels, {labels} of "
-            f"labels{edges}: ids from 0 to {labels - 1}; give it an id among them, or the network "
-            "trained on these maps"
+            f"{path} has label id {highest}, but the network reads {channels} channels, {labels} "
+            f"of labels{edges}: ids from 0 to {labels - 1}; change the id, or give the network "
+            "that was trained on these maps"
         )
 
 
 def maps_to_images(maps: Tensor, channels: int) -> Tensor:
     """int32 N×P×H×W -> float32 N×`channels`×H×W of 0 and 1, as the network reads them.
 
-    Of two planes the last channel is 1 where a pixel's instance is another than that of a
+    With instance ids, the last channel is 1 where a pixel's instance differs from that of a
     neighbour left, right, above or below.
     """
     labels = channels - (maps.shape[1] - 1)
@@ -74,7 +74,7 @@ def maps_to_images(maps: Tensor, channels: int) -> Tensor:
 
 
 def edges(instances: Tensor) -> Tensor:
-    """N×1×H×W of ids -> float32 of the same shape: 1 on both sides of every change."""
+    """Ids, N×1×H×W -> float32 of the same shape: 1 on both sides of every change."""
     changes = torch.zeros_like(instances, dtype=torch.bool)
     across = instances[..., 1:] != instances[..., :-1]
     down = instances[..., 1:, :] != instances[..., :-1, :]
@@ -86,7 +86,7 @@ def edges(instances: Tensor) -> Tensor:
 
 
 def images_to_colours(images: Tensor) -> Tensor:
-    """What `maps_to_images` made, in colours for people: N×3×H×W in [-1, 1], edges black."""
+    """The result of `maps_to_images` in colours: N×3×H×W in [-1, 1], edges black."""
     ids = images.argmax(1)  # of a label and an edge, the label comes first
     colours = torch.tensor([_colour(number) for number in range(images.shape[1])])
     shown = colours.to(images.device)[ids].permute(0, 3, 1, 2).contiguous()
@@ -95,24 +95,24 @@ def images_to_colours(images: Tensor) -> Tensor:
 
 
 def _colour(number: int) -> tuple[float, ...]:
-    """RGB in [-1, 1] of label `number`: turning hues, in three shades."""
+    """RGB in [-1, 1] of label `number`: one of many hues, in one of three shades."""
     shade = (0.9, 0.65, 0.45)[number % 3]
     return tuple(2 * part - 1 for part in colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.7, shade))
 
 
 def _load_ids(path: Path) -> Tensor:
-    """The values of an image's pixels as they are stored: int32 H×W."""
+    """The pixel values of an image as stored: int32 H×W."""
     try:
         with Image.open(path) as opened:
             opened.load()
-            picture = opened.copy()
+            image = opened.copy()
     except UnidentifiedImageError:
         raise ImageError(f"{path} is no image that can be read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read: {error}") from None
-    if len(picture.getbands()) > 1 or picture.mode == "F":
+    if len(image.getbands()) > 1 or image.mode == "F":
         raise ImageError(
-            f"{path} is {picture.mode}, no map of ids; give an image of one channel, such as an "
+            f"{path} is {image.mode}, no map of ids; give an image of one channel, such as an "
             "8-bit grey PNG, whose values are the ids"
         )
-    return torch.from_numpy(np.array(picture).astype(np.int32))
+    return torch.from_numpy(np.array(image).astype(np.int32))

@@ -1,8 +1,9 @@
 """Which images of a data folder play which part, and how each is read."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,33 +11,14 @@ from torch import Tensor
 
 from wkdc.data.images import list_images, load_pixels, readable_images
 from wkdc.data.label_maps import check_labels, load_maps
+from wkdc.data.pairs import SeparatePairs, find_separate_pairs, has_separate_pairs
 from wkdc.errors import DatasetError, ImageError
 
 Kind = Literal["unpaired", "paired", "inputs"]
 Direction = Literal["AtoB", "BtoA"]
 
 HELD_OUT = 0.1
-"""Share of the images set aside for measuring where the data brings no test set."""
-
-
-@dataclass(frozen=True)
-class Apart:
-    """Pairs whose parts lie in folders of their own, as pix2pixHD has them.
-
-    Attributes:
-        labels: whether the inputs are label maps (`train_label`), not images (`train_A`).
-        targets: the true image of every input.
-        instances: the map of instances of every label map; empty where there are none.
-    """
-
-    labels: bool
-    targets: Mapping[Path, Path]
-    instances: Mapping[Path, Path]
-
-    def parts_of(self, path: Path) -> list[Path]:
-        """The other files that belong to an input."""
-        found = (self.targets.get(path), self.instances.get(path))
-        return [part for part in found if part is not None]
+"""Share of the images held out for measuring where the data brings no test set."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +26,18 @@ class Layout:
     """Which images play which part.
 
     Attributes:
-        kind: `unpaired` (trainA, trainB), `paired` (both side by side in one image, or `apart`),
-            or `inputs` (a plain folder; the teacher's images stand for the target domain).
+        kind: `unpaired` (trainA, trainB), `paired` (side by side in one image, or in separate
+            folders), or `inputs` (a plain folder; the teacher's outputs stand for the target
+            domain).
         train: inputs to train on; `real` images of the target domain, for `unpaired`.
         validation: inputs never trained on.
         held_out: whether `validation` was taken out of the training images; `real_held_out`
             whether `real_validation` was.
         direction: which half of a paired image is the input.
         real_validation: images of the target domain that are never trained on, where asked for.
-        selection: inputs by which a student is picked, where asked for; neither trained nor
-            measured on. `real_selection` of the target domain.
-        apart: the files that go with those of `train`, `validation` and `selection`, where pairs
-            lie in folders of their own.
+        selection: inputs by which the best student is selected, where asked for; neither trained
+            nor measured on. `real_selection` of the target domain.
+        pairs: the files that belong to the inputs, where pairs lie in separate folders.
     """
 
     kind: Kind
@@ -68,18 +50,18 @@ class Layout:
     selection: tuple[Path, ...] = ()
     real_selection: tuple[Path, ...] = ()
     real_held_out: bool = False
-    apart: Apart | None = None
+    pairs: SeparatePairs | None = None
 
     @property
     def labels(self) -> bool:
         """Whether inputs are label maps."""
-        return self.apart is not None and self.apart.labels
+        return self.pairs is not None and self.pairs.labels
 
     def parts(self, paths: Sequence[Path]) -> list[Path]:
         """`paths`, each followed by the other files that belong to it."""
-        if self.apart is None:
+        if self.pairs is None:
             return list(paths)
-        return [part for path in paths for part in (path, *self.apart.parts_of(path))]
+        return [part for path in paths for part in (path, *self.pairs.parts_of(path))]
 
     def reversed(self) -> Self:
         """The same unpaired images for the other direction."""
@@ -115,9 +97,9 @@ def read_layout(
         direction: `AtoB` or `BtoA`; swaps the domains.
         seed: of the choice of held-out images.
         smallest: images with a shorter side are left out; of paired ones, each half counts.
-        both: whether the other direction is trained too, so that images of both domains have to
-            be kept for measuring.
-        select: whether images are set aside to pick a student by.
+        both: whether the other direction is trained too, so that images of both domains are held
+            out for measuring.
+        select: whether images are held out to select the best student by.
         on_notice: called with one sentence for each image left out.
 
     Raises:
@@ -125,178 +107,124 @@ def read_layout(
             pairs that do not belong together.
         ImageError: no usable image, or a paired image of odd width.
     """
-    a, b = ("A", "B") if direction == "AtoB" else ("B", "A")
-    domains = (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
-    paired = is_paired(folder)
-    least = (smallest, 2 * smallest if paired else smallest)
-
-    def usable(paths: Sequence[Path]) -> list[Path]:
-        return readable_images(paths, smallest=least, on_skip=on_notice)
-
-    kind: Kind
-    real: list[Path] = []
-    apart, test = None, list[Path]()
-    if is_apart(folder):
-        kind, (apart, train, test) = "paired", _find_apart(folder, direction)
-        train, test = (_whole(paths, apart, usable) for paths in (train, test))
-        tests = []
-    elif domains:
-        train = usable(list_images(folder / f"train{a}"))
-        real = usable(list_images(folder / f"train{b}")) if (folder / f"train{b}").is_dir() else []
-        kind = "unpaired" if real else "inputs"
-        tests = [folder / f"test{a}"]
-    elif paired:
-        kind, train = "paired", usable(list_images(folder / "train"))
-        tests = [folder / "test", folder / "val"]
-    elif folder.is_dir():
-        kind, train, tests = "inputs", usable(list_images(folder)), []
-    else:
-        raise DatasetError(f"{folder} is no folder; give a folder of images")
-    if both and kind != "unpaired":
+    least = (smallest, 2 * smallest if is_paired(folder) else smallest)
+    usable = partial(readable_images, smallest=least, on_skip=on_notice)
+    layout = _find_training_images(folder, direction, usable)
+    if both and layout.kind != "unpaired":
         raise DatasetError(
             f"{folder} has no images of both domains, which two directions need; give a folder "
             "with trainA and trainB"
         )
-    there = next((part for part in tests if part.is_dir()), None)
-    if there is not None:
-        test = usable(list_images(there))
-    held_out = not test
-    if held_out:
-        train, validation = _hold_out(train, seed)
-    else:
-        validation = test
-    real_validation: list[Path] = []
-    real_held_out = both and not (folder / f"test{b}").is_dir()
-    if real_held_out:
-        real, real_validation = _hold_out(real, seed)
-    elif both:
-        real_validation = usable(list_images(folder / f"test{b}"))
-    selection: list[Path] = []
-    real_selection: list[Path] = []
+    layout = _with_validation(layout, folder, usable, seed)
+    if both:
+        layout = _with_real_validation(layout, folder, usable, seed)
     if select:
-        for pictures in (train, real) if both else (train,):
-            if len(pictures) < 2 or set(pictures) & {*validation, *real_validation}:
-                raise DatasetError(
-                    f"{folder} has too few images to set some aside for --select best; give more"
-                )
-        train, selection = _hold_out(train, seed)
-    if select and both:
-        real, real_selection = _hold_out(real, seed)
-    if kind == "paired" and apart is None:
-        for path in [*train, *validation, *selection]:
-            width = load_pixels(path).shape[-1]
-            if width % 2:
-                raise ImageError(
-                    f"{path} is {width} pixels wide; paired images lie side by side, so the "
-                    "width must be even"
-                )
-    return Layout(
-        kind,
-        tuple(train),
-        tuple(real),
-        tuple(validation),
-        held_out,
-        direction,
-        tuple(real_validation),
-        tuple(selection),
-        tuple(real_selection),
-        real_held_out,
-        apart,
-    )
+        layout = _with_selection(layout, folder, seed, both=both)
+    if layout.kind == "paired" and layout.pairs is None:
+        _check_widths([*layout.train, *layout.validation, *layout.selection])
+    return layout
 
 
 def is_paired(folder: Path) -> bool:
     """Whether images in `folder` hold an input and its target side by side."""
-    domains = (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
-    return not domains and (folder / "train").is_dir()
+    return not _has_domains(folder) and (folder / "train").is_dir()
 
 
-def is_apart(folder: Path) -> bool:
-    """Whether pairs in `folder` lie in folders of their own: `train_label`, or `train_A`."""
-    return (folder / "train_label").is_dir() or (folder / "train_A").is_dir()
+def _has_domains(folder: Path) -> bool:
+    return (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
 
 
-def _find_apart(folder: Path, direction: Direction) -> tuple[Apart, list[Path], list[Path]]:
-    """What goes with what, the training inputs, and those for testing, where all parts are there.
+Usable = Callable[[Sequence[Path]], list[Path]]
+"""Paths of images -> those of them that can be used."""
+
+
+def _find_training_images(folder: Path, direction: Direction, usable: Usable) -> Layout:
+    """The layout before images are held out; its `validation` holds test images of pairs only."""
+    kind: Kind = "inputs"
+    real: list[Path] = []
+    if has_separate_pairs(folder):
+        pairs, train, test = find_separate_pairs(folder, reverse=direction == "BtoA")
+        train, test = (pairs.complete(paths, usable) for paths in (train, test))
+        return Layout("paired", tuple(train), (), tuple(test), False, direction, pairs=pairs)
+    if _has_domains(folder):
+        a, b = direction[0], direction[-1]
+        train = usable(list_images(folder / f"train{a}"))
+        if (folder / f"train{b}").is_dir():
+            kind, real = "unpaired", usable(list_images(folder / f"train{b}"))
+    elif is_paired(folder):
+        kind, train = "paired", usable(list_images(folder / "train"))
+    elif folder.is_dir():
+        train = usable(list_images(folder))
+    else:
+        raise DatasetError(f"{folder} is no folder; give a folder of images")
+    return Layout(kind, tuple(train), tuple(real), (), False, direction)
+
+
+def _with_validation(layout: Layout, folder: Path, usable: Usable, seed: int) -> Layout:
+    """`layout` with its test images, or else with training images held out."""
+    if layout.pairs is None:
+        names = ["test", "val"] if layout.kind == "paired" else []
+        if _has_domains(folder):
+            names = [f"test{layout.direction[0]}"]
+        tests = [folder / name for name in names if (folder / name).is_dir()]
+        if tests:
+            layout = replace(layout, validation=tuple(usable(list_images(tests[0]))))
+    if layout.validation:
+        return layout
+    train, validation = _hold_out(layout.train, seed)
+    return replace(layout, train=train, validation=validation, held_out=True)
+
+
+def _with_real_validation(layout: Layout, folder: Path, usable: Usable, seed: int) -> Layout:
+    """The same of the target domain."""
+    test = folder / f"test{layout.direction[-1]}"
+    if test.is_dir():
+        return replace(layout, real_validation=tuple(usable(list_images(test))))
+    real, real_validation = _hold_out(layout.real, seed)
+    return replace(layout, real=real, real_validation=real_validation, real_held_out=True)
+
+
+def _with_selection(layout: Layout, folder: Path, seed: int, *, both: bool) -> Layout:
+    """`layout` with training images held out to select by.
 
     Raises:
-        DatasetError: the parts do not belong together, or label maps are to be drawn.
-        ImageError: a folder is missing or holds no images.
+        DatasetError: there are too few.
     """
-    labels = (folder / "train_label").is_dir()
-    given, wanted = ("label", "img") if labels else ("A", "B")
-    if direction == "BtoA":
-        if labels:
+    measured = {*layout.validation, *layout.real_validation}
+    for images in (layout.train, layout.real) if both else (layout.train,):
+        if len(images) < 2 or measured.intersection(images):
             raise DatasetError(
-                f"direction BtoA would draw the label maps of {folder}, which are inputs alone; "
-                "leave --direction out"
+                f"{folder} has too few images to hold some out for --select best; give more"
             )
-        given, wanted = wanted, given
-    marked = labels and (folder / "train_inst").is_dir()
-    targets: dict[Path, Path] = {}
-    instances: dict[Path, Path] = {}
-    inputs: dict[str, list[Path]] = {"train": [], "test": []}
-    for phase, paths in inputs.items():
-        parts = [folder / f"{phase}_{part}" for part in (given, wanted, *["inst"] * marked)]
-        if phase == "test" and not all(part.is_dir() for part in parts):
-            continue
-        paths += list_images(parts[0])
-        targets |= match_files(paths, parts[1])
-        if marked:
-            instances |= match_files(paths, parts[2])
-    return Apart(labels, targets, instances), inputs["train"], inputs["test"]
+    train, selection = _hold_out(layout.train, seed)
+    layout = replace(layout, train=train, selection=selection)
+    if not both:
+        return layout
+    real, real_selection = _hold_out(layout.real, seed)
+    return replace(layout, real=real, real_selection=real_selection)
 
 
-def match_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """The image in `folder` that belongs to each of `paths`: the n-th to the n-th, by name.
-
-    Raises:
-        DatasetError: there are not as many, or some have names in common and others do not.
-        ImageError: `folder` is missing or holds no images.
-    """
-    others = list_images(folder)
-    if len(others) != len(paths):
-        raise DatasetError(
-            f"{paths[0].parent} holds {len(paths)} images and {folder} {len(others)}; the n-th "
-            "of both belong together, so there have to be as many"
-        )
-    ours, theirs = ({path.stem for path in some} for some in (paths, others))
-    if ours & theirs and ours != theirs:
-        raise DatasetError(
-            f"{folder} has nothing for {paths[0].parent}/{min(ours - theirs)}.*, though others "
-            "share their names; give both the same name"
-        )
-    return dict(zip(paths, others, strict=True))
-
-
-def _whole(
-    paths: Sequence[Path], apart: Apart, usable: Callable[[Sequence[Path]], list[Path]]
-) -> list[Path]:
-    """Those of `paths` of which every part is `usable`.
-
-    Raises:
-        ImageError: there are `paths`, but none of them.
-    """
-    if not paths:
-        return []
-    good = set(usable([part for path in paths for part in (path, *apart.parts_of(path))]))
-    whole = [path for path in paths if good.issuperset((path, *apart.parts_of(path)))]
-    if not whole:
-        raise ImageError(f"none of {len(paths)} inputs in {paths[0].parent} has all its parts")
-    return whole
-
-
-def _hold_out(paths: list[Path], seed: int) -> tuple[list[Path], list[Path]]:
-    """Split off a tenth, at least one image; a single image is both."""
+def _hold_out(paths: tuple[Path, ...], seed: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Split off a tenth, at least one image; a single image is in both parts."""
     if len(paths) == 1:
         return paths, paths
     shuffled = random.Random(seed).sample(paths, len(paths))
     count = max(1, round(HELD_OUT * len(paths)))
-    return sorted(shuffled[count:]), sorted(shuffled[:count])
+    return tuple(sorted(shuffled[count:])), tuple(sorted(shuffled[:count]))
+
+
+def _check_widths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        width = load_pixels(path).shape[-1]
+        if width % 2:
+            raise ImageError(
+                f"{path} is {width} pixels wide; paired images lie side by side, so the "
+                "width must be even"
+            )
 
 
 Loader = Callable[[Path], tuple[Tensor, ...]]
-"""An input's file -> its parts, uint8 C×H×W each: the input, and the truth where it is paired.
+"""An input's file -> its parts, uint8 C×H×W each: the input, and the target where it is paired.
 
 Label maps are int32 P×H×W, see `wkdc.data.label_maps`.
 """
@@ -304,25 +232,9 @@ Label maps are int32 P×H×W, see `wkdc.data.label_maps`.
 
 def part_loader(layout: Layout, in_channels: int, out_channels: int) -> Loader:
     """The loader for the inputs of `layout`."""
-    apart = layout.apart
-    if apart is not None:
-
-        def load_apart(path: Path) -> tuple[Tensor, Tensor]:
-            target = load_pixels(apart.targets[path], channels=out_channels)
-            if apart.labels:
-                given = load_maps(path, apart.instances.get(path))
-                check_labels(path, given, in_channels)
-            else:
-                given = load_pixels(path, channels=in_channels)
-            if given.shape[-2:] != target.shape[-2:]:
-                (height, width), (high, wide) = given.shape[-2:], target.shape[-2:]
-                raise ImageError(
-                    f"{path} is {width}x{height}, its image {apart.targets[path]} {wide}x{high}; "
-                    "they have to lie on each other"
-                )
-            return given, target
-
-        return load_apart
+    pairs = layout.pairs
+    if pairs is not None:
+        return partial(_load_pair, pairs, in_channels=in_channels, out_channels=out_channels)
     if layout.kind != "paired":
         return lambda path: (load_pixels(path, channels=in_channels),)
 
@@ -334,3 +246,21 @@ def part_loader(layout: Layout, in_channels: int, out_channels: int) -> Loader:
         return given[..., middle:], wanted[..., :middle]
 
     return load_halves
+
+
+def _load_pair(
+    pairs: SeparatePairs, path: Path, *, in_channels: int, out_channels: int
+) -> tuple[Tensor, Tensor]:
+    target = load_pixels(pairs.targets[path], channels=out_channels)
+    if pairs.labels:
+        given = load_maps(path, pairs.instances.get(path))
+        check_labels(path, given, in_channels)
+    else:
+        given = load_pixels(path, channels=in_channels)
+    if given.shape[-2:] != target.shape[-2:]:
+        (height, width), (other_height, other_width) = given.shape[-2:], target.shape[-2:]
+        raise ImageError(
+            f"{path} is {width}x{height}, its target {pairs.targets[path]} "
+            f"{other_width}x{other_height}; both need the same size"
+        )
+    return given, target

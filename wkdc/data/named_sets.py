@@ -1,8 +1,8 @@
 """Find a data set: a folder by its path, or a known set by its name, downloaded once.
 
-The cache holds `datasets/NAME` for each set that is complete, and `datasets/.downloads` for the
-rest: parts of archives, folders being unpacked, locks, and a `NAME.json` with the SHA-256 of the
-first archive that came, which every later one must match.
+The cache holds complete sets in `datasets/NAME`. In `datasets/.downloads` are partial archives,
+folders being unpacked, locks, and a `NAME.json` with the SHA-256 of the first archive that was
+downloaded, which every later one must match.
 """
 
 import difflib
@@ -61,7 +61,7 @@ DATASET_NAMES = (
 @dataclass(frozen=True)
 class _Source:
     folder: str  # its name on disk
-    archive: str | None  # its place on the server; None where the licence forbids one
+    archive: str | None  # its path on the server; None where the licence forbids redistribution
 
 
 def find_dataset(
@@ -75,16 +75,16 @@ def find_dataset(
     """Return the folder of the data set `data`, after downloading it if it is known and not here.
 
     Looked for in this order: the folder `data` itself; `root/NAME`; `datasets/NAME` in the cache;
-    the server, whence it goes into the cache. A bare name is the CycleGAN set; `pix2pix/facades`
-    and `pix2pix/maps` (on disk `pix2pix-facades`, `pix2pix-maps`) are the paired sets of those
-    names. A second process that wants the same set waits for the first one's download.
+    the server, from which it is downloaded into the cache. A bare name is the CycleGAN set;
+    `pix2pix/facades` and `pix2pix/maps` (on disk `pix2pix-facades`, `pix2pix-maps`) are the paired
+    sets of those names. A second process that wants the same set waits for the first download.
 
     Args:
-        data: A path, or one of `DATASET_NAMES`.
-        root: Where the user keeps data sets.
-        mirror: What stands in for `SERVER`; by default the environment variable WKDC_DATA_URL.
+        data: a path, or one of `DATASET_NAMES`.
+        root: the user's own folder of data sets.
+        mirror: an address to use instead of `SERVER`; by default the variable WKDC_DATA_URL.
         cache: wkdc's cache folder; by default WKDC_CACHE, else the user's cache folder.
-        on_progress: Called from time to time during a download.
+        on_progress: called during a download.
 
     Raises:
         DatasetError: no such folder or name, or a download that fails or cannot be trusted.
@@ -102,8 +102,8 @@ def find_dataset(
     store = (cache or cache_folder()) / "datasets"
     if text.strip():
         folder = source.folder if source else text
-        for place in (root, store):
-            if found := _folder(place / folder):
+        for parent in (root, store):
+            if found := _folder(parent / folder):
                 return found
     if source is None:
         raise _unknown(text)
@@ -184,7 +184,7 @@ def _install(
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
     with _locked(work / f"{folder}.lock"):
-        if found := _folder(final):  # another process brought it in the meantime
+        if found := _folder(final):  # downloaded by another process in the meantime
             return found
         download(url, archive, name=name, on_progress=on_progress)
         try:
@@ -195,7 +195,7 @@ def _install(
             _check_digest(name, url, sha256, record)
             unpack(archive, fresh)
         except DatasetError:
-            archive.unlink(missing_ok=True)  # so that the next try fetches it anew
+            archive.unlink(missing_ok=True)  # so that the next try downloads it again
             raise
         with writing(final):
             _record_digest(url, sha256, archive.stat().st_size, record)
@@ -211,7 +211,7 @@ def _install(
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for it; the system frees it when a process dies."""
+    """Wait for the lock file `path` and hold it; the system frees it when a process dies."""
     with writing(path):
         file = path.open("ab")
     with file:
@@ -234,7 +234,7 @@ def _sha256(archive: Path) -> str:
 
 
 def _check_digest(name: str, url: str, sha256: str, record: Path) -> None:
-    """Refuse an archive that is not the one first downloaded under this name."""
+    """Refuse an archive that differs from the first one downloaded under this name."""
     if not record.exists():
         return
     try:

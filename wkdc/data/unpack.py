@@ -1,4 +1,4 @@
-"""Unpack an archive without trusting it: the whole of it, or nothing."""
+"""Unpack untrusted archives, whole or not at all."""
 
 import errno
 import gzip
@@ -22,8 +22,8 @@ from wkdc.errors import DatasetError
 from wkdc.system.files import writing
 
 MAX_MEMBERS = 400_000  # edges2handbags, the largest public set, has 138 767
-MAX_RATIO = 20  # photos hardly compress: an archive may grow to MAX_RATIO times its size,
-FREE_RATIO_BYTES = 64 * 2**20  # plus this much, so that small archives may hold drawings
+MAX_RATIO = 20  # photos hardly compress: an archive may unpack to MAX_RATIO times its size,
+FREE_RATIO_BYTES = 64 * 2**20  # plus this, so that small archives may hold drawings
 
 _HEADER_BYTES = 2**20  # no tar header is longer
 _DAMAGED = (
@@ -170,7 +170,7 @@ def _tar_members(archive: Path) -> Generator[_Member]:
 
 
 class _Bounded:
-    """What tarfile reads from, without the headers of gigabytes that it would take into memory."""
+    """A file for tarfile that refuses headers so large that they would fill the memory."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""What a video file holds: frames as pixels, and packets of sound as they are."""
+"""Read videos: frames as pixels, and packets of sound unchanged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ from torch import Tensor
 from wkdc.errors import ImageError, MissingExtraError
 
 NAMED = 5
-"""Broken frames of one video that are named; the others are counted."""
+"""Broken frames of a video that are listed; the others are counted."""
 
 MATRICES = {1: "ITU709", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
-"""Colour matrices as ITU-T H.273 numbers them, by the names that PyAV has for them."""
+"""Colour matrices by their numbers in ITU-T H.273, as PyAV names them."""
 
 HIGH_DEFINITION = 720
-"""Rows from which players take the colours of a file that says nothing for those of BT.709."""
+"""Rows from which players assume BT.709 for a file that does not name its colours."""
 
 
 FAITHFUL = 0x2 | 0x2000 | 0x40000
-"""FFmpeg's flags for converting colours: bilinear, chroma for every pixel, rounded. Without, it is
-faster, and a photo of 1280x720 comes back a step of 8 bits darker: 44 dB instead of 52."""
+"""FFmpeg's flags for converting colours: bilinear, full chroma, accurate rounding. Without them it
+is faster, and a photo of 1280x720 comes back one 8-bit step darker: 44 dB instead of 52."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Frame:
 
     Attributes:
         pixels: uint8 C×H×W.
-        pts: its time, in units of the stream.
-        matrix: a key of `MATRICES`, for its colours.
-        aspect: width over height of a pixel; None where they are square.
-        sound: PyAV's packets that lie before it in the file.
+        pts: its time, in the stream's time base.
+        matrix: a key of `MATRICES`.
+        aspect: width over height of a pixel; None where pixels are square.
+        sound: PyAV's audio packets that precede it in the file.
     """
 
     pixels: Tensor
@@ -49,11 +49,11 @@ class Frame:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A video file, and its stream of images.
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a video: PyAV's container, and its best video stream.
 
     Raises:
-        ImageError: it cannot be read, or holds no images.
+        ImageError: it cannot be read, or has no video stream.
         MissingExtraError: PyAV is not installed.
     """
     try:
@@ -63,23 +63,23 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
             f"{path} is a video, and PyAV is not installed: pip install 'wkdc[video]'"
         ) from None
     try:
-        # A file may name others as its parts; on the net nothing is fetched.
+        # A file may name others as its parts; nothing is fetched from the network.
         container = av.open(str(path), options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError) as error:
-        raise ImageError(f"{path} is no video that can be read: {error.strerror}") from None
+        raise ImageError(f"{path} cannot be read as a video: {error.strerror}") from None
     with container:
         stream = container.streams.best("video")
         if stream is None:
-            raise ImageError(f"{path} holds no images that move")
+            raise ImageError(f"{path} has no video stream")
         yield container, stream
 
 
-class Reader:
-    """What an open video holds, in the order of the file; read once.
+class VideoReader:
+    """The frames and sound of an open video, in the order of the file; read once.
 
     Attributes:
-        sounds: the streams of sound.
-        waiting: packets of sound that lie behind the last frame so far.
+        sounds: the audio streams.
+        waiting: audio packets after the last frame so far.
     """
 
     def __init__(self, path: Path, container: Any, stream: Any, channels: int) -> None:
@@ -93,10 +93,10 @@ class Reader:
         self._end: str | None = None
 
     def frames(self) -> Iterator[Frame]:
-        """Each that can be decoded; the others are noted."""
+        """The frames that can be decoded; the others are counted as problems."""
         for packet in self._packets():
             if packet.stream in self.sounds:
-                if packet.dts is not None:  # else it is the empty one behind the last
+                if packet.dts is not None:  # the empty packet at the end has none
                     self.waiting.append(packet)
                 continue
             for decoded in self._decode(packet):
@@ -105,7 +105,7 @@ class Reader:
                     yield frame
 
     def problems(self) -> tuple[str, ...]:
-        """One sentence each for what was left out, once `frames` has ended."""
+        """One sentence each for what was left out, after `frames` has ended."""
         found = []
         if self._broken:
             count = len(self._broken)
@@ -144,7 +144,7 @@ class Reader:
         return frames
 
     def _upright(self, decoded: Any) -> Frame | None:
-        """None, and it is noted, where its data was broken or its size is not the others'."""
+        """The frame with its rotation applied; None where it is broken or of another size."""
         turns = round(decoded.rotation / 90)
         matrix = _matrix(decoded)
         rgb = decoded.reformat(
@@ -157,9 +157,9 @@ class Reader:
             return None
         later = 0 if self._last is None else self._last + 1
         pts = later if decoded.pts is None else decoded.pts
-        self._last = pts if self._last is None else max(pts, later)  # encoders want time to pass
-        picture = Image.fromarray(rgb).convert("L") if self.channels == 1 else rgb
-        pixels = torch.from_numpy(np.array(picture)).reshape(*rgb.shape[:2], self.channels)
+        self._last = pts if self._last is None else max(pts, later)  # times have to increase
+        image = Image.fromarray(rgb).convert("L") if self.channels == 1 else rgb
+        pixels = torch.from_numpy(np.array(image)).reshape(*rgb.shape[:2], self.channels)
         aspect = self.stream.sample_aspect_ratio or None
         if aspect is not None and turns % 2:
             aspect = 1 / aspect
@@ -172,7 +172,7 @@ class Reader:
 
 
 def _matrix(decoded: Any) -> int:
-    """Which colours a frame has; those of an RGB file, too, are written by its size."""
+    """The colour matrix of a frame; where it names none, as for RGB, by its size."""
     if decoded.colorspace in MATRICES:
         return int(decoded.colorspace)
     return 1 if decoded.height >= HIGH_DEFINITION else 6

@@ -1,4 +1,4 @@
-"""Frames and packets of sound -> a video file."""
+"""Write videos from frames and packets of sound."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,24 +12,24 @@ from wkdc.data.video_reading import FAITHFUL, MATRICES, Frame
 from wkdc.errors import OutputError
 
 LIMITED = 1
-"""FFmpeg's number of the range from 16 to 235, in which nearly all video is."""
+"""FFmpeg's number of the range from 16 to 235, which nearly all videos have."""
 
 FINEST = Fraction(1, 65535)
-"""The shortest unit of time that MPEG-4 Part 2 can write."""
+"""The shortest time base of MPEG-4 Part 2."""
 
 
-class Writer:
-    """A video that grows by frames and packets of sound; it is opened at its first frame.
+class VideoWriter:
+    """A video to which frames and packets of sound are added; it is opened at the first frame.
 
     Args:
-        target: the name that errors give; its ending decides the encoder.
-        temporary: the file.
-        source: PyAV's stream of the frames' origin, whose rate and units of time are kept.
-        sounds: the streams that packets come from.
+        target: the name in errors; its ending decides the encoder.
+        temporary: the file that is written.
+        source: PyAV's stream that the frames come from; its rate and time base are kept.
+        sounds: the streams that audio packets come from.
 
     Attributes:
-        frames: written so far.
-        encoder: FFmpeg's name of the one that is used.
+        frames: how many were written.
+        encoder: FFmpeg's name of it.
     """
 
     def __init__(self, target: Path, temporary: Path, source: Any, sounds: Sequence[Any]) -> None:
@@ -41,10 +41,10 @@ class Writer:
         self._copies: dict[int, Any] = {}
 
     def add(self, frame: Frame) -> None:
-        """Copy the sound before a frame, and encode it.
+        """Copy the sound before a frame, and encode the frame.
 
         Raises:
-            OutputError: the file cannot be written, or one that ends so cannot hold the sound.
+            OutputError: the file cannot be written, or its format cannot hold the sound.
         """
         with self._errors():
             if self._container is None:
@@ -54,7 +54,7 @@ class Writer:
         self.frames += 1
 
     def finish(self, sound: Sequence[Any]) -> None:
-        """Write what the encoder still holds, the last of the sound, and the end of the file.
+        """Flush the encoder, write the last of the sound, and close the file.
 
         Raises:
             OutputError: it cannot be written.
@@ -66,7 +66,7 @@ class Writer:
         self._container = None
 
     def close(self) -> None:
-        """Let go of a file that was not finished."""
+        """Close a file that was not finished."""
         import av
 
         if self._container is not None:
@@ -108,15 +108,15 @@ class Writer:
         import av
 
         rgb = frame.pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        picture = picture.reformat(
+        encodable = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        encodable = encodable.reformat(
             format=self._stream.pix_fmt,
             dst_colorspace=MATRICES[frame.matrix],
             dst_color_range=LIMITED,
             interpolation=FAITHFUL,
         )
-        picture.pts, picture.time_base = frame.pts, self.source.time_base
-        return picture
+        encodable.pts, encodable.time_base = frame.pts, self.source.time_base
+        return encodable
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -131,13 +131,13 @@ class Writer:
 
 
 def choose_encoder(target: Path) -> tuple[str, dict[str, str]]:
-    """FFmpeg's name of the encoder for a file that ends so, and its settings.
+    """FFmpeg's name of the encoder for the ending of `target`, and its settings.
 
-    H.264 by x264 where PyAV has it, else by OpenH264, else MPEG-4; VP9 for .webm. The settings
-    are of a quality at which loss is hard to see.
+    H.264 by x264 where PyAV has it, else by OpenH264, else MPEG-4 Part 2; VP9 for .webm. At these
+    settings the loss is hard to see.
 
     Raises:
-        OutputError: PyAV has none.
+        OutputError: PyAV has none of them.
     """
     import av
 

@@ -3,14 +3,14 @@ const NAMES = { webgpu: "WebGPU", wasm: "WebAssembly" };
 const MEASURED = 10;
 
 let model; // what model.json says
-let painter; // the worker that draws, once it is open
-let photo; // { bitmap, name }: what is drawn
-let wanted = 0; // how many times it is to be drawn next
-let drawing = false;
+let translator; // the worker, once the model is open
+let photo; // { bitmap, name }: the photo to translate
+let wanted = 0; // how many times to translate it next
+let translating = false;
 
 // --- The worker ---------------------------------------------------------------------------------
 
-class Painter {
+class Translator {
   constructor(backend) {
     this.backend = backend;
     this.asked = 0;
@@ -45,7 +45,7 @@ class Painter {
   }
 }
 
-// Whether the browser offers WebGPU, and why it is not the first choice, or null.
+// Whether the browser offers WebGPU, and the reason why it is not the first choice, or null.
 async function findWebGPU() {
   if (!isSecureContext) return [false, "WebGPU needs https or localhost"];
   if (!navigator.gpu) return [false, "This browser has no WebGPU"];
@@ -59,86 +59,86 @@ async function findWebGPU() {
   }
 }
 
-// Opens the model with `backend`, or where that fails with WebAssembly; `reason`: why no better one.
-async function openPainter(backend, reason) {
-  painter?.close();
-  painter = undefined;
+// Opens the model with `backend`, or if that fails with WebAssembly; `reason` says why not WebGPU.
+async function openTranslator(backend, reason) {
+  translator?.close();
+  translator = undefined;
   one("backend").disabled = true;
   const bytes = model.size_bytes + model.runtime.backends[backend].size_bytes;
   say(`Loading the network and its runtime (${megabytes(bytes)})…`, true);
-  const opened = new Painter(backend);
+  const opened = new Translator(backend);
   try {
     opened.threads = (await opened.ask("open", { backend, model })).threads;
   } catch (error) {
     opened.close();
     if (backend === "wasm") throw error;
-    return openPainter("wasm", `WebGPU does not work here (${error.message})`);
+    return openTranslator("wasm", `WebGPU does not work here (${error.message})`);
   }
-  painter = opened;
+  translator = opened;
   one("backend").value = backend;
   one("backend").disabled = false;
-  one("note").textContent = `${reason ? `${reason}: WebAssembly draws. ` : ""}${threadsSaid()}`;
+  one("note").textContent = `${reason ? `${reason}: WebAssembly is used. ` : ""}${threadsText()}`;
   say("Ready.");
 }
 
-function threadsSaid() {
-  if (painter.backend !== "wasm") return "";
+function threadsText() {
+  if (translator.backend !== "wasm") return "";
   return crossOriginIsolated
-    ? `Threads in use: ${painter.threads}.`
+    ? `Threads in use: ${translator.threads}.`
     : "One thread is in use: more need a server that isolates this page from other origins.";
 }
 
-// --- Pictures -----------------------------------------------------------------------------------
+// --- Photos -------------------------------------------------------------------------------------
 
 async function take(source, name) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(source);
   } catch {
-    return fail(`${name} cannot be read by this browser; give a JPEG, PNG or WebP picture.`);
+    return fail(`${name} cannot be read by this browser; give a JPEG, PNG or WebP image.`);
   }
   photo?.bitmap.close();
   photo = { bitmap, name };
-  return draw();
+  return translate();
 }
 
-// Draws what is wanted last; what was wanted before it, and not begun, is left out.
-async function draw(times = 1) {
+// Translates the latest request; earlier ones that have not begun are dropped.
+async function translate(times = 1) {
   wanted = times;
-  if (drawing) return;
-  drawing = true;
-  while (wanted && photo && painter) {
+  if (translating) return;
+  translating = true;
+  while (wanted && photo && translator) {
     const now = wanted;
     wanted = 0;
-    await drawOnce(now);
+    await translateOnce(now);
   }
-  drawing = false;
+  translating = false;
 }
 
-async function drawOnce(times) {
+async function translateOnce(times) {
   const { name } = photo;
-  const by = painter;
+  const by = translator;
   const image = readPhoto(photo.bitmap);
   const { width, height } = image;
-  say(times > 1 ? `Drawing ${name} ${times} times…` : `Drawing ${name}…`, true);
+  say(times > 1 ? `Translating ${name} ${times} times…` : `Translating ${name}…`, true);
   let found;
   try {
-    found = await by.ask("draw", { pixels: image.data, width, height, times });
+    found = await by.ask("translate", { pixels: image.data, width, height, times });
   } catch (error) {
-    if (painter === by) await recover(error, name, times);
+    if (translator === by) await recover(error, name, times);
     return;
   }
   if (wanted) return;
   one("slider").style.setProperty("--width", `${width}px`);
   one("slider").style.setProperty("--aspect", width / height);
   show("original", image, `The photo ${name}`);
-  show("drawn", new ImageData(found.pixels, width, height), `${name} as ${model.name} draws it`);
+  show("translated", new ImageData(found.pixels, width, height), `${name}, translated by ${model.name}`);
   tell(found.milliseconds, width, height);
   one("result").hidden = false;
-  say(`${name} is drawn. Drag the line, or move it with the arrow keys.`);
+  say(`${name} is translated. Drag the line, or move it with the arrow keys.`);
 }
 
-// The photo as it goes into the network: upright, on white, no side longer than was chosen.
+// The input of the network: the photo upright, on white, no side longer than chosen.
 function readPhoto(bitmap) {
   const scale = Math.min(1, Number(one("longest").value) / Math.max(bitmap.width, bitmap.height));
   const canvas = document.createElement("canvas");
@@ -160,26 +160,26 @@ function show(id, image, description) {
   canvas.setAttribute("aria-label", description);
 }
 
-// A GPU may fail only when it draws: WebAssembly then tries. That one starts anew, as a runtime
-// that found no memory is of no use any more.
+// A GPU may fail only when it is used: then WebAssembly is tried. WebAssembly is started again, since
+// a runtime that ran out of memory cannot be used any more.
 async function recover(error, name, times) {
-  const reason = painter.backend === "wasm" ? null : `WebGPU could not draw (${error.message})`;
-  await openPainter("wasm", reason);
+  const reason = translator.backend === "wasm" ? null : `WebGPU failed (${error.message})`;
+  await openTranslator("wasm", reason);
   if (reason) wanted = wanted || times;
-  else fail(`${name} could not be drawn (${error.message}); choose a shorter longest side.`);
+  else fail(`${name} could not be translated (${error.message}); choose a shorter longest side.`);
 }
 
 function tell(milliseconds, width, height) {
   const sorted = milliseconds.toSorted((a, b) => a - b);
   const median = sorted[sorted.length >> 1];
-  const threads = painter.backend === "wasm" ? `, ${counted(painter.threads, "thread")}` : "";
+  const threads = translator.backend === "wasm" ? `, ${counted(translator.threads, "thread")}` : "";
   const measured = sorted.length > 1 ? `; median of ${sorted.length}` : "";
   one("time").textContent = median < 995 ? `${median.toFixed(0)} ms` : `${(median / 1000).toFixed(1)} s`;
-  one("how").textContent = `for ${width}×${height} in ${NAMES[painter.backend]}${threads}${measured}`;
+  one("how").textContent = `for ${width}×${height} in ${NAMES[translator.backend]}${threads}${measured}`;
 }
 
 function save() {
-  one("drawn").toBlob((blob) => {
+  one("translated").toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = `${photo.name.replace(/\.[^.]*$/, "")}-${model.name}.png`;
@@ -192,7 +192,7 @@ function save() {
 
 async function openCamera() {
   if (!navigator.mediaDevices?.getUserMedia) {
-    return fail("There is no camera for this page: browsers give it over https or on localhost only.");
+    return fail("This page cannot use a camera: browsers allow it over https or on localhost only.");
   }
   try {
     one("video").srcObject = await navigator.mediaDevices.getUserMedia({
@@ -219,7 +219,7 @@ function closeCamera() {
   one("viewfinder").hidden = true;
 }
 
-// --- What is said -------------------------------------------------------------------------------
+// --- Status -------------------------------------------------------------------------------------
 
 function say(text, working = false) {
   one("status").textContent = text;
@@ -254,11 +254,11 @@ function listen() {
   one("shoot").onclick = shoot;
   one("close").onclick = closeCamera;
   one("save").onclick = save;
-  one("measure").onclick = () => draw(MEASURED);
-  one("longest").onchange = () => draw();
+  one("measure").onclick = () => translate(MEASURED);
+  one("longest").onchange = () => translate();
   one("backend").onchange = async () => {
-    await openPainter(one("backend").value);
-    await draw();
+    await openTranslator(one("backend").value);
+    await translate();
   };
   one("settings").onsubmit = (event) => event.preventDefault();
   const marked = (on) => document.body.classList.toggle("over-page", on);
@@ -277,25 +277,25 @@ function listen() {
 
 function takeFirst({ files }) {
   if (files.length) take(files[0], files[0].name);
-  else fail("That was no file; drop a picture's file.");
+  else fail("That was not a file; drop an image file.");
 }
 
 async function start() {
   const answer = await fetch("model.json");
   if (!answer.ok) throw new Error(`the server answers ${answer.status} for model.json`);
   model = await answer.json();
-  document.title = `${model.name}: picture to picture`;
+  document.title = `${model.name}: image to image`;
   one("title").textContent = model.name;
   one("name").textContent = model.name;
   one("facts").textContent =
     `${(model.params / 1e6).toFixed(2)} million parameters, ${megabytes(model.size_bytes)}. ` +
-    "Photos are drawn on this device and are sent nowhere.";
+    "Photos are translated on this device and never leave it.";
   one("runtime").textContent = `ONNX Runtime Web ${model.runtime.version}`;
   listen();
   const [offered, reason] = await findWebGPU();
   one("backend").options[0].disabled = !offered;
-  await openPainter(reason === null ? "webgpu" : "wasm", reason);
-  await draw();
+  await openTranslator(reason === null ? "webgpu" : "wasm", reason);
+  await translate();
 }
 
 start().catch((error) => fail(`The network cannot be loaded: ${error.message}`));

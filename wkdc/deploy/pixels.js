@@ -1,13 +1,13 @@
-// Pixels as a canvas has them (RGBA, rows) <-> what the network takes and gives (N×C×H×W, [-1, 1]).
+// Pixels of a canvas (RGBA, row by row) <-> tensors of the network (N×C×H×W, [-1, 1]).
 
 const GREY = [19595, 38470, 7471]; // of 65536, as ITU-R BT.601 weighs red, green and blue
 
-// The side that the network takes for a picture's side.
+// The padded length of a side, as the network takes it.
 export function paddedSide(side, { multiple, smallest }) {
   return Math.ceil(Math.max(side, smallest) / multiple) * multiple;
 }
 
-// What is added below and to the right mirrors the picture, or repeats its edge if too small.
+// The padding below and to the right mirrors the image, or repeats its edge if it is too small.
 export function pixelsToTensor(pixels, width, height, model) {
   const [across, down] = [paddedSide(width, model), paddedSide(height, model)];
   const mirrors = across - width < width && down - height < height;
@@ -30,7 +30,7 @@ export function pixelsToTensor(pixels, width, height, model) {
   return { data, dims: [1, model.in_channels, down, across] };
 }
 
-// The part of the network's picture that is the photo's, opaque; grey in all three colours.
+// The network's output without the padding, opaque; grey in all three colours.
 export function tensorToPixels(data, dims, width, height) {
   const [, channels, down, across] = dims;
   const plane = down * across;
@@ -48,8 +48,8 @@ export function tensorToPixels(data, dims, width, height) {
 }
 
 function sources(padded, side, mirrors) {
-  return Int32Array.from({ length: padded }, (_, place) => {
-    if (place < side) return place;
-    return mirrors ? 2 * (side - 1) - place : side - 1;
+  return Int32Array.from({ length: padded }, (_, position) => {
+    if (position < side) return position;
+    return mirrors ? 2 * (side - 1) - position : side - 1;
   });
 }

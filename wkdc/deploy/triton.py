@@ -1,4 +1,4 @@
-"""A generator -> a model repository of Triton Inference Server, which KServe serves, too."""
+"""A generator -> a model repository for Triton Inference Server or KServe."""
 
 import dataclasses
 import json
@@ -20,10 +20,10 @@ QUEUE_DELAY_US = 2000
 
 @dataclass(frozen=True)
 class TritonResult:
-    """A model of a repository, and how well it agrees with its source.
+    """A model in a repository, and how near it is to its source.
 
     Attributes:
-        repository: what the server is pointed at; `config` is the model's config.pbtxt in it.
+        repository: the folder that the server is given; `config` is the model's config.pbtxt.
     """
 
     repository: Path
@@ -50,13 +50,13 @@ def export_triton(
 
     Args:
         repository: may exist, and hold other models.
-        max_batch: images in a batch at most.
+        max_batch: most images in a batch.
         tolerance, pixels, precision, data, direction, on_progress: see `export`. Requests carry
             float32 in every precision, or bytes with `pixels`.
 
     Raises:
         OptionError: `max_batch` is below 1; or see `export`.
-        OutputError: the repository has a model of that name, or cannot be written.
+        OutputError: the repository has a model of this name, or cannot be written.
         CheckpointError, ParityError, DatasetError, ImageError, DeviceError: see `export`.
     """
     if max_batch < 1:
@@ -89,11 +89,11 @@ def export_triton(
 
 
 def _config(generator: Generator, *, max_batch: int, pixels: bool) -> str:
-    """Triton's ModelConfig as text; the batch's dimension is not among `dims`."""
+    """Triton's ModelConfig as text; `dims` are without the batch."""
     architecture = generator.architecture
     kind = "TYPE_UINT8" if pixels else "TYPE_FP32"
     layout = "FORMAT_NHWC" if pixels else "FORMAT_NCHW"
-    given, drawn = (
+    given, made = (
         f"-1, -1, {channels}" if pixels else f"{channels}, -1, -1"
         for channels in (generator.in_channels, generator.out_channels)
     )
@@ -112,9 +112,9 @@ input [
 ]
 output [
   {{
-    name: "image"
+    name: "picture"
     data_type: {kind}
-    dims: [ {drawn} ]
+    dims: [ {made} ]
   }}
 ]
 dynamic_batching {{
@@ -126,7 +126,7 @@ instance_group [
     count: 1
   }}
 ]
-# Height and width that the network draws: multiples of the one, and at least the other.
+# Height and width of images: multiples of the one, and at least the other.
 parameters {{
   key: "wkdc.multiple"
   value {{ string_value: "{architecture.multiple}" }}

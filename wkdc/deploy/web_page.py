@@ -1,4 +1,4 @@
-"""A generator -> a static page that draws photos in the browser."""
+"""A generator -> a static page that translates photos in the browser."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from wkdc.system.version import __version__
 
 MODEL = "model.onnx"
 
-# A report has the same slider in the same colours.
+# The slider and the colours of reports.
 _FROM_REPORT = ("slider.js", "style.css")
 _OWN = ("index.html", "app.css", "app.js", "pixels.js", "worker.js")
 _LICENCE = "LICENSE.txt"
@@ -26,11 +26,11 @@ _LICENCE = "LICENSE.txt"
 
 @dataclass(frozen=True)
 class WebResult:
-    """A page, and how well the model in it agrees with its source.
+    """A page, and how near its model is to the source.
 
     Attributes:
-        size_bytes: of all files; a browser loads a part of them.
-        runtime: what runs the model, with its version.
+        size_bytes: of all files, of which a browser loads a part.
+        runtime: the runtime's package and version.
     """
 
     folder: Path
@@ -49,20 +49,20 @@ def export_web(
     direction: Direction = "AtoB",
     on_progress: Progress | None = None,
 ) -> WebResult:
-    """Write a page that draws photos with `model` in the browser, for any static web server.
+    """Write a page that translates photos with `model` in the browser, for any static web server.
 
-    The page asks nobody but its own server, at whatever path it lies. The model is what `export`
-    writes; photos are padded and cut as `translate` does it.
+    The page makes requests to its own server only, and works at any path. The model is what
+    `export` writes; photos are padded and cropped as by `translate`.
 
     Args:
-        folder: where the page goes; not there yet, or empty.
+        folder: the page's folder, which does not exist yet or is empty.
         runtime_files: the npm package onnxruntime-web, see `wkdc.deploy.web_runtime.find_runtime`.
         tolerance, data, direction, on_progress: see `export`.
 
     Raises:
-        CheckpointError: the network's images are none that a browser has, or see `export`.
+        CheckpointError: the network reads or returns other than 1 or 3 channels, or see `export`.
         PackageError: see `wkdc.deploy.web_runtime.find_runtime`.
-        OutputError: something is at `folder` already, or it cannot be written.
+        OutputError: `folder` is in use, or cannot be written.
         ParityError, OptionError, DatasetError, ImageError: see `export`.
     """
     generator = model if isinstance(model, Generator) else load_generator(model)
@@ -106,7 +106,7 @@ def _write_page(site: Path, generator: Generator) -> None:
 
 
 def _describe(model: Path, generator: Generator) -> dict[str, Any]:
-    """What the page has to know of its model, and what a reader may want to."""
+    """The facts about the model that the page uses or shows."""
     architecture = generator.architecture
     return {
         "name": generator.path.stem,

@@ -1,7 +1,7 @@
-"""ONNX Runtime Web: the files of its npm package that a page needs, fetched or found, and checked.
+"""ONNX Runtime Web: the files of its npm package that a page needs, fetched and checked.
 
-Two builds of it: one that computes in WebAssembly only, and one, almost twice as large, that
-computes by WebGPU, too. A browser loads the one that it can use.
+It has two builds: one for WebAssembly only, and one, almost twice as large, for WebGPU, too. A
+browser loads the one that it can use.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ NPM_TIMEOUT_S = 900.0
 
 @dataclass(frozen=True)
 class RuntimeFile:
-    """One file of the package's folder `dist`, and what the page calls it.
+    """A file of the package's folder `dist`, and its name in the page.
 
-    Its scripts end in .js there: many servers do not know .mjs, and browsers then refuse them.
+    Scripts end in .js there, since browsers refuse .mjs from servers that do not know its type.
     """
 
     source: str
@@ -37,7 +37,7 @@ class RuntimeFile:
 
 @dataclass(frozen=True)
 class Build:
-    """The interface, and the WebAssembly with the script that starts it."""
+    """The API, and the WebAssembly with the script that loads it."""
 
     api: RuntimeFile
     glue: RuntimeFile
@@ -94,7 +94,7 @@ FILES = tuple(file for build in BUILDS.values() for file in build.files)
 
 
 def describe_runtime() -> dict[str, Any]:
-    """What a page has to know: version, and of each build the names and sizes of its files."""
+    """The version, and the names and sizes of the files of each build, for the page."""
     backends = {
         name: {
             "api": build.api.name,
@@ -109,29 +109,29 @@ def describe_runtime() -> dict[str, Any]:
 
 
 def find_runtime(source: Path | None = None) -> dict[str, bytes]:
-    """The runtime's files, by the names that a page has for them, each with the digest known here.
+    """The runtime's files by their names in the page, with their digests checked.
 
     Args:
         source: the package as a .tgz, or a folder with its files; None takes the archive in wkdc's
             cache, which `npm pack` fetches once.
 
     Raises:
-        PackageError: there is no npm, or it fails; a file is missing, or is another one.
+        PackageError: npm is missing or fails; a file is missing or has another digest.
         OutputError: the cache cannot be written.
     """
-    place = fetch_archive() if source is None else source
-    if place.is_dir():
-        return _checked({file.source: _read_file(place, file) for file in FILES}, place)
-    if place.is_file():
-        return _checked(_read_archive(place), place)
-    raise PackageError(f"{place} does not exist; give {_WANTED}")
+    package = fetch_archive() if source is None else source
+    if package.is_dir():
+        return _checked({file.source: _read_file(package, file) for file in FILES}, package)
+    if package.is_file():
+        return _checked(_read_archive(package), package)
+    raise PackageError(f"{package} does not exist; give {_WANTED}")
 
 
 def fetch_archive() -> Path:
-    """The package as npm has it, in wkdc's cache; fetched if it is not there.
+    """The package as npm packs it, in wkdc's cache, which is filled if need be.
 
     Raises:
-        PackageError: there is no npm, or it fails.
+        PackageError: npm is missing or fails.
         OutputError: the cache cannot be written.
     """
     archive = cache_folder() / "npm" / f"{PACKAGE}-{VERSION}.tgz"
@@ -171,7 +171,7 @@ def _npm_pack(npm: str, folder: Path) -> None:
 
 
 def _read_file(folder: Path, file: RuntimeFile) -> bytes | None:
-    """A file of an unpacked package, of one in node_modules, or of its `dist` alone."""
+    """A file of an unpacked package, one in node_modules, or its `dist` alone."""
     for inside in (folder, folder / "dist", folder / "package" / "dist"):
         path = inside / file.source
         if path.is_file() and path.stat().st_size == file.size_bytes:
@@ -183,11 +183,11 @@ def _read_archive(archive: Path) -> dict[str, bytes | None]:
     wanted = {f"package/dist/{file.source}": file for file in FILES}
     found: dict[str, bytes | None] = {file.source: None for file in FILES}
     try:
-        with tarfile.open(archive, "r:gz") as package:
-            for member in package:
+        with tarfile.open(archive, "r:gz") as archived:
+            for member in archived:
                 file = wanted.get(member.name)
                 if file is not None and member.isreg() and member.size == file.size_bytes:
-                    content = package.extractfile(member)
+                    content = archived.extractfile(member)
                     found[file.source] = content.read() if content is not None else None
                 if None not in found.values():
                     break
@@ -198,13 +198,13 @@ def _read_archive(archive: Path) -> dict[str, bytes | None]:
     return found
 
 
-def _checked(found: dict[str, bytes | None], place: Path) -> dict[str, bytes]:
+def _checked(found: dict[str, bytes | None], package: Path) -> dict[str, bytes]:
     checked = {}
     for file in FILES:
         content = found[file.source]
         if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
             raise PackageError(
-                f"{place} has no {file.source} of SHA-256 {file.sha256[:12]}…; give {_WANTED}"
+                f"{package} has no {file.source} of SHA-256 {file.sha256[:12]}…; give {_WANTED}"
             )
         checked[file.name] = content
     return checked

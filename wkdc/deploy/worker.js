@@ -1,4 +1,4 @@
-// Draws beside the page's own thread, so that the page stays alive meanwhile.
+// Translates in a thread of its own, so that the page stays responsive.
 import { pixelsToTensor, tensorToPixels } from "./pixels.js";
 
 const MOST_THREADS = 8;
@@ -22,31 +22,31 @@ async function open(request) {
   const bytes = new Uint8Array(await answer.arrayBuffer());
   session = await ort.InferenceSession.create(bytes, {
     executionProviders: [request.backend],
-    logSeverityLevel: 3, // errors; that shapes are computed beside the GPU is none
+    logSeverityLevel: 3, // errors only: it warns that shapes are computed on the CPU
   });
   return { threads };
 }
 
-async function draw({ pixels, width, height, times }) {
+async function translate({ pixels, width, height, times }) {
   const { data, dims } = pixelsToTensor(pixels, width, height, model);
   const milliseconds = [];
-  let drawn;
+  let output;
   for (let n = 0; n < times; n++) {
     const input = new ort.Tensor("float32", data, dims);
     const started = performance.now();
     const outputs = await session.run({ [session.inputNames[0]]: input });
-    const output = outputs[session.outputNames[0]];
-    const values = await output.getData();
+    const tensor = outputs[session.outputNames[0]];
+    const values = await tensor.getData();
     milliseconds.push(performance.now() - started);
-    drawn = { values, dims: output.dims };
-    output.dispose();
+    output = { values, dims: tensor.dims };
+    tensor.dispose();
   }
-  return { pixels: tensorToPixels(drawn.values, drawn.dims, width, height), milliseconds };
+  return { pixels: tensorToPixels(output.values, output.dims, width, height), milliseconds };
 }
 
 self.onmessage = async ({ data: { id, action, request } }) => {
   try {
-    const result = action === "open" ? await open(request) : await draw(request);
+    const result = action === "open" ? await open(request) : await translate(request);
     self.postMessage({ id, result }, result.pixels ? [result.pixels.buffer] : []);
   } catch (error) {
     self.postMessage({ id, error: String(error?.message ?? error) });

@@ -1,4 +1,4 @@
-"""Work that overlaps: threads read ahead and write behind while another draws."""
+"""Overlapping stages: threads read and write while the caller computes."""
 
 import collections
 from collections.abc import Callable, Generator, Iterable
@@ -9,16 +9,15 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def in_turn(
+def ordered_map(
     work: Callable[[Given], Made], items: Iterable[Given], *, threads: int, ahead: int
 ) -> Generator[Made, None, None]:
-    """`map`, with the work done by threads while the caller does its own; results stay in order.
+    """`map` in threads, with the results in order.
 
-    Stages chain: the items of one may be the results of another, with what the caller does between
-    them. Close the last stage first. An item is taken, in the caller's thread, when the one before
-    it was handed over, and no more than `ahead` + 1 are in work or wait, so that memory is bounded.
-    What `work` raises is raised at its result's turn; then, or when the generator is closed, what
-    has not begun never begins, and what has is waited for.
+    Stages can be chained: the items of one may be results of another. Close the last stage first.
+    Items are taken in the caller's thread, and at most `ahead` + 1 are in progress or waiting, so
+    memory is bounded. An error of `work` is raised when its result is due. Then, or when the
+    generator is closed, pending items are cancelled, and running ones are waited for.
 
     Args:
         threads: 1 where the order of the work matters.
@@ -37,14 +36,11 @@ def in_turn(
         pool.shutdown(cancel_futures=True)
 
 
-def read_ahead(items: Iterable[Made], *, ahead: int) -> Generator[Made, None, None]:
-    """The same items, each made by a thread while the caller works with those before it.
-
-    For an iterator that takes time, such as a decoder; see `in_turn`.
-    """
+def prefetch(items: Iterable[Made], *, ahead: int) -> Generator[Made, None, None]:
+    """The items of a slow iterator, such as a decoder, fetched by a thread; see `ordered_map`."""
     source = iter(items)
     end = object()
-    taken = in_turn(lambda _: next(source, end), iter(int, 1), threads=1, ahead=ahead)
+    taken = ordered_map(lambda _: next(source, end), iter(int, 1), threads=1, ahead=ahead)
     try:
         for item in taken:
             if item is end:

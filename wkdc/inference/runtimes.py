@@ -1,4 +1,4 @@
-"""What draws with a network on a processor: PyTorch, ONNX Runtime, and OpenVINO where it is."""
+"""The runtimes of a network: PyTorch, ONNX Runtime, and OpenVINO where it is installed."""
 
 import importlib.util
 from pathlib import Path
@@ -9,33 +9,33 @@ import torch
 from torch import Tensor
 
 from wkdc.errors import CheckpointError, DeviceError, MissingExtraError
-from wkdc.onnx.file import through_pixels
+from wkdc.onnx.file import wrap_uint8
 
 Runtime = Literal["torch", "onnx", "openvino", "openvino-bf16"]
 
 _KEPT: list[Any] = []
-"""OpenVINO's networks, which are never let go: each lends the main thread a stack for signals, and
-takes another's away unless the last one made goes first; a Ctrl-C would then crash the process."""
+"""OpenVINO's networks, which are never freed. Each installs an alternate signal stack in the main
+thread; freed in another order than last in, first out, they make Ctrl-C crash the process."""
 
 
-def runtimes_on(place: torch.device) -> tuple[Runtime, ...]:
-    """What can be used on a device of this machine, the reference first."""
-    if place.type != "cpu" or importlib.util.find_spec("openvino") is None:
+def runtimes_on(device: torch.device) -> tuple[Runtime, ...]:
+    """The runtimes that work on a device of this machine, the reference first."""
+    if device.type != "cpu" or importlib.util.find_spec("openvino") is None:
         return ("torch", "onnx")
     return ("torch", "onnx", "openvino", *(("openvino-bf16",) if _has_bfloat16() else ()))
 
 
 class OpenVinoNetwork:
-    """A .onnx file in OpenVINO, on the processor: called with N×C×H×W, it returns the image.
+    """A .onnx file in OpenVINO on the CPU, called with images N×C×H×W.
 
     Args:
-        threads: that one image may use; None leaves it to OpenVINO.
-        bfloat16: whether it computes in bfloat16, which is faster and less exact.
+        threads: for one image; None leaves it to OpenVINO.
+        bfloat16: whether to compute in bfloat16, which is faster and less exact.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        CheckpointError: it cannot read the file.
-        DeviceError: the processor has no bfloat16.
+        CheckpointError: the file cannot be read.
+        DeviceError: the CPU does not compute in bfloat16.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, bfloat16: bool = False) -> None:
@@ -65,9 +65,9 @@ class OpenVinoNetwork:
         self._pixels = self._network.input(0).element_type == openvino.Type.u8
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Draw from float32 N×C×H×W in [-1, 1], also where the file takes and gives pixels."""
+        """Translate float32 N×C×H×W in [-1, 1], also where the file takes and returns bytes."""
         if self._pixels:
-            return through_pixels(self._run)(images)
+            return wrap_uint8(self._run)(images)
         return torch.from_numpy(np.array(self._run(images.numpy())))
 
     def _run(self, images: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Large images, drawn in tiles that overlap: memory is that of a few tiles, whatever their size.
+"""Large images, translated in overlapping tiles with the memory of a few tiles.
 
-InstanceNorm divides by the spread of a whole image, and that of a tile is another. With the
-statistics of the image, they are taken once, over samples from all of it that run through the
-network as one batch, and every tile is drawn with them. To add up, in a pass or two, what every
-layer sees in all tiles is worse than either: its statistics go with wrong ones in layers before it.
+InstanceNorm divides by the standard deviation of its input, which differs between an image and its
+tiles. With the statistics of the image, these are taken from samples of the whole image that run
+through the network as one batch, and all tiles are translated with them. Statistics accumulated
+over all tiles were worse than those of each tile: they follow wrong ones in the layers before.
 """
 
 import copy
@@ -24,8 +24,8 @@ from wkdc.networks.pooled_norm import pool_norms
 Statistics = Literal["picture", "tile"]
 
 SAMPLES = 4
-"""Samples along the height and along the width of an image. Each is half as high and wide as a
-tile, together they take the memory of four. More and smaller ones were no better."""
+"""Samples along the height and the width of an image. Each is half as high and wide as a tile, so
+together they take the memory of four tiles. More and smaller ones were no better."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Tiling:
 
     Attributes:
         tile: height and width of a tile, in pixels.
-        overlap: by how much neighbours overlap at least; there one fades into the other.
-        statistics: whether InstanceNorm normalises by one mean and spread of the `picture`, or by
-            those of each `tile`; None takes the image's where the model is a .pth.
+        overlap: pixels by which neighbours overlap at least, and over which they are blended.
+        statistics: whether InstanceNorm normalises by the statistics of the whole image
+            (`picture`) or of each `tile`; None takes `picture` for a .pth, else `tile`.
     """
 
     tile: int = 512
@@ -44,12 +44,12 @@ class Tiling:
     statistics: Statistics | None = None
 
 
-def settled(model: ImageModel, tiling: Tiling) -> Tiling:
-    """`tiling` for `model`, with nothing left open.
+def resolve_tiling(model: ImageModel, tiling: Tiling) -> Tiling:
+    """`tiling` with its defaults for `model` filled in.
 
     Raises:
-        OptionError: `model` cannot draw tiles of such a size or overlap, or not with the
-            statistics of the image, which takes a .pth.
+        OptionError: tile or overlap do not fit `model`, or it is no .pth and the statistics of
+            the image were asked for.
     """
     tile, overlap, step = tiling.tile, tiling.overlap, model.multiple
     least = math.ceil(model.smallest / step) * step
@@ -64,63 +64,63 @@ def settled(model: ImageModel, tiling: Tiling) -> Tiling:
         )
     if tiling.statistics == "picture" and model.network is None:
         raise OptionError(
-            f"{model.path} takes the statistics of what it is given; give a .pth, or --statistics "
-            "tile"
+            f"{model.path} computes the statistics of its own input; give a .pth, or "
+            "--statistics tile"
         )
     return replace(
         tiling, statistics=tiling.statistics or ("tile" if model.network is None else "picture")
     )
 
 
-def tiled(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Tensor]:
-    """What draws uint8 C×H×W in tiles: uint8 of the same size. What fits into one is drawn whole.
+def tiled_translator(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Tensor]:
+    """The function that translates uint8 C×H×W in tiles, or whole where it fits into one.
 
     Raises:
-        OptionError: see `settled`.
+        OptionError: see `resolve_tiling`.
     """
-    tiling = settled(model, tiling)
+    tiling = resolve_tiling(model, tiling)
     learn: Callable[[Tensor], object] | None = None
     per_tile = model
     if tiling.statistics == "picture" and model.network is not None:
         learn, per_tile = _pooled(model, model.network)
 
-    def draw(pixels: Tensor) -> Tensor:
+    def translate(pixels: Tensor) -> Tensor:
         if max(pixels.shape[-2:]) <= tiling.tile:
             return translate_whole(model, pixels)
         if learn is not None:
             learn(_samples(pixels, tiling.tile, model))
         return _blended(per_tile, pixels, tiling)
 
-    return draw
+    return translate
 
 
 def translate_whole(model: ImageModel, pixels: Tensor) -> Tensor:
-    """uint8 C×H×W -> what `model` draws, uint8 of the same size."""
+    """Translate uint8 C×H×W at once: uint8 of the same size."""
     return images_to_pixels(model.draw(pixels_to_images(pixels).unsqueeze(0))[0])
 
 
 def _pooled(
     model: ImageModel, network: nn.Module
 ) -> tuple[Callable[[Tensor], object] | None, ImageModel]:
-    """What takes the statistics of a batch, and a model that draws with those."""
+    """The function that takes the statistics of a batch, and a model that normalises by them."""
     network = copy.deepcopy(network)
     norms = pool_norms(network)
-    if not norms:  # nothing that it draws hangs on the whole image
+    if not norms:  # no statistics to share
         return None, model
-    place = next(network.parameters()).device
+    device = next(network.parameters()).device
 
     @torch.inference_mode()
     def run(images: Tensor, *, learning: bool = False) -> Tensor:
         for norm in norms:
             norm.learning = learning
-        drawn: Tensor = network(images.to(place))
-        return drawn.cpu()
+        outputs: Tensor = network(images.to(device))
+        return outputs.cpu()
 
     return lambda images: run(images, learning=True), replace(model, run=run)
 
 
 def _samples(pixels: Tensor, tile: int, model: ImageModel) -> Tensor:
-    """N×C×S×S in [-1, 1], spread evenly over uint8 C×H×W."""
+    """Crops of uint8 C×H×W, evenly spread: N×C×S×S in [-1, 1]."""
     step = model.multiple
     side = math.ceil(max(2 * tile // SAMPLES, model.smallest) / step) * step
     count = 2 * tile // side
@@ -133,17 +133,17 @@ def _samples(pixels: Tensor, tile: int, model: ImageModel) -> Tensor:
 
 
 def _starts(size: int, tiling: Tiling, step: int) -> list[int]:
-    """Where tiles begin along one side: multiples of `step`, evenly from the first to the last."""
+    """Starts of the tiles along one axis: multiples of `step`, evenly spread."""
     last = max(math.ceil(size / step) * step - tiling.tile, 0)
     count = math.ceil(last / (tiling.tile - tiling.overlap))
     return [0, *(last * n // count // step * step for n in range(1, count + 1))]
 
 
 def _weights(starts: list[int], size: int, tiling: Tiling) -> list[Tensor]:
-    """What each tile along one side counts in each of its rows; together 1 everywhere.
+    """The blending weight of each row of each tile along one axis; they sum to 1 everywhere.
 
-    It is 0 over the outer quarter of the overlap, where a tile shows how it was padded, and grows
-    over its middle half; towards the edge of the image it stays 1.
+    It is 0 over the outer quarter of the overlap, which shows the padding of the tile, and rises
+    over the middle half; towards the edge of the image it stays 1.
     """
     shares = torch.zeros(len(starts), size)
     for share, start in zip(shares, starts, strict=True):
@@ -160,10 +160,10 @@ def _weights(starts: list[int], size: int, tiling: Tiling) -> list[Tensor]:
 
 
 def _blended(model: ImageModel, pixels: Tensor, tiling: Tiling) -> Tensor:
-    """uint8 C×H×W, tile by tile. Of what is drawn, one row of tiles is held in float."""
+    """Translate uint8 C×H×W tile by tile, holding one row of tiles in float."""
     _, height, width = pixels.shape
     tops, lefts = (_starts(size, tiling, model.multiple) for size in (height, width))
-    drawn = torch.empty(model.out_channels, height, width, dtype=torch.uint8)
+    output = torch.empty(model.out_channels, height, width, dtype=torch.uint8)
     strip = torch.zeros(model.out_channels, 0, width)
     across = list(zip(lefts, _weights(lefts, width, tiling), strict=True))
     down = list(zip(tops, _weights(tops, height, tiling), strict=True))
@@ -174,6 +174,6 @@ def _blended(model: ImageModel, pixels: Tensor, tiling: Tiling) -> Tensor:
             weight = rows.unsqueeze(1) * columns
             strip[:, :, left : left + len(columns)] += model.draw(tile.unsqueeze(0))[0] * weight
         ready = (tops[n + 1] if n + 1 < len(tops) else height) - top
-        drawn[:, top : top + ready] = images_to_pixels(strip[:, :ready])
+        output[:, top : top + ready] = images_to_pixels(strip[:, :ready])
         strip = strip[:, ready:]
-    return drawn
+    return output

@@ -1,4 +1,4 @@
-"""Videos, frame by frame, through PyAV: decoded, drawn and encoded side by side, sound copied."""
+"""Translate videos frame by frame: decoded and encoded by PyAV in threads, sound copied."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -8,35 +8,35 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wkdc.data.video_reading import Frame, Reader, opened
-from wkdc.data.video_writing import Writer
+from wkdc.data.video_reading import Frame, VideoReader, open_video
+from wkdc.data.video_writing import VideoWriter
 from wkdc.errors import ImageError
-from wkdc.inference.pipeline import in_turn, read_ahead
+from wkdc.inference.pipeline import ordered_map, prefetch
 from wkdc.system.files import write_atomically
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
     *(".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".3gp"),
 )
-"""Endings of the files that count as videos; case does not matter."""
+"""Endings of files that count as videos; case does not matter."""
 
 WRITTEN = (".mp4", ".mov", ".mkv", ".webm")
-"""Those of them that are written."""
+"""Endings of videos that can be written."""
 
 FRAMES_AHEAD = 2
-"""Decoded frames that wait for the network, and drawn ones that wait for the encoder."""
+"""Most decoded frames that wait for the network, and translated ones that wait for the encoder."""
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """One video, drawn.
+    """A translated video.
 
     Attributes:
         path: the file written.
-        frames: in it.
-        encoder: that wrote them, by FFmpeg's name, such as libx264.
-        sounds: streams of sound that were copied.
-        problems: one sentence each for what is not in it.
+        frames: their number.
+        encoder: FFmpeg's name of it, such as libx264.
+        sounds: how many audio streams were copied.
+        problems: one sentence each for what was left out.
     """
 
     path: Path
@@ -47,22 +47,22 @@ class VideoResult:
 
 
 def ending_for(path: Path) -> str:
-    """How the name of the video made from the one at `path` ends: alike, or .mkv, which holds all.
+    """The ending of the translated video: that of `path` where it can be written, else .mkv.
 
-    A .m4v is a .mp4 by another name.
+    A .m4v becomes a .mp4, which is the same format.
     """
     suffix = path.suffix.lower().replace(".m4v", ".mp4")
     return suffix if suffix in WRITTEN else ".mkv"
 
 
 def count_frames(path: Path) -> int:
-    """Frames of a video, as its head says, or by its duration and rate; 0 where neither is known.
+    """Frames of a video by its header, or by duration and rate; 0 where neither is known.
 
     Raises:
-        ImageError: the file is no video that can be read.
+        ImageError: the file cannot be read as a video.
         MissingExtraError: PyAV is not installed.
     """
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         if stream.frames:
             return int(stream.frames)
         seconds = Fraction(container.duration or 0, 1_000_000)
@@ -72,40 +72,44 @@ def count_frames(path: Path) -> int:
 def translate_video(
     path: Path,
     target: Path,
-    draw: Callable[[Tensor], Tensor],
+    translate: Callable[[Tensor], Tensor],
     *,
     channels: int = 3,
     on_frame: Callable[[], None] | None = None,
 ) -> VideoResult:
-    """Write the video that `draw` makes of the one at `path`: whole, or not at all.
+    """Write the video at `path` with every frame translated, whole or not at all.
 
-    Size, times of the frames and sound stay; frames that the file wants turned are turned upright
-    before they are drawn. It is 8 bits deep, with the colour matrix of the source.
+    Size, frame times and sound stay. Rotation is applied before `translate`. The result has 8 bits
+    a channel and the colour matrix of the source.
 
     Args:
         target: ends with one of `WRITTEN`.
-        draw: uint8 `channels`×H×W -> uint8 of the same size, 1 or 3 channels; called in the
-            caller's thread, while others decode and encode.
+        translate: uint8 `channels`×H×W -> uint8 of the same size, 1 or 3 channels; called in the
+            caller's thread, while other threads decode and encode.
         channels: 1 for grey, 3 for RGB.
         on_frame: called for each frame written.
 
     Raises:
         ImageError: no frame can be decoded.
-        OutputError: the file cannot be written, or one that ends so cannot hold the sound.
+        OutputError: the file cannot be written, or its format cannot hold the sound.
         MissingExtraError: PyAV is not installed.
     """
     results: list[VideoResult] = []
 
-    def drawn(frame: Frame) -> Frame:
-        return replace(frame, pixels=draw(frame.pixels))
+    def translated(frame: Frame) -> Frame:
+        return replace(frame, pixels=translate(frame.pixels))
 
     def fill(temporary: Path) -> None:
-        with opened(path) as (container, stream), ExitStack() as stack:
-            reader = Reader(path, container, stream, channels)
-            writer = stack.enter_context(closing(Writer(target, temporary, stream, reader.sounds)))
-            frames = read_ahead(reader.frames(), ahead=FRAMES_AHEAD)
+        with open_video(path) as (container, stream), ExitStack() as stack:
+            reader = VideoReader(path, container, stream, channels)
+            writer = stack.enter_context(
+                closing(VideoWriter(target, temporary, stream, reader.sounds))
+            )
+            frames = prefetch(reader.frames(), ahead=FRAMES_AHEAD)
             stack.enter_context(closing(frames))
-            written = in_turn(writer.add, map(drawn, frames), threads=1, ahead=FRAMES_AHEAD)
+            written = ordered_map(
+                writer.add, map(translated, frames), threads=1, ahead=FRAMES_AHEAD
+            )
             stack.enter_context(closing(written))
             for _ in written:
                 if on_frame is not None:

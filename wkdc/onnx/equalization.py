@@ -1,7 +1,7 @@
-"""A network with the channels before every InstanceNorm brought to one range; the same image.
+"""Equal ranges for the channels before every InstanceNorm, with the same images.
 
-InstanceNorm takes away each channel's scale and mean, so that the convolution before it may have
-any. Eight bits for the range of all channels then leave none with a few of their steps.
+InstanceNorm removes each channel's scale and mean, so the convolution before it may have any. With
+equal ranges, 8 bits for all channels give each of them enough steps.
 """
 
 import copy
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from wkdc.metrics.fidelity import psnr_db
 
 NARROWEST = 0.01
-"""A channel that hardly varies is made at most a hundred times as large, relative to the others."""
+"""Smallest range, relative to the largest: a channel is scaled up at most a hundred times."""
 
 SAME_DB = 60.0
-"""PSNR that the equalised network keeps, 20 dB below what int8 loses before it shows. It is not
-exact: what a norm adds to the variance, so as not to divide by zero, then weighs less."""
+"""PSNR that the equalised network keeps, 20 dB above the error of int8 that is visible. It is not
+exact, since the epsilon of each norm then weighs less."""
 
 
 @dataclass
@@ -29,27 +29,27 @@ class _Range:
     high: Tensor
 
 
-def equalised(network: nn.Module, pictures: Sequence[Tensor]) -> nn.Module:
+def equalised(network: nn.Module, images: Sequence[Tensor]) -> nn.Module:
     """A copy of `network` whose convolutions before an InstanceNorm fill one range around 0.
 
-    Each output channel is scaled and shifted by its range over `pictures`, 1×C×H×W in [-1, 1]
-    each. Where the copy does not draw the first of them to `SAME_DB`, as it may where a
-    convolution's output is read by more than its norm, it is an unchanged copy.
+    Each output channel is scaled and shifted by its range over `images`, 1×C×H×W in [-1, 1] each.
+    If the result for the first image is not the same to `SAME_DB`, as where other layers read a
+    convolution's output too, an unchanged copy is returned.
     """
     changed = copy.deepcopy(network).eval()
-    for conv, seen in _ranges(changed, pictures).items():
+    for conv, seen in _ranges(changed, images).items():
         _equalise(conv, seen)
     with torch.inference_mode():
-        drawn, wanted = changed(pictures[0]), network.eval()(pictures[0])
-    if psnr_db(drawn, wanted) >= SAME_DB:
+        output, expected = changed(images[0]), network.eval()(images[0])
+    if psnr_db(output, expected) >= SAME_DB:
         return changed
     return copy.deepcopy(network).eval()
 
 
 def _ranges(
-    network: nn.Module, pictures: Sequence[Tensor]
+    network: nn.Module, images: Sequence[Tensor]
 ) -> dict[nn.Conv2d | nn.ConvTranspose2d, _Range]:
-    """Of each convolution whose output goes straight into an InstanceNorm, what comes out."""
+    """The range of the output of each convolution that an InstanceNorm reads."""
     convs: dict[int, nn.Conv2d | nn.ConvTranspose2d] = {}
     outputs: list[Tensor] = []  # kept, so that no two have the same id
     found: dict[nn.Conv2d | nn.ConvTranspose2d, _Range] = {}
@@ -80,8 +80,8 @@ def _ranges(
         if type(layer) is nn.InstanceNorm2d and not layer.track_running_stats
     ]
     with torch.inference_mode():
-        for images in pictures:
-            network(images)
+        for image in images:
+            network(image)
             convs.clear()
             outputs.clear()
     for hook in hooks:
@@ -94,7 +94,7 @@ def _equalise(conv: nn.Conv2d | nn.ConvTranspose2d, seen: _Range) -> None:
     largest = radius.max()
     if not 0 < float(largest) < float("inf"):
         return
-    # Larger, not smaller: what the norm adds to the variance must not weigh more than before.
+    # Scaled up, never down: the epsilon of the norm must not weigh more than before.
     scale = largest / radius.clamp(min=NARROWEST * largest)
     shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
     bias = 0 if conv.bias is None else conv.bias.detach()

@@ -24,7 +24,7 @@ OPSET = 18
 """ONNX operator set of the files that wkdc writes."""
 
 PIXELS = "uint8 NHWC"
-"""What a file says whose images are bytes."""
+"""The layout in the metadata of a file that takes and returns bytes."""
 
 
 def write_onnx(
@@ -40,19 +40,18 @@ def write_onnx(
 ) -> None:
     """Write `network`, lowered, as one self-contained file with batch, height and width left open.
 
-    The input is called `image`, the output `picture`, both float32 N×C×H×W in [-1, 1], or with
-    `pixels` both uint8 N×H×W×C, as cameras, files and screens have them.
+    The input is called `image`, the output `picture`. Both are float32 N×C×H×W in [-1, 1], or with
+    `pixels` uint8 N×H×W×C, as cameras, files and screens have them.
 
     Args:
-        multiple, smallest: height and width that `network` takes are multiples of the one, and at
-            least the other.
-        strict: whether it fails at other sizes than multiples.
-        metadata: plain values, kept as JSON under their names with `wkdc.` before.
+        multiple, smallest: heights and widths are multiples of the one, and at least the other.
+        strict: whether `network` fails at sizes that are not multiples.
+        metadata: plain values, stored as JSON under their names, prefixed with `wkdc.`.
     """
     import onnx
 
     batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
-    # What is said here need not be found out by tracing the network a second time.
+    # Without these bounds the exporter traces the network a second time to find them.
     height: Any = multiple * rows if strict else torch.export.Dim("height", min=smallest)
     width: Any = multiple * columns if strict else torch.export.Dim("width", min=smallest)
     side = max(2 * multiple, smallest)
@@ -83,43 +82,44 @@ def write_onnx(
 
 
 class _OnPixels(nn.Module):
-    """A network between images as files have them: uint8 N×H×W×C."""
+    """A network that takes and returns uint8 N×H×W×C."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return to_file(self.network(from_file(pixels)))
+        return images_to_nhwc(self.network(nhwc_to_images(pixels)))
 
 
-def from_file(pixels: Tensor) -> Tensor:
+def nhwc_to_images(pixels: Tensor) -> Tensor:
     """uint8 N×H×W×C -> N×C×H×W in [-1, 1]."""
     return pixels_to_images(pixels.permute(0, 3, 1, 2))
 
 
-def to_file(images: Tensor) -> Tensor:
+def images_to_nhwc(images: Tensor) -> Tensor:
     """N×C×H×W in [-1, 1] -> uint8 N×H×W×C."""
     return images_to_pixels(images).permute(0, 2, 3, 1)
 
 
-def through_pixels(draw: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
-    """What calls a file of uint8 N×H×W×C arrays with N×C×H×W in [-1, 1]."""
+def wrap_uint8(run: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
+    """`run`, which takes and returns uint8 N×H×W×C arrays, as a function of N×C×H×W in [-1, 1]."""
 
     def call(images: Tensor) -> Tensor:
-        return from_file(torch.from_numpy(np.array(draw(to_file(images).contiguous().numpy()))))
+        outputs = np.array(run(images_to_nhwc(images).contiguous().numpy()))
+        return nhwc_to_images(torch.from_numpy(outputs))
 
     return call
 
 
 def onnx_feed(images: Tensor, *, pixels: bool) -> dict[str, Any]:
-    """What a file of `write_onnx` is fed with to draw from N×C×H×W in [-1, 1]."""
-    given = to_file(images) if pixels else images
+    """The input of a file of `write_onnx`, by name, for N×C×H×W in [-1, 1]."""
+    given = images_to_nhwc(images) if pixels else images
     return {"image": given.contiguous().numpy()}
 
 
 def check_onnx(path: Path) -> None:
-    """Let `onnx.checker` look at the file.
+    """Check the file with `onnx.checker`.
 
     Raises:
         CheckpointError: it is not valid ONNX.
@@ -133,10 +133,10 @@ def check_onnx(path: Path) -> None:
 
 
 class OnnxNetwork:
-    """A .onnx file in ONNX Runtime: called with N×C×H×W, it returns the image.
+    """A .onnx file in ONNX Runtime, called with images N×C×H×W.
 
     Args:
-        threads: that one image may use; None leaves it to ONNX Runtime.
+        threads: for one image; None leaves it to ONNX Runtime.
         device: `cpu`, or `cuda`, `cuda:N` where ONNX Runtime's CUDA provider works.
 
     Raises:
@@ -144,19 +144,18 @@ class OnnxNetwork:
         DeviceError: ONNX Runtime cannot use the device.
 
     Attributes:
-        shape: of the input as N×C×H×W, None where it is open; `out_channels` of the output.
-        metadata: what wkdc wrote into the file, by name.
-        pixels: whether the file itself takes and gives uint8 N×H×W×C.
+        shape: of the input as N×C×H×W, None where a dimension is open.
+        out_channels: of the output, None where they are open.
+        metadata: what wkdc stored in the file, by name.
+        pixels: whether the file takes and returns uint8 N×H×W×C.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, device: str = "cpu") -> None:
         if not path.is_file():
             raise CheckpointError(f"{path} does not exist; give a .onnx file")
         self._path = path
-        place = torch.device(device)
-        self._session = open_session(
-            path, threads=threads, place=place, provider=provider_on(place)
-        )
+        on = torch.device(device)
+        self._session = open_session(path, threads=threads, device=on, provider=provider_on(on))
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 4:
             raise CheckpointError(
@@ -166,17 +165,17 @@ class OnnxNetwork:
         stored = self._session.get_modelmeta().custom_metadata_map
         self.metadata: dict[str, Any] = _own_metadata(stored)
         self.pixels = self.metadata.get("layout") == PIXELS
-        given, drawn = (
+        given, made = (
             tuple(side if isinstance(side, int) else None for side in one[0].shape)
             for one in (inputs, outputs)
         )
         self.shape = (given[0], given[3], given[1], given[2]) if self.pixels else given
-        self.out_channels = drawn[3 if self.pixels else 1]
+        self.out_channels = made[3 if self.pixels else 1]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Draw from float32 N×C×H×W in [-1, 1], also where the file takes and gives pixels."""
+        """Translate float32 N×C×H×W in [-1, 1], also where the file takes and returns bytes."""
         if self.pixels:
-            return through_pixels(self._run)(images)
+            return wrap_uint8(self._run)(images)
         return torch.from_numpy(np.asarray(self._run(images.numpy())))
 
     def _run(self, images: Any) -> Any:
@@ -185,19 +184,19 @@ class OnnxNetwork:
         except Exception as error:  # ONNX Runtime raises its own, unrelated classes
             reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{self._path} cannot draw {images.shape} {images.dtype} images: {reason}"
+                f"{self._path} cannot translate {images.shape} {images.dtype} images: {reason}"
             ) from None
 
 
 @dataclass(frozen=True)
 class OnnxInterface:
-    """What a .onnx file says of itself.
+    """What a .onnx file says about itself.
 
     Attributes:
-        opset: of the standard operators.
+        opset: version of the standard operators.
         inputs, outputs: names, element types and shapes, such as `image: float N×3×height×width`.
-        operators: how many nodes of each kind there are.
-        metadata: what wkdc wrote there, by name; empty for a file of somebody else.
+        operators: the number of nodes of each kind.
+        metadata: what wkdc stored in it, by name; empty for other files.
     """
 
     opset: int
@@ -208,10 +207,10 @@ class OnnxInterface:
 
 
 def read_interface(path: Path) -> OnnxInterface:
-    """Read what `path` says of itself, without running it.
+    """Read what a file says about itself, without running it.
 
     Raises:
-        CheckpointError: it is missing, or no ONNX.
+        CheckpointError: it is missing, or is not ONNX.
     """
     import onnx
 
@@ -243,7 +242,7 @@ def _described(value: Any) -> str:
 
 
 def _own_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
-    """What wkdc wrote into the file."""
+    """What wkdc stored in the file."""
     return {
         key.removeprefix("wkdc."): json.loads(value)
         for key, value in stored.items()
@@ -273,7 +272,7 @@ def count_onnx_params(path: Path) -> int:
 
 @contextlib.contextmanager
 def _silence() -> Any:
-    """Keep the exporter's chatter off the console."""
+    """Keep the exporter's messages off the console."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A .onnx file drawing one batch again and again, with nothing to copy or to allocate."""
+"""A .onnx file called with one batch again and again, without copies or allocations."""
 
 from pathlib import Path
 from typing import Any
@@ -15,33 +15,33 @@ TYPES = {
     "tensor(float16)": (torch.float16, np.float16),
     "tensor(uint8)": (torch.uint8, np.uint8),
 }
-"""What a file may take and give, by ONNX Runtime's names."""
+"""Types of inputs and outputs, by ONNX Runtime's names."""
 
 FIRST_RUNS = 3
-"""In which ONNX Runtime chooses algorithms and records a CUDA graph, or fails to."""
+"""Runs in which ONNX Runtime chooses algorithms and records a CUDA graph."""
 
 
-class BoundNetwork:
-    """A .onnx file in ONNX Runtime whose input and output stay where it computes.
+class IoBoundNetwork:
+    """A .onnx file in ONNX Runtime whose input and output stay on the device.
 
-    Batch, height and width are fixed, so that ONNX Runtime folds what depends on them, and a CUDA
-    graph can be recorded: it holds the addresses of both.
+    Batch, height and width are fixed, so that ONNX Runtime folds what depends on them, and can
+    record a CUDA graph, which holds the addresses of input and output.
 
     Args:
-        given: what the file takes: N×C×H×W, or of a file of pixels uint8 N×H×W×C.
-        place: the CPU, or a GPU.
+        images: the input, N×C×H×W, or uint8 N×H×W×C for a file that takes pixels.
+        device: the CPU, or a GPU.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not draw such images.
+        CheckpointError: the file cannot be read, or does not take such images.
         DeviceError: ONNX Runtime cannot use the device; see `open_session`.
     """
 
     def __init__(
         self,
         path: Path,
-        given: Tensor,
+        images: Tensor,
         *,
-        place: torch.device,
+        device: torch.device,
         provider: Provider,
         threads: int | None = None,
     ) -> None:
@@ -49,26 +49,26 @@ class BoundNetwork:
         self._session = open_session(
             path,
             threads=threads,
-            place=place,
+            device=device,
             provider=provider,
-            sides=_open_sides(path, given.shape),
+            sides=_open_sides(path, images.shape),
         )
-        self._given = given.to(place).contiguous()
+        self._images = images.to(device).contiguous()
         self._binding = self._session.io_binding()
         into, out = self._session.get_inputs()[0], self._session.get_outputs()[0]
-        self._bind(self._binding.bind_input, into, self._given)
-        shape = self._drawn_shape(out)
-        self._drawn = torch.empty(shape, dtype=self._types(out)[0], device=place)
-        self._bind(self._binding.bind_output, out, self._drawn)
-        if place.type == "cuda":
-            torch.cuda.synchronize(place)  # ONNX Runtime computes in a stream of its own
+        self._bind(self._binding.bind_input, into, self._images)
+        shape = self._output_shape(out)
+        self._output = torch.empty(shape, dtype=self._types(out)[0], device=device)
+        self._bind(self._binding.bind_output, out, self._output)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # ONNX Runtime computes in a stream of its own
             for _ in range(FIRST_RUNS):
                 self._run()
 
     def __call__(self) -> Tensor:
-        """Draw; ONNX Runtime returns when it is done. The next call draws into the same tensor."""
+        """The output, once it is computed; the next call writes into the same tensor."""
         self._run()
-        return self._drawn
+        return self._output
 
     def _run(self) -> None:
         try:
@@ -76,7 +76,7 @@ class BoundNetwork:
         except Exception as error:  # ONNX Runtime raises its own, unrelated classes
             reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{self._path} cannot draw {tuple(self._given.shape)} images: {reason}"
+                f"{self._path} cannot translate {tuple(self._images.shape)} images: {reason}"
             ) from None
 
     def _types(self, value: Any) -> tuple[torch.dtype, Any]:
@@ -90,15 +90,17 @@ class BoundNetwork:
         expected, kind = self._types(value)
         if tensor.dtype != expected:
             raise CheckpointError(f"{self._path} takes {value.type}, and was given {tensor.dtype}")
-        place = tensor.device
-        bind(value.name, place.type, place.index or 0, kind, tuple(tensor.shape), tensor.data_ptr())
+        device = tensor.device
+        bind(
+            value.name, device.type, device.index or 0, kind, tuple(tensor.shape), tensor.data_ptr()
+        )
 
-    def _drawn_shape(self, out: Any) -> tuple[int, ...]:
-        """The output's: what ONNX Runtime infers, or else finds by drawing once."""
+    def _output_shape(self, out: Any) -> tuple[int, ...]:
+        """As ONNX Runtime infers it, or else as one run returns it."""
         if all(isinstance(side, int) for side in out.shape):
             return tuple(out.shape)
-        place = self._given.device
-        self._binding.bind_output(out.name, place.type, place.index or 0)
+        device = self._images.device
+        self._binding.bind_output(out.name, device.type, device.index or 0)
         self._run()
         shape = tuple(self._binding.get_outputs()[0].shape())
         self._binding.clear_binding_outputs()

@@ -1,4 +1,4 @@
-"""Where the time of a .onnx file goes, layer by layer, by ONNX Runtime's own clock."""
+"""The time of every layer of a .onnx file, as ONNX Runtime's profiler measures it."""
 
 import ast
 import collections
@@ -13,11 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from wkdc.onnx.file import to_file
+from wkdc.onnx.file import images_to_nhwc
 from wkdc.onnx.providers import open_session
 
 UNTIMED = 2
-"""Runs before those that count."""
+"""Warm-up runs."""
 
 Kind = Literal[
     "convolution",
@@ -31,19 +31,19 @@ Kind = Literal[
     "conversion",
     "other",
 ]
-"""What a node does. `layout` puts channels in the order that the next layer wants, `shuffle` makes
-pixels of channels or puts parts together, `conversion` is between number formats."""
+"""What a node does. `layout` reorders channels for the next layer, `shuffle` rearranges channels
+into pixels or joins parts, `conversion` is between number formats."""
 
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Milliseconds of one image's way through the nodes of one kind in one layer.
+    """Time of the nodes of one kind in one layer, for one image.
 
     Attributes:
         layer: its name in the network, such as `model.10.conv_block.1`; None where the file does
-            not say whose the nodes are.
-        nodes: how many they are in ONNX Runtime's optimised graph.
-        share: of the whole.
+            not name it.
+        nodes: their number in ONNX Runtime's optimised graph.
+        share: of the total, 0 to 1.
     """
 
     layer: str | None
@@ -55,13 +55,13 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """Where one call's time goes in ONNX Runtime.
+    """How the time of one call in ONNX Runtime is spent.
 
     Attributes:
-        total_ms: of all nodes, each at the median of `runs` calls. Noting the times takes time,
-            too, so it is more than a call takes elsewhere.
-        kinds: milliseconds by kind, the slowest first.
-        layers: the slowest first.
+        total_ms: the sum over all nodes of the median of `runs` calls. Profiling takes time, too,
+            so it is more than a call takes otherwise.
+        kinds: milliseconds by kind, slowest first.
+        layers: slowest first.
     """
 
     runs: int
@@ -71,7 +71,10 @@ class LayerProfile:
 
 
 def time_layers(path: Path, images: Tensor, threads: int, *, runs: int = 5) -> LayerProfile:
-    """Let the processor draw N×C×H×W `images` some times, and note how long every node takes.
+    """Measure every node on N×C×H×W `images`, on the CPU.
+
+    Args:
+        runs: how many are measured, after a warm-up.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -80,12 +83,12 @@ def time_layers(path: Path, images: Tensor, threads: int, *, runs: int = 5) -> L
         session = open_session(
             path,
             threads=threads,
-            place=torch.device("cpu"),
+            device=torch.device("cpu"),
             provider="cpu",
             trace=Path(folder, "trace"),
         )
         into = session.get_inputs()[0]
-        given = to_file(images) if into.type == "tensor(uint8)" else images
+        given = images_to_nhwc(images) if into.type == "tensor(uint8)" else images
         for _ in range(UNTIMED + runs):
             session.run(None, {into.name: given.contiguous().numpy()})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -94,7 +97,7 @@ def time_layers(path: Path, images: Tensor, threads: int, *, runs: int = 5) -> L
 
 @dataclass(frozen=True)
 class _Node:
-    """A node of the optimised graph: its name, operator, and milliseconds of a call."""
+    """A node of the optimised graph, and its milliseconds in a call."""
 
     name: str
     operator: str
@@ -102,7 +105,7 @@ class _Node:
 
 
 def _node_times(events: Sequence[Mapping[str, Any]]) -> list[_Node]:
-    """The median of every node over the runs that count."""
+    """The median of every node over the runs after the warm-up."""
     found: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
     for event in events:
         if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
@@ -116,20 +119,16 @@ def _node_times(events: Sequence[Mapping[str, Any]]) -> list[_Node]:
 
 @dataclass(frozen=True)
 class _Owner:
-    """The layer that a node was written for, and the class of that layer.
-
-    Attributes:
-        layer: None where it is the network itself.
-    """
+    """The layer that a node belongs to, and its class; `layer` is None for the network itself."""
 
     layer: str | None
     class_: str
 
 
 def _owners(path: Path) -> dict[str, _Owner]:
-    """By the name of a node, and of what it writes, the layer that the exporter noted with it.
+    """The layer that the exporter recorded for each node, by the names of node and outputs.
 
-    A layer that was replaced for the export stands for the parts of what replaces it.
+    The parts of a replacement count as the layer that it replaced.
     """
     import onnx
 
@@ -141,11 +140,11 @@ def _owners(path: Path) -> dict[str, _Owner]:
         if len(scopes) < 2 or len(scopes) != len(classes) or scopes[0] != "":
             continue
         last = len(scopes) - 2  # the operator itself comes last
-        for place, class_ in enumerate(classes[:-1]):
+        for number, class_ in enumerate(classes[:-1]):
             if class_.startswith("wkdc.onnx.rewrites."):
-                last = place
+                last = number
                 break
-        # A file of pixels wraps the network, as `network`.
+        # In a file of bytes the network is the layer `network`.
         layer = scopes[last].removeprefix("network.") if scopes[1] == "network" else scopes[last]
         owner = _Owner(layer or None, classes[last].rpartition(".")[2])
         for name in (node.name, *node.output):
@@ -154,7 +153,7 @@ def _owners(path: Path) -> dict[str, _Owner]:
 
 
 def _listed(text: str | None) -> list[str]:
-    """A list of strings as the exporter notes it; empty where it is none."""
+    """A list of strings as the exporter records it; empty where it is none."""
     try:
         return [str(entry) for entry in ast.literal_eval(text or "")]
     except (SyntaxError, ValueError, TypeError):
@@ -166,7 +165,7 @@ def _summed(nodes: Sequence[_Node], owners: Mapping[str, _Owner], runs: int) -> 
     grouped: dict[tuple[str | None, Kind], list[float]] = collections.defaultdict(list)
     kinds: dict[Kind, float] = collections.defaultdict(float)
     for node in nodes:
-        # What ONNX Runtime puts in the place of a node is called after what that one wrote.
+        # ONNX Runtime names a replaced node after the output of the original.
         owner = owners.get(node.name) or owners.get(node.name.removesuffix("_nchwc"))
         kind = _kind(node.operator, owner.class_ if owner else "")
         grouped[owner.layer if owner else None, kind].append(node.ms)

@@ -1,4 +1,4 @@
-"""What a .onnx file computes in, and how near to float32 it has to stay."""
+"""The precision of a .onnx file, and how far it may be from float32."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,20 +7,20 @@ from typing import Any, Literal
 from wkdc.errors import DeviceError, OptionError
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
-"""What `wkdc export` is asked for; of these, ONNX Runtime does not compute in bfloat16."""
+"""Precisions of `wkdc export`. ONNX Runtime has no bfloat16 on a CPU."""
 
 TOLERANCE = 1e-4
 """Largest allowed difference of one pixel in float32, of [-1, 1]: an eightieth of an 8-bit step."""
 
 PIXEL_TOLERANCE = 0.008
-"""The same where images are bytes: a step of 2/255. What differs by less may be rounded apart."""
+"""The same where images are bytes: one 8-bit step (2/255), which rounding alone can make."""
 
 VISIBLE_DB = 40.0
-"""Below it a difference is said to be visible: the error's root mean square is 2.6 of 255 steps."""
+"""PSNR below which a difference counts as visible: a root mean square error of 2.6/255."""
 
 IN_FLOAT32 = ("ReduceMean", "Sub", "InstanceNormalization")
-"""Operators of a norm, which float16 leaves in float32: the sum over an image of 256x256 that is
-1 in the mean is 65536, and float16 ends at 65504."""
+"""Operators of a norm, which stay in float32: over 256x256 positions of mean 1 the sum is 65536,
+and the largest number in float16 is 65504."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Limits:
     """How far a file may be from PyTorch in float32, on every image that it is checked on.
 
     Attributes:
-        max_abs_error: of one pixel, of [-1, 1].
-        psnr_db: at least.
+        max_abs_error: largest difference of one pixel, in units of [-1, 1].
+        psnr_db: lowest PSNR.
     """
 
     max_abs_error: float
@@ -37,15 +37,16 @@ class Limits:
 
 
 def limits_of(precision: Precision, *, pixels: bool) -> Limits:
-    """The limits of a precision, where images are bytes, too (`pixels`).
+    """The limits of a precision.
 
-    float32: `TOLERANCE`, or `PIXEL_TOLERANCE`. float16: four steps, and 50 dB, an error of less
-    than one step (root mean square): weights and features have 11 bits. int8: 30 dB, as far as a
-    good student is from its teacher, and half the distance from black to white, which no rounding
-    of a working file reaches.
+    float32: `TOLERANCE`, or `PIXEL_TOLERANCE` where images are bytes (`pixels`). float16, which
+    has 11 bits: four 8-bit steps, and 50 dB, a root mean square error below one step. int8: 30 dB,
+    as far as a good student is from its teacher, and half the range from black to white, which
+    only a broken file exceeds.
 
     Raises:
-        OptionError, DeviceError: no such precision, or one that ONNX Runtime does not compute in.
+        OptionError: no such precision.
+        DeviceError: ONNX Runtime does not compute in it.
     """
     match precision:
         case "float32":
@@ -56,8 +57,8 @@ def limits_of(precision: Precision, *, pixels: bool) -> Limits:
             return Limits(1.0, 30.0)
         case "bfloat16":
             raise DeviceError(
-                "ONNX Runtime does not draw in bfloat16 on a processor; export in float32 and let "
-                "OpenVINO compute in it: wkdc translate --runtime openvino-bf16"
+                "ONNX Runtime does not compute in bfloat16 on a CPU; export in float32, and run it "
+                "in OpenVINO: wkdc translate --runtime openvino-bf16"
             )
         case _:
             raise OptionError(
@@ -74,7 +75,7 @@ def to_float16(path: Path) -> None:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     model = onnx.load(str(path))
-    # The converter would take the types of weights from here, and these not change.
+    # The converter takes the types of weights from value_info, and does not update them there.
     weights = {tensor.name for tensor in model.graph.initializer}
     for value in [value for value in model.graph.value_info if value.name in weights]:
         model.graph.value_info.remove(value)
@@ -87,9 +88,9 @@ def to_float16(path: Path) -> None:
 
 
 def _tidy(model: Any) -> Any:
-    """The model without casts to float16 and back, each other cast once and before its readers.
+    """The model without casts to float16 and back, with every other cast once, before its readers.
 
-    The converter surrounds every single node that stays in float32, and appends the casts.
+    The converter puts casts around every node that stays in float32, at the end of the graph.
     """
     import onnx_ir
 

@@ -1,4 +1,4 @@
-"""What ONNX Runtime draws with: the provider that was asked for, or an error, but no other one."""
+"""ONNX Runtime's execution providers: the one that was asked for, or an error, never another."""
 
 import contextlib
 import ctypes
@@ -13,15 +13,15 @@ import torch
 from wkdc.errors import CheckpointError, DeviceError
 
 Provider = Literal["cpu", "cuda", "cuda-graph", "tensorrt", "tensorrt-fp16"]
-"""`cuda-graph` is CUDA's with all of a call recorded and launched at once, at fixed shapes."""
+"""`cuda-graph` is CUDA with each call recorded and launched as one graph, at fixed shapes."""
 
 SILENT = 4
-"""Of ONNX Runtime's log levels: what goes wrong is raised, too."""
+"""ONNX Runtime's log level for fatal errors only: errors are raised, too."""
 
 
-def provider_on(place: torch.device) -> Provider:
-    """What draws on a device where nothing else is asked for."""
-    return "cpu" if place.type == "cpu" else "cuda"
+def provider_on(device: torch.device) -> Provider:
+    """The default provider of a device."""
+    return "cpu" if device.type == "cpu" else "cuda"
 
 
 def has_tensorrt() -> bool:
@@ -35,24 +35,24 @@ def open_session(
     path: Path,
     *,
     threads: int | None = None,
-    place: torch.device,
+    device: torch.device,
     provider: Provider,
     sides: Mapping[str, int] | None = None,
     trace: Path | None = None,
 ) -> Any:
-    """An `onnxruntime.InferenceSession` that draws with `provider`.
+    """An `onnxruntime.InferenceSession` that computes with `provider`.
 
     Where a library of a GPU's provider is missing, ONNX Runtime itself warns and takes the CPU.
 
     Args:
-        threads: that one image may use; None leaves it to ONNX Runtime.
-        place: the CPU, or which GPU.
-        sides: numbers for dimensions that the file leaves open, by their names.
-        trace: beginning of the file name under which ONNX Runtime notes the time of every node.
+        threads: for one image; None leaves it to ONNX Runtime.
+        device: the CPU, or which GPU.
+        sides: sizes of dimensions that the file leaves open, by name.
+        trace: prefix of the file in which ONNX Runtime records the time of every node.
 
     Raises:
         CheckpointError: the file cannot be read.
-        DeviceError: the provider is not there, or a library that it needs.
+        DeviceError: the provider, or a library that it needs, is missing.
     """
     import onnxruntime
 
@@ -67,7 +67,7 @@ def open_session(
     if trace is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(trace)
-    wanted = _in_order(provider, place)
+    wanted = _in_order(provider, device)
     first = wanted[0][0]
     try:
         with _preloaded(provider):
@@ -76,15 +76,15 @@ def open_session(
             )
     except Exception as error:  # ONNX Runtime raises its own, unrelated classes
         if provider != "cpu" and (reason := _load_error(first)):
-            raise _not_loaded(place, first, reason) from None
+            raise _not_loaded(device, first, reason) from None
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} cannot be read by ONNX Runtime: {reason}") from None
     if session.get_providers()[0] != first:
-        raise _not_loaded(place, first, _load_error(first) or "it gives no reason")
+        raise _not_loaded(device, first, _load_error(first) or "it gives no reason")
     return session
 
 
-def _in_order(provider: Provider, place: torch.device) -> list[tuple[str, dict[str, str]]]:
+def _in_order(provider: Provider, device: torch.device) -> list[tuple[str, dict[str, str]]]:
     """ONNX Runtime's providers with their options; nodes go to the first that takes them.
 
     Raises:
@@ -92,7 +92,7 @@ def _in_order(provider: Provider, place: torch.device) -> list[tuple[str, dict[s
     """
     import onnxruntime
 
-    here = {"device_id": str(place.index or 0)}
+    here = {"device_id": str(device.index or 0)}
     cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
     cuda = ("CUDAExecutionProvider", here)
     match provider:
@@ -110,7 +110,7 @@ def _in_order(provider: Provider, place: torch.device) -> list[tuple[str, dict[s
     available = onnxruntime.get_available_providers()
     if wanted[0][0] not in available:
         raise DeviceError(
-            f"device {place} was asked for, but this ONNX Runtime has only "
+            f"device {device} was asked for, but this ONNX Runtime has only "
             f"{', '.join(available)}; install onnxruntime-gpu, or use --device cpu"
         )
     return wanted
@@ -118,7 +118,7 @@ def _in_order(provider: Provider, place: torch.device) -> list[tuple[str, dict[s
 
 @contextlib.contextmanager
 def _preloaded(provider: Provider) -> Any:
-    """For the time of the block, NVIDIA's libraries are loaded, and what is said of it is not."""
+    """Load NVIDIA's libraries before the block, without messages on the console."""
     import onnxruntime
 
     if provider == "cpu":
@@ -151,8 +151,8 @@ def _load_error(provider: str) -> str | None:
     return None
 
 
-def _not_loaded(place: torch.device, provider: str, reason: str) -> DeviceError:
+def _not_loaded(device: torch.device, provider: str, reason: str) -> DeviceError:
     return DeviceError(
-        f"device {place} was asked for, but ONNX Runtime cannot load its {provider}: {reason}; "
+        f"device {device} was asked for, but ONNX Runtime cannot load its {provider}: {reason}; "
         "install what is missing, or use --device cpu"
     )

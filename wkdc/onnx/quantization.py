@@ -1,4 +1,4 @@
-"""A .onnx file in float32 -> int8 where that keeps the image: convolutions, layer by layer."""
+"""A .onnx file in float32 -> one with convolutions in int8, except those that lose most."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,43 +16,41 @@ from wkdc.onnx.file import OnnxNetwork, onnx_feed
 from wkdc.onnx.precision import VISIBLE_DB
 
 AIM_DB = VISIBLE_DB + 2
-"""PSNR to the float32 image that layers are kept in float for; other images may be worse."""
+"""PSNR to float32 for which layers stay in float32; other images may be worse."""
 
 MOST_KEPT = 0.5
-"""At most this share of the layers between the ends stays in float32; with more, int8 would be a
-name only."""
+"""Largest share of the layers between the first and the last that stays in float32."""
 
 MEASURED = 4
-"""Every fourth image measures what a layer loses; the others set the ranges. A range that was
-too narrow shows on other images only."""
+"""Every fourth image measures the error of a layer; the others set the ranges, since a range that
+is too narrow only shows on other images."""
 
 MARGIN = 1.25
-"""Ranges are so much wider than what was seen: of other images, the rare one that goes beyond
-gains by it more than the others lose."""
+"""Factor by which ranges are wider than observed, for images that exceed the observed range."""
 
 TRIED_ON = 2
-"""So many of them rank the layers; all of them decide how many stay in float32."""
+"""Number of measuring images that rank the layers; all decide how many stay in float32."""
 
 
 def quantise(
     path: Path,
-    pictures: Sequence[Tensor],
+    images: Sequence[Tensor],
     *,
     on_layer: Callable[[int, int], None] | None = None,
 ) -> tuple[str, ...]:
     """Rewrite the float32 file `path` with convolutions in int8, in QDQ form.
 
-    Weights are symmetric, with a scale for every output channel; what goes in and comes out is
-    uint8, with the range over `pictures`. The first and the last layer stay in float32: with few
-    channels there is no time to win. Of the others, those that lose most alone stay too, as few as
-    give `AIM_DB`, and at most `MOST_KEPT` of them. Norms and everything else stay in float32.
+    Weights are symmetric, with a scale for every output channel; inputs and outputs of layers are
+    uint8, with the range over `images`. The first and the last layer stay in float32: with few
+    channels int8 saves no time there. Of the others, those with the largest error stay too, as few
+    as give `AIM_DB`, and at most `MOST_KEPT`. Norms and everything else stay in float32.
 
     Args:
-        images: 1×C×H×W in [-1, 1], of any size that the network draws at.
-        on_layer: called with the layers tried and their number.
+        images: 1×C×H×W in [-1, 1] each, of any size that the network takes.
+        on_layer: called with the number of layers tried, and of all.
 
     Returns:
-        The layers that stay in float32, in order, as PyTorch names them.
+        The names in PyTorch of the layers that stay in float32, in order.
 
     Raises:
         CheckpointError: the file has fewer than three convolutions.
@@ -67,7 +65,7 @@ def quantise(
         )
     inner = list(layers)[1:-1]
     with TemporaryDirectory() as folder:
-        trial = _trial(path, layers, pictures, Path(folder))
+        trial = _trial(path, layers, images, Path(folder))
         loss: dict[str, float] = {}
         for number, name in enumerate(inner, 1):
             loss[name] = trial.worst_db([name], TRIED_ON)
@@ -82,12 +80,12 @@ def quantise(
 
 @dataclass(frozen=True)
 class _Trial:
-    """What it takes to try some layers in int8.
+    """A file whose layers are tried in int8.
 
     Attributes:
-        layers: names of nodes, by that of their layer.
-        ranges: of what goes into and comes out of them.
-        pairs: images, and what the file in float32 makes of them.
+        layers: names of nodes by layer.
+        ranges: of their inputs and outputs.
+        pairs: images, and the outputs of the file in float32.
     """
 
     source: Path
@@ -100,20 +98,20 @@ class _Trial:
         return [node for name in names for node in self.layers[name]]
 
     def worst_db(self, names: Sequence[str], count: int | None = None) -> float:
-        """The lowest PSNR to float32, with these layers in int8, of the first `count` images."""
+        """The lowest PSNR to float32 with these layers in int8, over the first `count` images."""
         _write(self.source, self.output, self.nodes(names), self.ranges)
         network = OnnxNetwork(self.output)
-        return min(psnr_db(network(images), wanted) for images, wanted in self.pairs[:count])
+        return min(psnr_db(network(image), expected) for image, expected in self.pairs[:count])
 
 
 def _trial(
-    path: Path, layers: Mapping[str, Sequence[str]], pictures: Sequence[Tensor], folder: Path
+    path: Path, layers: Mapping[str, Sequence[str]], images: Sequence[Tensor], folder: Path
 ) -> _Trial:
-    measuring = pictures[::MEASURED]
-    ranging = [picture for n, picture in enumerate(pictures) if n % MEASURED] or measuring
+    measuring = images[::MEASURED]
+    ranging = [image for n, image in enumerate(images) if n % MEASURED] or measuring
     float32 = OnnxNetwork(path)
     ranges = _ranges(path, ranging, folder, pixels=float32.pixels)
-    pairs = [(images, float32(images)) for images in measuring]
+    pairs = [(image, float32(image)) for image in measuring]
     return _Trial(path, folder / "trial.onnx", layers, ranges, pairs)
 
 
@@ -133,7 +131,7 @@ def _fewest(
 
 
 def _layers(model: Any) -> dict[str, list[str]]:
-    """Names of the nodes of each convolution of the network, which may be written as several."""
+    """Names of the nodes of each convolution of the network; several where it was rewritten."""
     found: dict[str, list[str]] = {}
     for number, node in enumerate(model.graph.node):
         if node.op_type == "Conv":
@@ -148,8 +146,8 @@ def _layer_of(node: Any) -> str:
     return found[1] if found else str(node.name)
 
 
-def _ranges(path: Path, pictures: Sequence[Tensor], folder: Path, *, pixels: bool) -> Any:
-    """The lowest and highest value of what goes into and comes out of the convolutions."""
+def _ranges(path: Path, images: Sequence[Tensor], folder: Path, *, pixels: bool) -> Any:
+    """The ranges of the inputs and outputs of the convolutions, with the margin."""
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
     from onnxruntime.quantization.calibrate import TensorData
 
@@ -160,7 +158,7 @@ def _ranges(path: Path, pictures: Sequence[Tensor], folder: Path, *, pixels: boo
         calibrate_method=CalibrationMethod.MinMax,
     )
     calibrator.set_execution_providers(["CPUExecutionProvider"])
-    calibrator.collect_data(_Feeds(pictures, pixels))
+    calibrator.collect_data(_Feeds(images, pixels))
     ranges, margin = calibrator.compute_data(), np.float32(MARGIN)
     for name, seen in list(ranges.items()):
         ranges[name] = TensorData(lowest=margin * seen.lowest, highest=margin * seen.highest)
@@ -168,15 +166,15 @@ def _ranges(path: Path, pictures: Sequence[Tensor], folder: Path, *, pixels: boo
 
 
 class _Feeds:
-    """Images as the calibrator asks for them."""
+    """Images in the form that ONNX Runtime's calibrator reads."""
 
-    def __init__(self, pictures: Sequence[Tensor], pixels: bool) -> None:
-        self._left = iter(pictures)
+    def __init__(self, images: Sequence[Tensor], pixels: bool) -> None:
+        self._left = iter(images)
         self._pixels = pixels
 
     def get_next(self) -> dict[str, Any] | None:
-        images = next(self._left, None)
-        return None if images is None else onnx_feed(images, pixels=self._pixels)
+        image = next(self._left, None)
+        return None if image is None else onnx_feed(image, pixels=self._pixels)
 
     def __iter__(self) -> "_Feeds":
         return self

@@ -1,7 +1,7 @@
-"""A network as the layers that ONNX Runtime computes fastest and most exactly; the same function.
+"""Layers rewritten in the form that ONNX Runtime computes fastest and most exactly.
 
-ONNX Runtime multiplies `LANES` channels at once on a processor, and pads to whole multiples of
-them. A transposed convolution it computes without them, over a matrix kernel² times the size.
+On a CPU, ONNX Runtime multiplies `LANES` channels at once, and pads to multiples of them. It
+computes a transposed convolution without them, over a matrix kernel² times the size.
 """
 
 import copy
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LANES = 16
-"""Channels that a processor multiplies at once in ONNX Runtime."""
+"""Channels that ONNX Runtime multiplies at once on a CPU."""
 
 
 def lowered(network: nn.Module) -> nn.Module:
-    """A copy of `network`, in evaluation mode, with every layer that has a better form replaced."""
+    """A copy of `network` in evaluation mode, the same function, with slow layers replaced."""
     network = copy.deepcopy(network).eval()
     for parent in list(network.modules()):
         for name, child in parent.named_children():
@@ -27,10 +27,10 @@ def lowered(network: nn.Module) -> nn.Module:
 
 
 class CentredInstanceNorm(nn.Module):
-    """InstanceNorm that takes the mean away first, and so keeps its digits in ONNX Runtime.
+    """InstanceNorm that subtracts the mean first, which keeps its precision in ONNX Runtime.
 
-    ONNX Runtime finds the variance as the mean square less the squared mean, which loses most
-    digits where the mean is large beside the deviation.
+    ONNX Runtime computes the variance as the mean square minus the squared mean, which cancels
+    where the mean is large beside the deviation.
     """
 
     def __init__(self, norm: nn.InstanceNorm2d) -> None:
@@ -43,9 +43,9 @@ class CentredInstanceNorm(nn.Module):
 
 
 class QuadConv2d(nn.Module):
-    """A convolution to few channels that makes 2x2 pixels at a time: stride 2, then a shuffle.
+    """A convolution to few channels that computes 2x2 pixels at a time: stride 2, then a shuffle.
 
-    The kernel is one larger for it, but the processor's lanes hold four pixels instead of one.
+    The kernel is one larger, but the lanes hold four pixels instead of one.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -67,21 +67,21 @@ class QuadConv2d(nn.Module):
         if conv.bias is not None:
             self.conv.bias = nn.Parameter(conv.bias.detach().repeat_interleave(4))
         rows, columns = (int(margin) for margin in conv.padding)
-        # Of an odd height or width half a pair is drawn and cut off.
+        # Of an odd height or width, the second half of the last pair is cut off.
         self.margins = (columns, columns + 1, rows, rows + 1)
         self.lost = (size[0] - 1 - 2 * rows, size[1] - 1 - 2 * columns)
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2] - self.lost[0], images.shape[3] - self.lost[1]
-        drawn = functional.pixel_shuffle(self.conv(functional.pad(images, self.margins)), 2)
-        return drawn[:, :, :height, :width]
+        output = functional.pixel_shuffle(self.conv(functional.pad(images, self.margins)), 2)
+        return output[:, :, :height, :width]
 
 
 class PhasedConvTranspose2d(nn.Module):
     """A transposed convolution that doubles height and width, as four convolutions interleaved.
 
-    Each output pixel with even row and even column is made of the same taps of the kernel; so are
-    the three other phases.
+    All output pixels with even row and even column use the same taps of the kernel; so do the
+    three other phases.
     """
 
     def __init__(self, conv: nn.ConvTranspose2d) -> None:
@@ -108,16 +108,16 @@ class PhasedConvTranspose2d(nn.Module):
         double = [2 * side for side in images.shape[-2:]]
         if output_size is not None and list(output_size[-2:]) != double:
             raise ValueError(f"output_size {list(output_size)} is not twice the input's {double}")
-        drawn = [
+        outputs = [
             phase(functional.pad(images, margin) if any(margin) else images)
             for phase, margin in zip(self.phases, self.margins, strict=True)
         ]
-        lines = [torch.stack(drawn[row : row + 2], -1).flatten(3) for row in (0, 2)]
+        lines = [torch.stack(outputs[row : row + 2], -1).flatten(3) for row in (0, 2)]
         return torch.stack(lines, 3).flatten(2, 3)
 
 
 def _better(layer: nn.Module) -> nn.Module | None:
-    """What replaces `layer`, or None where it is best as it is."""
+    """The replacement of `layer`, or None to keep it."""
     if layer._forward_pre_hooks or layer._forward_hooks:  # which may change its weights
         return None
     # A subclass may do anything in its forward pass.
@@ -151,7 +151,7 @@ def fits_quads(conv: nn.Conv2d) -> bool:
 
 
 def _phases(conv: nn.ConvTranspose2d, axis: int) -> list[tuple[list[int], int, int]]:
-    """Of the even and the odd outputs of an axis: taps in order, zeros before and behind."""
+    """For the even and the odd outputs of an axis: taps in order, zeros before, zeros after."""
     size, padding = conv.kernel_size[axis], int(conv.padding[axis])
     found = []
     for phase in (0, 1):

@@ -1,4 +1,4 @@
-"""What a precision gains over float32 on this machine: the same network as two .onnx files."""
+"""Latency of a precision beside float32: the same network as two .onnx files, timed in turn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ ROUNDS = 7
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A precision beside float32.
+class PrecisionTimes:
+    """Latency of a precision and of float32.
 
     Attributes:
         latency_ms, float32_latency_ms: median of one call, by runtime: `onnx-cpu` and, where
@@ -30,7 +30,7 @@ class Gain:
     float32_size_bytes: int
 
     def slower_in(self) -> list[str]:
-        """The runtimes that win nothing."""
+        """The runtimes that are not faster than in float32."""
         return [
             f"{runtime} ({self.latency_ms[runtime]:.1f} instead of {before:.1f} ms)"
             for runtime, before in self.float32_latency_ms.items()
@@ -38,7 +38,7 @@ class Gain:
         ]
 
 
-def measure_gain(path: Path, float32: Path, images: Tensor) -> Gain:
+def time_precision(path: Path, float32: Path, images: Tensor) -> PrecisionTimes:
     """Time both files on `images`, N×C×H×W in [-1, 1], with as many threads as PyTorch uses.
 
     Raises:
@@ -52,7 +52,7 @@ def measure_gain(path: Path, float32: Path, images: Tensor) -> Gain:
             timed = time_in_turn(calls, ROUNDS)
             now[f"{runtime}-cpu"] = timed[path].median
             before[f"{runtime}-cpu"] = timed[float32].median
-    return Gain(now, before, float32.stat().st_size)
+    return PrecisionTimes(now, before, float32.stat().st_size)
 
 
 def _call(in_onnxruntime: bool, file: Path, images: Tensor) -> Callable[[], Tensor]:

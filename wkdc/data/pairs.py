@@ -1,0 +1,109 @@
+"""Pairs in separate folders, as pix2pixHD has them: which files belong together."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wkdc.data.images import list_images
+from wkdc.errors import DatasetError, ImageError
+
+
+@dataclass(frozen=True)
+class SeparatePairs:
+    """The files that belong to each input, where they lie in other folders.
+
+    Attributes:
+        labels: whether the inputs are label maps (`train_label`), not images (`train_A`).
+        targets: the target image of every input.
+        instances: the instance map of every label map; empty where there are none.
+    """
+
+    labels: bool
+    targets: Mapping[Path, Path]
+    instances: Mapping[Path, Path]
+
+    def parts_of(self, path: Path) -> list[Path]:
+        """The other files that belong to an input."""
+        found = (self.targets.get(path), self.instances.get(path))
+        return [part for part in found if part is not None]
+
+    def complete(
+        self, paths: Sequence[Path], usable: Callable[[Sequence[Path]], list[Path]]
+    ) -> list[Path]:
+        """Those of `paths` of which every part is `usable`.
+
+        Raises:
+            ImageError: there are `paths`, but none of them is complete.
+        """
+        if not paths:
+            return []
+        parts = {path: [path, *self.parts_of(path)] for path in paths}
+        good = set(usable([part for path in paths for part in parts[path]]))
+        complete = [path for path in paths if good.issuperset(parts[path])]
+        if not complete:
+            raise ImageError(f"none of {len(paths)} inputs in {paths[0].parent} has all its parts")
+        return complete
+
+
+def has_separate_pairs(folder: Path) -> bool:
+    """Whether pairs in `folder` lie in separate folders: `train_label`, or `train_A`."""
+    return (folder / "train_label").is_dir() or (folder / "train_A").is_dir()
+
+
+def find_separate_pairs(
+    folder: Path, *, reverse: bool = False
+) -> tuple[SeparatePairs, list[Path], list[Path]]:
+    """Which files belong together, the training inputs, and the test inputs where there are any.
+
+    Args:
+        reverse: whether inputs and targets change places.
+
+    Raises:
+        DatasetError: the parts do not belong together, or label maps are to be generated.
+        ImageError: a folder is missing or holds no images.
+    """
+    labels = (folder / "train_label").is_dir()
+    given, wanted = ("label", "img") if labels else ("A", "B")
+    if reverse:
+        if labels:
+            raise DatasetError(
+                f"direction BtoA would generate the label maps of {folder}, which can only be "
+                "inputs; leave --direction out"
+            )
+        given, wanted = wanted, given
+    has_instances = labels and (folder / "train_inst").is_dir()
+    targets: dict[Path, Path] = {}
+    instances: dict[Path, Path] = {}
+    inputs: dict[str, list[Path]] = {"train": [], "test": []}
+    for phase, paths in inputs.items():
+        names = [given, wanted, *["inst"] * has_instances]
+        parts = [folder / f"{phase}_{name}" for name in names]
+        if phase == "test" and not all(part.is_dir() for part in parts):
+            continue
+        paths += list_images(parts[0])
+        targets |= match_files(paths, parts[1])
+        if has_instances:
+            instances |= match_files(paths, parts[2])
+    return SeparatePairs(labels, targets, instances), inputs["train"], inputs["test"]
+
+
+def match_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """The image in `folder` that belongs to each of `paths`: the n-th to the n-th, by name.
+
+    Raises:
+        DatasetError: there are not as many, or some have names in common and others do not.
+        ImageError: `folder` is missing or holds no images.
+    """
+    others = list_images(folder)
+    if len(others) != len(paths):
+        raise DatasetError(
+            f"{paths[0].parent} holds {len(paths)} images and {folder} {len(others)}; the n-th "
+            "of both belong together, so there have to be as many"
+        )
+    ours, theirs = ({path.stem for path in some} for some in (paths, others))
+    if ours & theirs and ours != theirs:
+        raise DatasetError(
+            f"{folder} has nothing for {paths[0].parent}/{min(ours - theirs)}.*, though others "
+            "share their names; give both the same name"
+        )
+    return dict(zip(paths, others, strict=True))

@@ -1,0 +1,114 @@
+"""Which files are translated into which: inputs found, outputs named, shards taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wkdc.data.images import SUFFIXES, list_images
+from wkdc.errors import ImageError, OptionError, OutputError
+from wkdc.inference import video
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to translate, and the file to write."""
+
+    path: Path
+    target: Path
+
+    @property
+    def is_video(self) -> bool:
+        return is_video(self.path)
+
+
+def find_jobs(inputs: Sequence[str | Path], output: Path, shard: tuple[int, int]) -> list[Job]:
+    """The files in `inputs` that belong to `shard`, each with the file to write.
+
+    Args:
+        inputs: images, videos, and folders of them.
+        output: a folder, or for a single input a file.
+        shard: (3, 16) for the third of sixteen parts.
+
+    Raises:
+        OptionError: no such part, no inputs, or an output that does not fit them.
+        ImageError: an input does not exist, or a folder holds no images.
+    """
+    part, parts = shard
+    if not 1 <= part <= parts:
+        raise OptionError(f"shard {part}/{parts} is none; give 1/{parts} to {parts}/{parts}")
+    paths = _input_paths(inputs)
+    jobs = map(Job, paths, _output_paths(paths, output))
+    return list(jobs)[part - 1 :: parts]
+
+
+def jobs_left(
+    jobs: list[Job], *, overwrite: bool, resume: bool
+) -> tuple[list[Job], tuple[Path, ...]]:
+    """The jobs to do, and the outputs that `resume` keeps.
+
+    Raises:
+        OutputError: an output exists, and neither is asked for.
+    """
+    existing = [job.target for job in jobs if job.target.exists()]
+    if existing and not (overwrite or resume):
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise OutputError(
+            f"{existing[0]} exists{more}; give another --output, --resume to keep what exists, or "
+            "--overwrite"
+        )
+    if not resume:
+        return jobs, ()
+    done = set(existing)
+    return [job for job in jobs if job.target not in done], tuple(existing)
+
+
+def is_video(path: Path) -> bool:
+    """Whether the file counts as a video, by its ending."""
+    return path.suffix.lower() in video.SUFFIXES
+
+
+def kinds_of(paths: Sequence[Path]) -> str:
+    """What they are, in a word: `images`, `videos`, or `images and videos`."""
+    videos = [is_video(path) for path in paths]
+    return "videos" if all(videos) else "images and videos" if any(videos) else "images"
+
+
+def _input_paths(inputs: Sequence[str | Path]) -> list[Path]:
+    paths: list[Path] = []
+    for entry in map(Path, inputs):
+        if entry.is_dir():
+            paths += list_images(entry, suffixes=(*SUFFIXES, *video.SUFFIXES))
+        elif entry.is_file():
+            paths.append(entry)
+        else:
+            raise ImageError(f"{entry} does not exist; give an image, a video, or a folder of them")
+    if not paths:
+        raise OptionError("no images were given; give images, videos, or folders of them")
+    return paths
+
+
+def _output_paths(paths: Sequence[Path], output: Path) -> list[Path]:
+    """Where each input goes; the ending stays in the names of inputs that would share one."""
+    suffix = output.suffix.lower()
+    if suffix in (*SUFFIXES, *video.SUFFIXES) and not output.is_dir():
+        if len(paths) > 1:
+            raise OptionError(
+                f"{output} is one file, but {len(paths)} {kinds_of(paths)} were given"
+            )
+        fitting = video.WRITTEN if is_video(paths[0]) else SUFFIXES
+        if suffix not in fitting:
+            raise OptionError(f"{paths[0]} cannot become {output}; choose {' '.join(fitting)}")
+        return [output]
+    endings = [video.ending_for(path) if is_video(path) else ".png" for path in paths]
+    names = [path.stem + ending for path, ending in zip(paths, endings, strict=True)]
+    names = [
+        name if names.count(name) == 1 else path.name.replace(".", "-") + ending
+        for path, name, ending in zip(paths, names, endings, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise OptionError(
+            f"two {kinds_of(paths)} would both be written as {twice}; translate their folders one "
+            "by one"
+        )
+    return [output / name for name in names]
