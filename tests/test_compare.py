@@ -35,7 +35,7 @@ def test_the_sheet_holds_pictures_details_and_differences(
     assert sheet.shape == (3, TOP + 6 * (SIDE + GAP) - GAP, 3 * (SIDE + GAP) - GAP)
     for number, row in enumerate(said["rows"]):
         image = load_square(Path(row["picture"]), SIDE)
-        wanted, made = (open_model(path).draw(image) for path in (teacher, student))
+        wanted, made = (open_model(path).generate(image) for path in (teacher, student))
         assert row["psnr_db"]["student.pth"] == pytest.approx(psnr_db(made, wanted))
         left, top, side = row["detail"]
         assert (left, top, side) == most_different([wanted, made], 16)

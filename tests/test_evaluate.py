@@ -19,9 +19,10 @@ from torch_fidelity.sample_similarity_lpips import SampleSimilarityLPIPS
 import wkdc
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
+from wkdc.metrics.bootstrap import Interval, bootstrap_interval
 from wkdc.metrics.distribution import Distance, find_extractor, measure_distance
 from wkdc.metrics.fidelity import mean_fidelity
-from wkdc.metrics.intervals import LPIPS_FILES, Estimate, estimate
+from wkdc.metrics.lpips import LPIPS_FILES
 
 Call = Callable[..., Called]
 
@@ -163,10 +164,10 @@ def test_paired_data_brings_the_truth(teacher: Path, tmp_path: Path) -> None:
 
 
 def test_the_interval_holds_the_mean() -> None:
-    exact = estimate([3.0] * 5, seed=0)
+    exact = bootstrap_interval([3.0] * 5, seed=0)
     assert (exact.mean, exact.low, exact.high) == (3.0, 3.0, 3.0)
-    few = estimate([1.0, 2.0, 6.0], seed=0)
-    many = estimate([1.0, 2.0, 6.0] * 50, seed=0)
+    few = bootstrap_interval([1.0, 2.0, 6.0], seed=0)
+    many = bootstrap_interval([1.0, 2.0, 6.0] * 50, seed=0)
     assert few.low < few.mean == many.mean == 3.0 < few.high
     assert many.high - many.low < few.high - few.low
 
@@ -266,7 +267,7 @@ def test_lpips_is_torch_fidelitys(
         [copy], photos, teacher=student.parent / "teacher.pth", size=64, limit=2, lpips=True
     )
     assert found.scores[-1].to_teacher is not None
-    assert found.scores[-1].to_teacher.lpips == Estimate(0, 0, 0)
+    assert found.scores[-1].to_teacher.lpips == Interval(0, 0, 0)
 
 
 def test_weights_of_lpips_that_cannot_be_had_are_named(

@@ -337,7 +337,7 @@ def test_the_arguments_outrank_the_environment(
 def test_the_user_cache_is_the_default(server: Server, tmp_path: Path) -> None:
     server.files[ZIP] = make_zip()
     script = (
-        "from wkdc.data.named_sets import find_dataset\n"
+        "from wkdc.data.named_sets import find_dataset; "
         f"print(find_dataset('horse2zebra', mirror={server.url!r}))"
     )
     home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "xdg")}

@@ -208,11 +208,11 @@ def _measure(
 
     for number, path in enumerate(images, 1):
         parts = reader.squares(path, size)
-        wanted = guide.draw(parts[0])
+        wanted = guide.generate(parts[0])
         add("teacher", wanted, len(images))
         if parts[1:]:
             add("real", parts[1], len(images))
-        shown = [parts[0], *(one.draw(parts[0]) for one in comparison.models)]
+        shown = [parts[0], *(one.generate(parts[0]) for one in comparison.models)]
         for name, picture in zip(names, shown, strict=True):
             add(name, picture, len(images))
             if picture.shape == wanted.shape:

@@ -112,7 +112,7 @@ def compare(
     rows: list[Row] = []
     for number, file in enumerate(chosen, 1):
         given = reader.squares(file, size)[0]
-        drawn = [one.draw(given) for one in generators]
+        drawn = [one.generate(given) for one in generators]
         box = most_different(drawn, max(16, size // ZOOM))
         cells += _cells(reader.shown(given), drawn, box)
         scores = [psnr_db(picture, drawn[0]) for picture in drawn[1:]]

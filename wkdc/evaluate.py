@@ -1,4 +1,4 @@
-"""How near models draw to their teacher, to true images, and to the target domain."""
+"""Scores of models against their teacher, true images and the target domain."""
 
 import tempfile
 import time
@@ -7,77 +7,70 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
 
-from wkdc.data.images import (
-    images_to_pixels,
-    load_square,
-    pixels_to_images,
-    save_pixels,
-)
-from wkdc.data.inputs import Reader
-from wkdc.data.layouts import Direction, Layout
+from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError, OutputError
-from wkdc.inference.comparison import open_comparison
-from wkdc.inference.model import ImageModel
+from wkdc.inference.comparison import Comparison, open_comparison
+from wkdc.inference.scoring import OutputFolders, score_models, write_domain
 from wkdc.metrics.distribution import (
     MEANINGFUL_FID,
     SUBSETS,
     Distance,
+    Extractor,
     Features,
     find_extractor,
-    measure_distance,
 )
-from wkdc.metrics.intervals import Likeness, Likenesses, Perceptual, find_lpips
+from wkdc.metrics.image_scores import ImageScores
+from wkdc.metrics.image_sets import Distances, compare_sets, kid_subset_size
+from wkdc.metrics.lpips import Lpips, load_lpips
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
 
 SIZE = 256
 """Height and width that images are compared at."""
 
-SUBSET_SIZE = 1000
-"""Images in a subset for KID where there are more, as torch-fidelity has it."""
-
 NAMED = 5
-"""Images that could not be used are named up to this number."""
+"""At most so many images that could not be used are named."""
 
-LEAST = 8
-"""Fewer images are no set: each one's third neighbour would be next to any other."""
+Progress = Callable[[str, float], None]
 
 RESIZE = "shorter side resized (bicubic, antialiased), middle square, 8 bits"
 
 
 @dataclass(frozen=True)
 class Score:
-    """What was found of one model.
+    """Scores of one model.
 
     Attributes:
         name: the model's file; `input` for the unchanged input, which any model should beat.
         sha256: of the file; None for the input.
-        to_teacher, to_truth: image by image; None where there is no teacher, or no true ones.
+        to_teacher, to_truth: image by image; None without a teacher, or without true images.
         from_teacher, from_domain: as a set of images; None without features.
     """
 
     name: str
     sha256: str | None
-    to_teacher: Likeness | None
-    to_truth: Likeness | None
+    to_teacher: ImageScores | None
+    to_truth: ImageScores | None
     from_teacher: Distance | None
     from_domain: Distance | None
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the figures depend on.
+    """What the scores depend on.
 
     Attributes:
-        data: the folder; `inputs` how many images were drawn from, `domain` how many true ones
-            of the target domain they were compared with; `held_out` whether the inputs were set
-            aside from training images by `seed`, because the folder has no test set.
-        size: height and width of what is compared; `resize` how images come to it.
+        data: the folder.
+        inputs: how many images were translated.
+        domain: how many true images of the target domain they were compared with.
+        held_out: whether the inputs were held out from training images by `seed`, because the
+            folder has no test set.
+        size: height and width that images were compared at; `resize` how they were resized.
         teacher: its file, of the digest `teacher_sha256`.
-        extractor, extractor_sha256: of the features, where there are any.
-        lpips_sha256: of the files of weights that LPIPS is of, where it was asked for.
+        extractor, extractor_sha256: of the features; None without features.
+        lpips_sha256: of LPIPS's weight files; None without LPIPS.
         kid_subsets, kid_subset_size: see `wkdc.metrics.distribution`.
     """
 
@@ -100,11 +93,11 @@ class Protocol:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """Scores in the order: the input itself, the teacher, the models.
+    """Scores of the input itself, the teacher and the models, in this order.
 
     Attributes:
-        warnings: what a reader of the figures should know.
         made: what measured it; `seconds` how long that took.
+        warnings: limits of the scores, such as too few images.
     """
 
     made: Made
@@ -112,6 +105,35 @@ class EvaluateResult:
     protocol: Protocol
     warnings: tuple[str, ...]
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is evaluated, and how.
+
+    Attributes:
+        inputs: images to translate; `domain` true images of the target domain, if not paired.
+        device: of the metrics' networks.
+    """
+
+    comparison: Comparison
+    inputs: Sequence[Path]
+    domain: Sequence[Path]
+    size: int
+    seed: int
+    device: torch.device
+    extractor: Extractor | None
+    lpips: Lpips | None
+
+    @property
+    def paired(self) -> bool:
+        return self.comparison.layout.kind == "paired"
+
+    @property
+    def names(self) -> list[str]:
+        """The rows of the result: the input itself, the teacher, the models."""
+        teacher = ["teacher"] if self.comparison.teacher else []
+        return ["input", *teacher, *(str(one.path) for one in self.comparison.models)]
 
 
 def evaluate(
@@ -131,45 +153,36 @@ def evaluate(
     seed: int = 0,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> EvaluateResult:
-    """Draw the test images of `data` with every model, and compare.
+    """Translate the test images of `data` with every model, and score the outputs.
 
-    Images are written once, as PNG, and read from there; memory does not grow with their number.
+    Outputs are written to PNG files for KID and FID; memory does not grow with their number.
 
     Args:
-        models: .pth and .onnx files.
-        data: a folder in one of the layouts of `wkdc.data.layouts`; its test images are used,
-            else those that training sets aside by `seed`; of a plain folder, all.
-        teacher: by default the one that the models' cards name; without any, models are compared
-            with true images alone.
-        features: what KID, FID, precision and recall are computed from; None leaves them out.
+        models, data, direction, arch: see `open_comparison`.
+        teacher: by default the one that the models' cards name; without one, models are compared
+            with true images only.
+        features: adds KID, FID, precision and recall of these features.
         weights: see `wkdc.metrics.distribution.find_extractor`.
-        lpips: adds LPIPS, see `wkdc.metrics.intervals.find_lpips`.
+        lpips: adds LPIPS, see `wkdc.metrics.lpips.load_lpips`.
         size: height and width that images are compared at.
-        limit: use the first so many images.
-        direction: `BtoA` for generators that draw domain A from domain B.
-        keep: a new folder for the images; by default they are thrown away.
-        arch: what makes custom networks.
-        seed: of subsets, intervals and held-out images.
-        on_progress: called with what is being done, and the share of it all that is done.
+        limit: use only the first `limit` images.
+        keep: a new folder to keep the images in; by default they are deleted.
+        seed: of KID's subsets, of the intervals and of the held-out images.
+        on_progress: called with the current stage and the share of the whole that is done.
 
     Raises:
         OptionError: no models, a size that is too small, too few images, or nothing to compare
             with.
-        CheckpointError, DeviceError: see `open_model`; or the models' cards name several teachers.
-        DatasetError, ImageError: the images cannot be used.
+        CheckpointError, DeviceError, DatasetError, ImageError: see `open_comparison`.
         MetricError, MissingExtraError: the features cannot be computed.
         OutputError: `keep` exists or cannot be written.
     """
     started = time.monotonic()
-    tell = on_progress or (lambda stage, share: None)
     if limit is not None and limit < 2:
         raise OptionError(f"limit is {limit}; give 2 images or more")
-    extractor = None
-    if features is not None:
-        extractor = find_extractor(features, None if weights is None else Path(weights))
-    elif weights is not None:
-        raise OptionError(f"weights {weights} would not be used; give --features inception")
-    perceptual = find_lpips(check_device(device)) if lpips else None
+    extractor = _find_extractor(features, weights)
+    target = check_device(device)
+    lpips_model = load_lpips(target) if lpips else None
     comparison = open_comparison(
         models,
         data,
@@ -180,194 +193,126 @@ def evaluate(
         arch=arch,
         device=device,
     )
-    guide, layout, generators = comparison.teacher, comparison.layout, comparison.generators
-    given, domain = layout.validation[:limit], layout.real_validation[:limit]
-    paired = layout.kind == "paired"
-    if not guide and not paired and (extractor is None or not domain):
-        raise OptionError(
-            "there is nothing to compare with: no model's card names a teacher, and the data has "
-            "no true images; give --teacher, or --features and data with testB"
-        )
-    subset = None if extractor is None else _subset_size(len(given), len(domain))
-    names = [
-        "input",
-        *(["teacher"] if guide else []),
-        *(str(one.path) for one in comparison.models),
-    ]
-    digests = [None, *(one.sha256 for one in generators)]
+    layout = comparison.layout
+    inputs, domain = layout.validation[:limit], layout.real_validation[:limit]
+    job = _Job(comparison, inputs, domain, size, seed, target, extractor, lpips_model)
+    _check_comparable(job)
+    subset_size = None if extractor is None else kid_subset_size(len(inputs), len(domain))
     with ExitStack() as stack:
         root = _folder(keep, stack)
-        truths = root / "domain" if paired or (domain and extractor is not None) else None
-        folders = [root / f"{place}-{Path(name).stem}" for place, name in enumerate(names)]
-        likenesses = _draw(
-            generators,
-            given,
-            layout,
-            folders,
-            truths if paired else None,
-            size,
-            has_teacher=guide is not None,
-            write=extractor is not None or keep is not None,
-            perceptual=perceptual,
-            tell=lambda share: tell("drawing", (0.4 if extractor else 1.0) * share),
-        )
-        if truths is not None:
-            for number, path in enumerate(domain, 1):
-                image = load_square(path, size, channels=generators[0].out_channels)
-                _write(truths / f"{number:06d}.png", image)
-        distances: list[_Distances] = [(None, None)] * len(names)
-        if extractor is not None and subset is not None:
-            distances = _measure_sets(
-                folders,
-                truths,
-                lambda folder, other: measure_distance(
-                    folder,
-                    other,
-                    extractor,
-                    subset_size=subset,
-                    seed=seed,
-                    device=check_device(device),
-                    cache=root / "features",
-                ),
-                has_teacher=guide is not None,
-                tell=lambda share: tell(f"features of {extractor.name}", 0.4 + 0.6 * share),
-            )
-    scores = [
-        Score(name, digest, to_teacher.sum_up(seed), to_truth.sum_up(seed), *found)
-        for name, digest, (to_teacher, to_truth), found in zip(
-            names, digests, likenesses, distances, strict=True
-        )
-    ]
-    protocol = Protocol(
-        data=str(data),
-        inputs=len(given),
-        domain=len(given) if paired else len(domain),
-        held_out=layout.held_out,
-        direction=direction,
-        size=size,
-        resize=RESIZE,
-        teacher=None if guide is None else str(guide.path),
-        teacher_sha256=None if guide is None else guide.sha256,
-        extractor=None if extractor is None else extractor.name,
-        extractor_sha256=None if extractor is None else extractor.sha256,
-        lpips_sha256=None if perceptual is None else perceptual.sha256,
-        kid_subsets=None if extractor is None else SUBSETS,
-        kid_subset_size=subset,
-        seed=seed,
-    )
-    made = Made.by("evaluate", device)
+        scores = _measure(job, root, subset_size, keep is not None, on_progress or _silent)
+    protocol = _protocol(job, data, direction, subset_size)
     return EvaluateResult(
-        made,
-        tuple(scores),
+        Made.by("evaluate", device),
+        scores,
         protocol,
         _warnings(protocol, comparison.left_out),
         time.monotonic() - started,
     )
 
 
-def _subset_size(given: int, domain: int) -> int:
-    """Of the subsets for KID: half of the images at most, so that no two are the same.
+def _silent(stage: str, share: float) -> None:
+    pass
 
-    Args:
-        given, domain: images in the sets; 0 where there is no set of the domain.
+
+def _find_extractor(features: Features | None, weights: str | Path | None) -> Extractor | None:
+    """The feature extractor, None without features.
 
     Raises:
-        OptionError: too few.
+        OptionError: weights without features; and see `find_extractor`.
     """
-    fewest = min(given, domain or given)
-    if fewest < LEAST:
-        raise OptionError(
-            f"{fewest} images are too few for KID and FID; {LEAST} are the least, some hundreds "
-            "a good start"
+    if features is not None:
+        return find_extractor(features, None if weights is None else Path(weights))
+    if weights is not None:
+        raise OptionError(f"weights {weights} would not be used; give --features inception")
+    return None
+
+
+def _check_comparable(job: _Job) -> None:
+    """Raises: OptionError: there is neither a teacher nor any true images to compare with."""
+    if job.comparison.teacher or job.paired or (job.extractor is not None and job.domain):
+        return
+    raise OptionError(
+        "there is nothing to compare with: no model's card names a teacher, and the data has "
+        "no true images; give --teacher, or --features and data with testB"
+    )
+
+
+def _measure(
+    job: _Job, root: Path, subset_size: int | None, keep: bool, tell: Progress
+) -> tuple[Score, ...]:
+    """Write the images into folders of `root`, and score them one by one and as sets."""
+    names, generators = job.names, job.comparison.generators
+    written = job.extractor is not None or keep
+    outputs = tuple(root / f"{index}-{Path(name).stem}" for index, name in enumerate(names))
+    has_targets = job.paired or (job.domain and job.extractor is not None)
+    targets = root / "domain" if has_targets else None
+    images = score_models(
+        job.comparison,
+        job.inputs,
+        job.size,
+        OutputFolders(outputs if written else (), targets),
+        lpips=job.lpips,
+        seed=job.seed,
+        on_progress=lambda share: tell("translating", (0.4 if job.extractor else 1.0) * share),
+    )
+    if targets is not None:
+        write_domain(job.domain, targets, job.size, generators[0].out_channels)
+    sets: list[Distances] = [(None, None)] * len(names)
+    if job.extractor is not None and subset_size is not None:
+        stage = f"features of {job.extractor.name}"
+        sets = compare_sets(
+            outputs,
+            targets,
+            job.extractor,
+            teacher=1 if job.comparison.teacher else None,
+            subset_size=subset_size,
+            seed=job.seed,
+            device=job.device,
+            on_progress=lambda share: tell(stage, 0.4 + 0.6 * share),
         )
-    return min(SUBSET_SIZE, fewest // 2)
-
-
-_Distances = tuple[Distance | None, Distance | None]
-"""Of one model's images: from the teacher's, and from the true ones."""
-
-
-def _measure_sets(
-    folders: Sequence[Path],
-    truths: Path | None,
-    measure: Callable[[Path, Path], Distance],
-    *,
-    has_teacher: bool,
-    tell: Callable[[float], None],
-) -> list[_Distances]:
-    """Compare the images of the input, the teacher and the models as sets."""
-    found: list[_Distances] = []
-    for place, folder in enumerate(folders):
-        tell(place / len(folders))
-        taught = measure(folder, folders[1]) if has_teacher and place != 1 else None
-        found.append((taught, None if truths is None else measure(folder, truths)))
-    tell(1.0)
-    return found
-
-
-def _draw(
-    generators: Sequence[ImageModel],
-    given: Sequence[Path],
-    layout: Layout,
-    folders: Sequence[Path],
-    truths: Path | None,
-    size: int,
-    *,
-    has_teacher: bool,
-    write: bool,
-    perceptual: Perceptual | None,
-    tell: Callable[[float], None],
-) -> list[tuple[Likenesses, Likenesses]]:
-    """Draw every image with every model; how near each is to teacher and truth.
-
-    Args:
-        folders: where the images of the input and of each drawer go, if they are to be written.
-        truths: where the true images go, for paired data.
-    """
-    first = generators[0]
-    reader = Reader(layout, first.in_channels, first.out_channels)
-    likenesses = [(Likenesses(perceptual), Likenesses(perceptual)) for _ in folders]
-    for number, path in enumerate(given, 1):
-        parts = reader.squares(path, size)
-        drawn = [_rounded(drawer.draw(parts[0])) for drawer in generators]
-        shown = [parts[0], *drawn]
-        truth = parts[1] if layout.kind == "paired" else None
-        for place, picture in enumerate(shown):
-            if has_teacher and place != 1:
-                likenesses[place][0].add(picture, drawn[0])
-            if truth is not None:
-                likenesses[place][1].add(picture, truth)
-        if write:
-            seen = [reader.shown(parts[0]), *drawn]
-            for folder, picture in zip(folders, seen, strict=True):
-                _write(folder / f"{number:06d}.png", picture)
-            if truth is not None and truths is not None:
-                _write(truths / f"{number:06d}.png", truth)
-        tell(number / len(given))
-    return likenesses
-
-
-def _rounded(images: Tensor) -> Tensor:
-    """As they would be in a file: 8 bits."""
-    return pixels_to_images(images_to_pixels(images))
-
-
-def _write(path: Path, image: Tensor) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make {path.parent}: {error.strerror}") from None
-    pixels = images_to_pixels(image[0])
-    save_pixels(path, pixels.expand(3, *pixels.shape[1:]))
+    digests = [None, *(one.sha256 for one in generators)]
+    return tuple(
+        Score(name, digest, *scores, *distances)
+        for name, digest, scores, distances in zip(names, digests, images, sets, strict=True)
+    )
 
 
 def _folder(keep: str | Path | None, stack: ExitStack) -> Path:
+    """The new folder `keep`, or a temporary one.
+
+    Raises:
+        OutputError: `keep` exists.
+    """
     if keep is None:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wkdc-")))
     folder = Path(keep)
     if folder.exists():
         raise OutputError(f"{folder} exists; give another --keep")
     return folder
+
+
+def _protocol(
+    job: _Job, data: str | Path, direction: Direction, subset_size: int | None
+) -> Protocol:
+    teacher, extractor = job.comparison.teacher, job.extractor
+    return Protocol(
+        data=str(data),
+        inputs=len(job.inputs),
+        domain=len(job.inputs) if job.paired else len(job.domain),
+        held_out=job.comparison.layout.held_out,
+        direction=direction,
+        size=job.size,
+        resize=RESIZE,
+        teacher=None if teacher is None else str(teacher.path),
+        teacher_sha256=None if teacher is None else teacher.sha256,
+        extractor=None if extractor is None else extractor.name,
+        extractor_sha256=None if extractor is None else extractor.sha256,
+        lpips_sha256=None if job.lpips is None else job.lpips.sha256,
+        kid_subsets=None if extractor is None else SUBSETS,
+        kid_subset_size=subset_size,
+        seed=job.seed,
+    )
 
 
 def _warnings(protocol: Protocol, left_out: Sequence[str]) -> tuple[str, ...]:
@@ -378,20 +323,20 @@ def _warnings(protocol: Protocol, left_out: Sequence[str]) -> tuple[str, ...]:
         fewest = min(protocol.inputs, protocol.domain or protocol.inputs)
         if fewest < MEANINGFUL_FID:
             said.append(
-                f"FID of {fewest} images is mostly bias, and no figure to publish or to compare "
-                f"with another number of images ({MEANINGFUL_FID} are the least); KID is unbiased"
+                f"FID of {fewest} images is mostly bias: do not publish it, or compare it with "
+                f"FID of another number of images (use {MEANINGFUL_FID} or more); KID is unbiased"
             )
         if fewest < 50:
-            said.append(f"precision and recall of {fewest} images are rough")
+            said.append(f"precision and recall of {fewest} images are rough estimates")
         if protocol.teacher is not None:
             said.append(
-                "sets drawn from the same inputs, as the models' and the teacher's, are no "
-                "independent samples: their KID falls below 0 the nearer they are; compare models "
-                "by it, and read no size into it"
+                "the models' and the teacher's images come from the same inputs and are not "
+                "independent samples: their KID can fall below 0; use it to rank models, not as "
+                "an absolute value"
             )
     if protocol.held_out:
         said.append(
-            "the folder has no test set: these images are the ones that training sets aside with "
+            "the folder has no test set: these images are those that training holds out with "
             f"seed {protocol.seed}"
         )
     return tuple(said)

@@ -7,22 +7,19 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from torch import Tensor
 
 from wkdc.benchmark.precision_times import PrecisionTimes, time_precision
 from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.data.calibration import CALIBRATE, LEAST, calibration_images
-from wkdc.data.example_input import example_input
-from wkdc.data.images import images_to_pixels, pixels_to_images, resize_short_side
+from wkdc.data.images import resize_short_side
 from wkdc.data.inputs import Reader, check_reads
 from wkdc.data.layouts import Direction, read_layout
 from wkdc.errors import OptionError, ParityError
 from wkdc.inference.comparison import evenly_spread
-from wkdc.metrics.fidelity import high_band_error, psnr_db
-from wkdc.networks.architecture import valid_side
 from wkdc.onnx.conversion import write_generator
 from wkdc.onnx.file import OPSET, OnnxNetwork, check_onnx
+from wkdc.onnx.parity import Parity, example_images, measure_parity, parity_sizes
 from wkdc.onnx.precision import VISIBLE_DB, Limits, Precision, limits_of
 from wkdc.system.files import write_atomically
 
@@ -30,22 +27,6 @@ CHECKED = 6
 """How many test images of a data folder a file is checked on."""
 
 Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Parity:
-    """ONNX Runtime against PyTorch on one image: largest and mean absolute difference, and more.
-
-    Attributes:
-        psnr_db, high_band_error: see `wkdc.metrics.fidelity`.
-    """
-
-    height: int
-    width: int
-    max_abs_error: float
-    mean_abs_error: float
-    psnr_db: float
-    high_band_error: float
 
 
 @dataclass(frozen=True)
@@ -225,7 +206,7 @@ def _write_checked(job: _Job, path: Path, images: Sequence[Tensor]) -> _Written:
             on_layer=lambda done, of: tell(f"trying layer {done} of {of} in int8", done / of),
         )
         check_onnx(path)
-        checks = compare(job.generator, OnnxNetwork(path), images)
+        checks = measure_parity(job.generator, OnnxNetwork(path), images)
         _check(checks, job.limits, job.generator.path, precision)
         times = PrecisionTimes({}, {}, path.stat().st_size)
         if precision != "float32":
@@ -269,53 +250,13 @@ def _warnings(
     return tuple(found)
 
 
-def compare(
-    generator: Generator, network: OnnxNetwork, pictures: Sequence[Tensor] | None = None
-) -> list[Parity]:
-    """The difference between `network` and the generator on each image.
-
-    The generator's image is rounded to 8 bits where the file's are.
-
-    Args:
-        images: 1×C×H×W in [-1, 1]; by default a bundled photo of each size.
-    """
-    found = []
-    for images in _pictures(generator, None) if pictures is None else pictures:
-        with torch.inference_mode():
-            expected: Tensor = generator.network(images)
-        if network.pixels:
-            expected = pixels_to_images(images_to_pixels(expected))
-        drawn = network(images)
-        difference = (drawn - expected).abs()
-        height, width = images.shape[-2:]
-        found.append(
-            Parity(
-                height,
-                width,
-                float(difference.max()),
-                float(difference.mean()),
-                psnr_db(drawn, expected),
-                high_band_error(drawn, expected),
-            )
-        )
-    return found
-
-
-def _sizes(generator: Generator) -> list[tuple[int, int]]:
-    if generator.architecture.family == "resnet":
-        return [(256, 256), (192, 320), (250, 333)]
-    side = valid_side(256, generator.architecture)
-    longer = side + generator.architecture.multiple
-    return [(side, side), (side, longer), (longer, side)]
-
-
 def _pictures(
     generator: Generator, data: Path | None, direction: Direction = "AtoB"
 ) -> list[Tensor]:
     """A bundled photo for each size, or test images of `data`, cut to the sizes in turn."""
-    channels, sizes = generator.in_channels, _sizes(generator)
     if data is None:
-        return [example_input(channels, size, number) for number, size in enumerate(sizes)]
+        return example_images(generator)
+    channels, sizes = generator.in_channels, parity_sizes(generator)
     layout = read_layout(data, direction=direction, smallest=LEAST)
     check_reads(layout, generator.path, channels)
     reader = Reader(layout, channels, generator.out_channels)

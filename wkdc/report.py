@@ -15,11 +15,11 @@ from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import MissingExtraError, OptionError
 from wkdc.evaluate import evaluate
-from wkdc.export import compare as compare_exported
 from wkdc.inference.comparison import SMALLEST, evenly_spread, open_comparison
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.complexity import count_params
 from wkdc.onnx.file import OnnxNetwork
+from wkdc.onnx.parity import example_images, measure_parity
 from wkdc.profile import profile
 from wkdc.reporting.charts import check_matplotlib
 from wkdc.reporting.page import Exported, Facts, File, Picture, render_page, summarise
@@ -336,7 +336,7 @@ def _exported(student: Generator) -> tuple[Exported | None, list[str]]:
     network = OnnxNetwork(path)
     if network.metadata.get("source_sha256") != student.sha256:
         return None, [f"{path} was made from another file than {student.path}; export it again"]
-    checks = compare_exported(student, network)
+    checks = measure_parity(student, network, example_images(student))
     differences = tuple((f"{one.height}×{one.width}", one.max_abs_error) for one in checks)
     precision = network.metadata.get("precision", "float32")
     file = File(path.name, sha256_of(path), path.stat().st_size)
@@ -389,7 +389,7 @@ def _pictures(
     pictures = []
     for number, file in enumerate(chosen, 1):
         given = reader.squares(file, size)[0]
-        wanted, made = guide.draw(given), student.draw(given)
+        wanted, made = guide.generate(given), student.generate(given)
         box = most_different([wanted, made], max(16, size // ZOOM))
         pictures.append(
             Picture(file.name, reader.shown(given), wanted, made, psnr_db(made, wanted), box)

@@ -161,7 +161,7 @@ def _translator(model: ImageModel, tiling: Tiling | None, jobs: Sequence[Job]) -
     return _Translator(
         channels,
         lambda path: load_input(path, channels),
-        lambda images: images_to_pixels(model.draw(images)[0]),
+        lambda images: images_to_pixels(model.generate(images)[0]),
     )
 
 

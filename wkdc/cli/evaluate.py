@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wkdc.evaluate import EvaluateResult
+    from wkdc.metrics.bootstrap import Interval
     from wkdc.metrics.distribution import Distance
-    from wkdc.metrics.intervals import Estimate, Likeness
+    from wkdc.metrics.image_scores import ImageScores
 
 
 def evaluate(
@@ -77,7 +78,7 @@ def _show(result: "EvaluateResult") -> None:
     )
     for side, found in sides:
         if any(found):
-            rows += _likeness_rows(side, found)
+            rows += _score_rows(side, found)
     distances = (
         ("teacher", [score.from_teacher for score in result.scores]),
         ("domain", [score.from_domain for score in result.scores]),
@@ -101,8 +102,10 @@ def _show(result: "EvaluateResult") -> None:
         render.say(f"note: {warning}")
 
 
-def _likeness_rows(side: str, found: list["Likeness | None"]) -> list[tuple[str, ...]]:
-    def row(name: str, digits: int, of: "Callable[[Likeness], Estimate | None]") -> tuple[str, ...]:
+def _score_rows(side: str, found: list["ImageScores | None"]) -> list[tuple[str, ...]]:
+    def row(
+        name: str, digits: int, of: "Callable[[ImageScores], Interval | None]"
+    ) -> tuple[str, ...]:
         values = [None if one is None else of(one) for one in found]
         return (f"{side}: {name}", *(_interval(one, digits) if one else "-" for one in values))
 
@@ -116,7 +119,7 @@ def _likeness_rows(side: str, found: list["Likeness | None"]) -> list[tuple[str,
     return rows
 
 
-def _interval(value: "Estimate", digits: int) -> str:
+def _interval(value: "Interval", digits: int) -> str:
     """`29.1 [28.4, 29.9]`, where the table does not take the brackets for markup."""
     return f"{value.mean:.{digits}f} \\[{value.low:.{digits}f}, {value.high:.{digits}f}]"
 

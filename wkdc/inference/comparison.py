@@ -1,4 +1,4 @@
-"""Models that are to be compared: opened, with their teacher and the images they draw from."""
+"""Models to compare, opened with their teacher and test images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.model import ImageModel, open_model
 
 SMALLEST = 64
-"""Smaller images are compared by nobody."""
+"""Least height and width that images are compared at."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared.
+    """Opened models and the images to compare them on.
 
     Attributes:
-        teacher: None where no card names one.
+        teacher: None if no card names one.
         models: in the order given, without the teacher.
+        layout: `validation` holds the input images, `real_validation` true images of the target
+            domain.
         left_out: one sentence for each image that could not be used.
-        layout: its `validation` holds the images to draw from, `real_validation` true images
-            of the target domain.
     """
 
     teacher: ImageModel | None
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def generators(self) -> list[ImageModel]:
-        """The teacher, where there is one, and the models."""
+        """The teacher, if there is one, and the models."""
         return [*([self.teacher] if self.teacher else []), *self.models]
 
 
@@ -50,20 +50,21 @@ def open_comparison(
     arch: str | None = None,
     device: str = "cpu",
 ) -> Comparison:
-    """Open models, the teacher on their cards unless another is named, and test images.
+    """Open models, their teacher and the test images of `data`.
 
     Args:
-        models: .pth and .onnx files; the folder of a run stands for its student before training
-            and the one it made.
-        data: a folder in one of the layouts of `wkdc.data.layouts`; its test images are used,
-            else those that training sets aside by `seed`; of a plain folder, all.
-        size: height and width that they shall draw at.
-        arch: what makes custom networks.
+        models: .pth and .onnx files; a run's folder stands for its student before and after
+            training.
+        data: a folder in one of the layouts of `wkdc.data.layouts`. Its test images are used; if
+            it has none, those that training holds out by `seed`; of a plain folder, all images.
+        teacher: by default the one that the models' cards name.
+        size: height and width to compare at.
+        arch: `package.module:factory` of custom networks, see `load_generator`.
 
     Raises:
-        OptionError: no models, or one that does not draw at `size`.
-        CheckpointError, DeviceError: see `open_model`; or they draw different channels, or their
-            cards name several teachers, or one that is not there.
+        OptionError: no models, or `size` is too small for one of them.
+        CheckpointError, DeviceError: see `open_model`; or the models' channels differ, or their
+            cards name several teachers, or a teacher that does not exist.
         DatasetError, ImageError: the images cannot be used.
     """
     if not models:
@@ -77,12 +78,14 @@ def open_comparison(
     ]
     if len({(one.in_channels, one.out_channels) for one in opened}) > 1:
         told = ", ".join(f"{one.path} {one.in_channels} to {one.out_channels}" for one in opened)
-        raise CheckpointError(f"the models draw different channels ({told}); compare alike ones")
+        raise CheckpointError(
+            f"the models have different channels ({told}); compare models with the same channels"
+        )
     smallest = max(SMALLEST, *(one.smallest for one in opened))
     if size < smallest:
         raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
     left_out: list[str] = []
-    layout = _pictures(Path(data), direction, seed, left_out.append)
+    layout = _test_layout(Path(data), direction, seed, left_out.append)
     check_reads(layout, opened[0].path, opened[0].in_channels)
     if guide is None:
         return Comparison(None, tuple(opened), layout, tuple(left_out))
@@ -90,14 +93,14 @@ def open_comparison(
 
 
 def evenly_spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` of `paths`, from the first to the last at equal steps."""
+    """At most `count` of `paths`, evenly spaced from the first to the last."""
     count = min(count, len(paths))
     last = max(1, count - 1)
     return [paths[number * (len(paths) - 1) // last] for number in range(count)]
 
 
 def _files_of(model: Path, arch: str | None) -> list[Path]:
-    """The file itself; of a run's folder, the student before training and the one it made."""
+    """The file itself; for a run's folder, the student before and after training."""
     if not model.is_dir():
         return [model]
     record = read_record(model)
@@ -107,10 +110,10 @@ def _files_of(model: Path, arch: str | None) -> list[Path]:
 
 
 def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
-    """The one teacher that the models' cards name, None where no card names any.
+    """The teacher that the models' cards name, None if no card names one.
 
     Raises:
-        CheckpointError: they name several, or one that is not there any more.
+        CheckpointError: the cards name several, or one that does not exist.
     """
     named: dict[str, Path] = {}
     for path in models:
@@ -126,10 +129,10 @@ def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
     return next(iter(named.values()), None)
 
 
-def _pictures(
+def _test_layout(
     data: Path, direction: Direction, seed: int, on_notice: Callable[[str], None]
 ) -> Layout:
-    """The layout with its test images; a plain folder's are all of its images."""
+    """The layout with its test images; all images of a plain folder."""
     domains = all((data / f"train{letter}").is_dir() for letter in "AB")
     layout = read_layout(
         data,

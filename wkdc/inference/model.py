@@ -1,4 +1,4 @@
-"""A .pth or .onnx file as one thing: something that turns images into images."""
+"""A generator in a .pth or .onnx file, behind one interface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from wkdc.system.files import sha256_of
 
 @dataclass(frozen=True)
 class ImageModel:
-    """A model that is ready to draw.
+    """An opened generator.
 
     Attributes:
         path: its file, of the digest `sha256`.
-        run: float32 N×C×H×W in [-1, 1] on the CPU -> the same, at sizes that it draws at.
+        run: float32 N×C×H×W in [-1, 1] on the CPU -> the same, at sizes that the network takes.
         in_channels, out_channels: of its images.
-        multiple, smallest: height and width must be multiples of the one, at least the other.
+        multiple, smallest: height and width must be multiples of `multiple`, at least `smallest`.
         notes: what the file could not tell and was assumed.
-        network: what `run` calls, where that is PyTorch's.
+        network: what `run` calls, in PyTorch; None for a .onnx.
     """
 
     path: Path
@@ -41,8 +41,11 @@ class ImageModel:
     notes: tuple[str, ...] = ()
     network: nn.Module | None = None
 
-    def draw(self, images: Tensor) -> Tensor:
-        """Draw from N×C×H×W in [-1, 1] of any size; the same height and width come back."""
+    def generate(self, images: Tensor) -> Tensor:
+        """Translate N×C×H×W images in [-1, 1] of any size; height and width stay.
+
+        They are padded to a size that the network takes, and the result is cropped.
+        """
         height, width = images.shape[-2:]
         padded = pad_to_multiple(images, self.multiple, at_least=self.smallest)
         return self.run(padded)[..., :height, :width]
@@ -59,21 +62,21 @@ def open_model(
     upsampling: Upsampling | None = None,
     arch: str | None = None,
 ) -> ImageModel:
-    """Open a generator for drawing, a .pth with PyTorch, a .onnx with ONNX Runtime or OpenVINO.
+    """Open a generator: a .pth in PyTorch, a .onnx in ONNX Runtime or OpenVINO.
 
     Args:
-        threads: for what runs a .onnx.
-        runtime: what runs a .onnx; None takes ONNX Runtime.
+        threads: of the runtime of a .onnx; None leaves it to the runtime.
+        runtime: of a .onnx; None takes ONNX Runtime.
         norm, block_padding, upsampling, arch: for a .pth that cannot tell, see `load_generator`.
 
     Raises:
         CheckpointError: the file cannot be used.
-        DeviceError: the device is not there, or the runtime does not use it.
-        OptionError: the runtime does not run such a file.
+        DeviceError: the device does not exist, or the runtime does not use it.
+        OptionError: the runtime does not read such a file.
         MissingExtraError: the runtime is not installed.
     """
     path = Path(path)
-    place = check_device(device)
+    target = check_device(device)
     if path.suffix.lower() == ".onnx":
         return _open_onnx(path, device, threads, runtime or "onnx")
     if runtime not in (None, "torch"):
@@ -84,11 +87,11 @@ def open_model(
         path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
     )
     check_channels(path, generator.in_channels, generator.out_channels)
-    network = generator.network.to(place)
+    network = generator.network.to(target)
 
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:
-        out: Tensor = network(images.to(place))
+        out: Tensor = network(images.to(target))
         return out.cpu()
 
     return ImageModel(
@@ -105,17 +108,18 @@ def open_model(
 
 
 def check_channels(path: Path, in_channels: int, out_channels: int) -> None:
-    """Make sure that the generator in `path` draws images.
+    """Check that the generator in `path` has a known input and gives images.
 
     Args:
         in_channels, out_channels: 0 where the file leaves them open.
 
     Raises:
-        CheckpointError: it draws something else, such as optical flow, or reads what is not said.
+        CheckpointError: its output has other than 1 or 3 channels, as optical flow has, or its
+            input channels are not stated.
     """
     if not in_channels or out_channels not in (1, 3):
         raise CheckpointError(
-            f"{path} reads {in_channels or 'any'} channels and draws {out_channels or 'any'}; "
+            f"{path} reads {in_channels or 'any'} channels and returns {out_channels or 'any'}; "
             "images have 1 or 3"
         )
 
@@ -124,7 +128,7 @@ def _open_onnx(path: Path, device: str, threads: int | None, runtime: Runtime) -
     if runtime == "torch":
         raise OptionError(f"{path} does not run in PyTorch; give onnx or openvino")
     if runtime != "onnx" and device != "cpu":
-        raise DeviceError(f"runtime {runtime} draws on the processor; give --device cpu")
+        raise DeviceError(f"runtime {runtime} runs on the processor; give --device cpu")
     network = OnnxNetwork(path, threads=threads, device=device)
     _, channels, height, width = network.shape
     in_channels, out_channels = channels or 0, network.out_channels or 0

@@ -96,7 +96,7 @@ def tiled_translator(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Te
 
 def translate_whole(model: ImageModel, pixels: Tensor) -> Tensor:
     """Translate uint8 C×H×W at once: uint8 of the same size."""
-    return images_to_pixels(model.draw(pixels_to_images(pixels).unsqueeze(0))[0])
+    return images_to_pixels(model.generate(pixels_to_images(pixels).unsqueeze(0))[0])
 
 
 def _pooled(
@@ -172,7 +172,7 @@ def _blended(model: ImageModel, pixels: Tensor, tiling: Tiling) -> Tensor:
         for left, columns in across:
             tile = pixels_to_images(pixels[:, top : top + len(rows), left : left + len(columns)])
             weight = rows.unsqueeze(1) * columns
-            strip[:, :, left : left + len(columns)] += model.draw(tile.unsqueeze(0))[0] * weight
+            strip[:, :, left : left + len(columns)] += model.generate(tile.unsqueeze(0))[0] * weight
         ready = (tops[n + 1] if n + 1 < len(tops) else height) - top
         output[:, top : top + ready] = images_to_pixels(strip[:, :ready])
         strip = strip[:, ready:]
