@@ -9,10 +9,10 @@ import torch
 from conftest import Called
 
 import wkdc
-from wkdc.compare import GAIN, most_different
+from wkdc.compare import GAIN
 from wkdc.data.images import images_to_pixels, load_pixels, load_square
 from wkdc.inference.model import open_model
-from wkdc.metrics.fidelity import psnr_db
+from wkdc.metrics.fidelity import most_different_square, psnr_db
 
 Call = Callable[..., Called]
 
@@ -38,7 +38,7 @@ def test_the_sheet_holds_pictures_details_and_differences(
         wanted, made = (open_model(path).generate(image) for path in (teacher, student))
         assert row["psnr_db"]["student.pth"] == pytest.approx(psnr_db(made, wanted))
         left, top, side = row["detail"]
-        assert (left, top, side) == most_different([wanted, made], 16)
+        assert (left, top, side) == most_different_square([wanted, made], 16)
         pixels = images_to_pixels(made[0])
         shown = cell(sheet, 3 * number, 2)
         inside = (slice(top + 1, top + side - 1), slice(left + 1, left + side - 1))
@@ -58,7 +58,7 @@ def test_the_square_is_where_they_differ() -> None:
     first = torch.zeros(1, 3, 40, 60)
     other = first.clone()
     other[..., 20:28, 41:49] = 1
-    assert most_different([first, first, other], 8) == (41, 20, 8)
+    assert most_different_square([first, first, other], 8) == (41, 20, 8)
 
 
 def test_two_models_without_a_teacher_are_compared_with_the_first(

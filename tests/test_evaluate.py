@@ -184,7 +184,7 @@ def test_the_interval_holds_the_mean() -> None:
         (
             ("--data", "photos", "--features", "inception", "--weights", "teacher.pth"),
             1,
-            "not what FID is defined by",
+            "not the Inception that FID",
         ),
         (("--data", "photos", "--features", "efficientnet"), 2, "8 are the least"),
         (("--data", "photos", "--keep", "photos"), 1, "give another --keep"),

@@ -24,7 +24,7 @@ from wkdc.reporting.results import read_result, to_plain
 Call = Callable[..., Called]
 
 SIZE, STEPS = 64, 3
-SECTIONS = ("pictures", "lost", "speed", "training", "export", "chain", "protocol")
+SECTIONS = ("images", "lost", "speed", "training", "export", "chain", "protocol")
 
 
 @dataclass(frozen=True)

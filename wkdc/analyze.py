@@ -1,4 +1,4 @@
-"""Where a student falls short of its teacher: by wavelet band, and by frequency."""
+"""Errors and energies of models beside their teacher, by wavelet band and by frequency."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from wkdc.inference.comparison import Comparison, open_comparison
 from wkdc.inference.model import ImageModel
 from wkdc.metrics.fidelity import BandEnergies
 from wkdc.metrics.spectrum import radial_power
+from wkdc.metrics.wavelet import LEVELS
 from wkdc.reporting.charts import check_matplotlib, plot_errors, plot_spectra, save_figure
 from wkdc.reporting.results import Made
 from wkdc.system.files import check_writable, write_atomically
@@ -23,7 +24,6 @@ from wkdc.system.files import check_writable, write_atomically
 SIZE = 256
 """Height and width that images are compared at."""
 
-LEVELS = 4
 
 FIGURES = (".svg", ".png", ".pdf")
 
@@ -38,10 +38,10 @@ class Analysis:
     Attributes:
         name: the model's file, or `input` for the unchanged input.
         sha256: of the file; None for the input.
-        error: of each Haar band, `lh1` (finest) to `hh4` and `ll4`, the root of the error's energy
-            over the teacher's: 0 is a copy.
-        energy: of each band, the model's energy over the teacher's: below 1 detail is missing,
-            above 1 there is more than there should be.
+        error: by Haar band, `lh1` (finest) to `hh4` and `ll4`: the square root of the error's
+            energy over the teacher's, 0 for a copy.
+        energy: by band, the model's energy over the teacher's: below 1 detail is missing, above 1
+            there is too much.
         power: mean of `wkdc.metrics.spectrum.radial_power`.
     """
 
@@ -53,8 +53,10 @@ class Analysis:
 
     @property
     def largest_lack(self) -> tuple[str, float] | None:
-        """The high band that misses the largest share of the teacher's energy, and that share;
-        None where none misses any."""
+        """The high band that lacks most of the teacher's energy, and the share that it lacks.
+
+        None if no band lacks energy.
+        """
         band, kept = min(
             ((band, kept) for band, kept in self.energy.items() if not band.startswith("ll")),
             key=lambda item: item[1],
@@ -63,7 +65,7 @@ class Analysis:
 
     @property
     def sentence(self) -> str:
-        """The largest lack in words."""
+        """The largest lack, in words."""
         lack = self.largest_lack
         if lack is None or lack[1] < 0.005:
             return f"{self.name} lacks no detail of its teacher's, band by band"
@@ -77,17 +79,17 @@ class Analysis:
 
 @dataclass(frozen=True)
 class AnalyzeResult:
-    """What was found.
+    """Models beside their teacher.
 
     Attributes:
-        models: the input first.
-        teacher: its file, of the digest `teacher_sha256`; `teacher_power` and `real_power` the
-            spectra of its images, and of true images of the target domain, where the data has
-            them.
-        images: how many images; `size` their height and width.
-        sentences: the largest lack of each model in words, the input's left out.
-        figure: the file that was drawn.
         made: what measured it; `seconds` how long that took.
+        models: the unchanged input first.
+        teacher: its file, of the digest `teacher_sha256`.
+        teacher_power: mean spectrum of its images; `real_power` that of true images of the target
+            domain, None if the data has none.
+        images: how many images; `size` their height and width.
+        sentences: the largest lack of each model in words, without the input's.
+        figure: the chart's file, None if none was asked for.
     """
 
     made: Made
@@ -122,9 +124,9 @@ def analyze(
     Args:
         models, data, teacher, direction, arch, seed: see `open_comparison`.
         size: height and width that images are compared at.
-        limit: use the first so many images.
-        figure: a .svg, .png or .pdf to draw the result into.
-        on_progress: called with what is being done, and the share of it all that is done.
+        limit: use only the first `limit` images.
+        figure: a .svg, .png or .pdf to plot the result into.
+        on_progress: called with the current stage and the share of the whole that is done.
 
     Raises:
         OptionError: no teacher to compare with, a `limit` below 1, or a figure of another kind.
@@ -151,22 +153,18 @@ def analyze(
     if comparison.teacher is None:
         raise OptionError("there is nothing to compare with: no card names a teacher; --teacher")
     if size % 2**LEVELS:
-        raise OptionError(f"size {size} is no multiple of {2**LEVELS}, which {LEVELS} levels halve")
+        raise OptionError(
+            f"size {size} is no multiple of {2**LEVELS}, as {LEVELS} wavelet levels need"
+        )
     images = comparison.layout.validation[:limit]
     bands, power = _measure(comparison, comparison.teacher, images, size, tell)
     analyses = tuple(
         Analysis(name, digest, bands[name].errors(), bands[name].shares(), power[name])
         for name, digest in _named(comparison)
-        if bands[name].pictures
+        if bands[name].count
     )
     if target is not None:
-        errors = {one.name: one.error for one in analyses}
-        spectra = {one.name: one.power for one in analyses}
-        charts = (
-            lambda axes: plot_errors(axes, errors),
-            lambda axes: plot_spectra(axes, spectra, power["teacher"], power.get("real")),
-        )
-        write_atomically(target, lambda file: save_figure(file, target.suffix, charts))
+        _save_figure(target, analyses, power)
     return AnalyzeResult(
         made=Made.by("analyze", device),
         models=analyses,
@@ -183,49 +181,49 @@ def analyze(
 
 
 def _named(comparison: Comparison) -> list[tuple[str, str | None]]:
-    """What is looked at, with the digests of files: the input, then the models."""
+    """Names and digests: the unchanged input, then the models."""
     return [("input", None), *((str(one.path), one.sha256) for one in comparison.models)]
 
 
 def _measure(
     comparison: Comparison,
-    guide: ImageModel,
+    teacher: ImageModel,
     images: Sequence[Path],
     size: int,
     tell: Callable[[str, float], None],
 ) -> tuple[dict[str, BandEnergies], dict[str, tuple[float, ...]]]:
-    """Draw `images`: of each model the bands beside the teacher's, and the mean spectrum.
+    """Translate `images`: each model's bands beside the teacher's, and each mean spectrum.
 
-    Spectra are of `teacher`, too, and of `real` where the data has true images.
+    There are spectra of `teacher`, too, and of `real` if the data has true images.
     """
-    reader = Reader(comparison.layout, guide.in_channels, guide.out_channels)
+    reader = Reader(comparison.layout, teacher.in_channels, teacher.out_channels)
     names = [name for name, _ in _named(comparison)]
     bands = {name: BandEnergies(LEVELS) for name in names}
     power: dict[str, Tensor] = {}
 
-    def add(name: str, picture: Tensor, of: int) -> None:
-        power[name] = power.get(name, torch.zeros(size // 2)) + radial_power(picture) / of
+    def add(name: str, image: Tensor, count: int) -> None:
+        power[name] = power.get(name, torch.zeros(size // 2)) + radial_power(image) / count
 
     for number, path in enumerate(images, 1):
         parts = reader.squares(path, size)
-        wanted = guide.generate(parts[0])
-        add("teacher", wanted, len(images))
+        target = teacher.generate(parts[0])
+        add("teacher", target, len(images))
         if parts[1:]:
             add("real", parts[1], len(images))
-        shown = [parts[0], *(one.generate(parts[0]) for one in comparison.models)]
-        for name, picture in zip(names, shown, strict=True):
-            add(name, picture, len(images))
-            if picture.shape == wanted.shape:
-                bands[name].add(picture, wanted)
-        tell("drawing", number / len(images))
-    true = comparison.layout.real_validation
-    for path in true:
-        add("real", load_square(path, size, channels=guide.out_channels), len(true))
+        outputs = [parts[0], *(one.generate(parts[0]) for one in comparison.models)]
+        for name, image in zip(names, outputs, strict=True):
+            add(name, image, len(images))
+            if image.shape == target.shape:
+                bands[name].add(image, target)
+        tell("translating", number / len(images))
+    real = comparison.layout.real_validation
+    for path in real:
+        add("real", load_square(path, size, channels=teacher.out_channels), len(real))
     return bands, {name: tuple(values.tolist()) for name, values in power.items()}
 
 
 def _check_figure(path: Path) -> None:
-    """Make sure that a figure can be drawn, before anything else is done.
+    """Check, before anything else is done, that a figure can be made.
 
     Raises:
         OptionError, MissingExtraError, OutputError: it cannot.
@@ -234,3 +232,15 @@ def _check_figure(path: Path) -> None:
         raise OptionError(f"figure {path} does not end in {', '.join(FIGURES)}")
     check_matplotlib("a figure", "figures", "; or leave --figure out")
     check_writable(path)
+
+
+def _save_figure(
+    path: Path, analyses: Sequence[Analysis], power: dict[str, tuple[float, ...]]
+) -> None:
+    errors = {one.name: one.error for one in analyses}
+    spectra = {one.name: one.power for one in analyses}
+    charts = (
+        lambda axes: plot_errors(axes, errors),
+        lambda axes: plot_spectra(axes, spectra, power["teacher"], power.get("real")),
+    )
+    write_atomically(path, lambda file: save_figure(file, path.suffix, charts))

@@ -1,4 +1,4 @@
-"""A sheet of images: what models make of the same inputs, and where they differ most."""
+"""A sheet of images: outputs of several models for the same inputs, and where they differ."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.inference.comparison import evenly_spread, open_comparison
-from wkdc.metrics.fidelity import psnr_db
+from wkdc.metrics.fidelity import most_different_square, psnr_db
 from wkdc.system.files import check_writable
 
 SIZE = 256
 """Height and width of an image on the sheet."""
 
 ZOOM = 4
-"""How much a detail is enlarged."""
+"""How many times a detail is enlarged."""
 
 GAIN = 4
-"""What differences are multiplied by, so that they are seen."""
+"""What differences are multiplied by, to make them visible."""
 
 FRAME = (1.0, -1.0, -1.0)
-"""The red that the detail is framed with."""
+"""The colour of the frame around the detail: red."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Row:
     """One input on the sheet.
 
     Attributes:
-        image: its file.
-        psnr_db: of every model to the first column that is drawn, the teacher where there is one.
+        picture: the input's file.
+        psnr_db: of each model against `CompareResult.reference`.
         detail: left, top and side of the square where the models differ most, in pixels.
     """
 
@@ -46,7 +46,12 @@ class Row:
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What was drawn: `reference` is what the others are compared with."""
+    """The sheet that was written.
+
+    Attributes:
+        reference: the model that the others are compared with: the teacher, else the first model.
+        zoom: how many times details are enlarged; `gain` what differences are multiplied by.
+    """
 
     output: Path
     reference: Path
@@ -69,18 +74,18 @@ def compare(
     seed: int = 0,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> CompareResult:
-    """Draw a sheet with three rows for each of `count` inputs, a column for each model.
+    """Write a sheet with three rows for each of `count` inputs, a column for each model.
 
-    First the images; then the square where the models differ most, enlarged `ZOOM` times; then
-    the differences to the teacher, or to the first model where no card names one, black where
-    there is none and white from a quarter of the range on (`GAIN`).
+    The first row shows the images; the second the square where the models differ most, enlarged
+    `ZOOM` times; the third the absolute differences from the teacher, or from the first model if
+    no card names a teacher: black for none, white from a quarter of the range on (`GAIN`).
 
     Args:
         models, data, teacher, direction, arch, seed: see `open_comparison`.
         output: the image to write; replaced if it exists.
         count: inputs, evenly spread over the test images.
         size: height and width of each image.
-        on_progress: called with what is being done, and the share of it all that is done.
+        on_progress: called with the current stage and the share of the whole that is done.
 
     Raises:
         OptionError: a single model without a teacher, no inputs, or an output that is no image.
@@ -111,46 +116,35 @@ def compare(
     cells: list[list[Tensor]] = []
     rows: list[Row] = []
     for number, file in enumerate(chosen, 1):
-        given = reader.squares(file, size)[0]
-        drawn = [one.generate(given) for one in generators]
-        box = most_different(drawn, max(16, size // ZOOM))
-        cells += _cells(reader.shown(given), drawn, box)
-        scores = [psnr_db(picture, drawn[0]) for picture in drawn[1:]]
+        inputs = reader.squares(file, size)[0]
+        outputs = [one.generate(inputs) for one in generators]
+        box = most_different_square(outputs, max(16, size // ZOOM))
+        cells += _cells(reader.shown(inputs), outputs, box)
+        scores = [psnr_db(image, outputs[0]) for image in outputs[1:]]
         rows.append(Row(file, dict(zip(names[1:], scores, strict=True)), box))
         if on_progress is not None:
-            on_progress("drawing", number / len(chosen))
+            on_progress("translating", number / len(chosen))
     save_pixels(path, grid(cells, ("input", *names)))
     return CompareResult(path, generators[0].path, tuple(rows), ZOOM, GAIN)
 
 
-def most_different(drawn: Sequence[Tensor], side: int) -> tuple[int, int, int]:
-    """Left, top and side of the square in which images differ most from the first of them.
-
-    Args:
-        drawn: 1×C×H×W each, of one size.
-        side: of the square in pixels, at most H and W.
-    """
-    apart = torch.stack([(one - drawn[0]).abs().mean((0, 1)) for one in drawn[1:]]).mean(0)
-    sums = functional.avg_pool2d(apart[None, None], side, stride=1)[0, 0]
-    top, left = divmod(int(sums.argmax()), sums.shape[1])
-    return left, top, side
-
-
-def _cells(shown: Tensor, drawn: Sequence[Tensor], box: tuple[int, int, int]) -> list[list[Tensor]]:
+def _cells(
+    shown: Tensor, outputs: Sequence[Tensor], box: tuple[int, int, int]
+) -> list[list[Tensor]]:
     """The three rows of one input."""
     left, top, side = box
     size = shown.shape[-1]
-    pictures = [_in_colour(one) for one in (shown, *drawn)]
+    images = [_in_colour(one) for one in (shown, *outputs)]
     zoomed = [
         functional.interpolate(one[..., top : top + side, left : left + side], (size, size))
-        for one in pictures
+        for one in images
     ]
-    reference = pictures[1]
+    reference = images[1]
     differences = [
         ((one - reference).abs().mean(1, keepdim=True) / 2 * GAIN).clamp(max=1) * 2 - 1
-        for one in pictures
+        for one in images
     ]
-    return [[_framed(one, box) for one in pictures], zoomed, differences]
+    return [[_framed(one, box) for one in images], zoomed, differences]
 
 
 def _in_colour(images: Tensor) -> Tensor:
@@ -158,7 +152,7 @@ def _in_colour(images: Tensor) -> Tensor:
 
 
 def _framed(images: Tensor, box: tuple[int, int, int]) -> Tensor:
-    """1×3×H×W with a red line around the square."""
+    """1×3×H×W images with a red line around the square."""
     left, top, side = box
     framed = images.clone()
     red = torch.tensor(FRAME)[:, None]

@@ -14,7 +14,6 @@ from wkdc.errors import OptionError, OutputError
 from wkdc.inference.comparison import Comparison, open_comparison
 from wkdc.inference.scoring import OutputFolders, score_models, write_domain
 from wkdc.metrics.distribution import (
-    MEANINGFUL_FID,
     SUBSETS,
     Distance,
     Extractor,
@@ -24,14 +23,12 @@ from wkdc.metrics.distribution import (
 from wkdc.metrics.image_scores import ImageScores
 from wkdc.metrics.image_sets import Distances, compare_sets, kid_subset_size
 from wkdc.metrics.lpips import Lpips, load_lpips
+from wkdc.reporting.protocol import Protocol, protocol_warnings
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
 
 SIZE = 256
 """Height and width that images are compared at."""
-
-NAMED = 5
-"""At most so many images that could not be used are named."""
 
 Progress = Callable[[str, float], None]
 
@@ -55,40 +52,6 @@ class Score:
     to_truth: ImageScores | None
     from_teacher: Distance | None
     from_domain: Distance | None
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What the scores depend on.
-
-    Attributes:
-        data: the folder.
-        inputs: how many images were translated.
-        domain: how many true images of the target domain they were compared with.
-        held_out: whether the inputs were held out from training images by `seed`, because the
-            folder has no test set.
-        size: height and width that images were compared at; `resize` how they were resized.
-        teacher: its file, of the digest `teacher_sha256`.
-        extractor, extractor_sha256: of the features; None without features.
-        lpips_sha256: of LPIPS's weight files; None without LPIPS.
-        kid_subsets, kid_subset_size: see `wkdc.metrics.distribution`.
-    """
-
-    data: str
-    inputs: int
-    domain: int
-    held_out: bool
-    direction: Direction
-    size: int
-    resize: str
-    teacher: str | None
-    teacher_sha256: str | None
-    extractor: str | None
-    extractor_sha256: str | None
-    lpips_sha256: dict[str, str] | None
-    kid_subsets: int | None
-    kid_subset_size: int | None
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -206,7 +169,7 @@ def evaluate(
         Made.by("evaluate", device),
         scores,
         protocol,
-        _warnings(protocol, comparison.left_out),
+        protocol_warnings(protocol, comparison.left_out),
         time.monotonic() - started,
     )
 
@@ -313,30 +276,3 @@ def _protocol(
         kid_subset_size=subset_size,
         seed=job.seed,
     )
-
-
-def _warnings(protocol: Protocol, left_out: Sequence[str]) -> tuple[str, ...]:
-    said = [f"left out: {sentence}" for sentence in left_out[:NAMED]]
-    if len(left_out) > NAMED:
-        said.append(f"{len(left_out) - NAMED} more images were left out")
-    if protocol.extractor is not None:
-        fewest = min(protocol.inputs, protocol.domain or protocol.inputs)
-        if fewest < MEANINGFUL_FID:
-            said.append(
-                f"FID of {fewest} images is mostly bias: do not publish it, or compare it with "
-                f"FID of another number of images (use {MEANINGFUL_FID} or more); KID is unbiased"
-            )
-        if fewest < 50:
-            said.append(f"precision and recall of {fewest} images are rough estimates")
-        if protocol.teacher is not None:
-            said.append(
-                "the models' and the teacher's images come from the same inputs and are not "
-                "independent samples: their KID can fall below 0; use it to rank models, not as "
-                "an absolute value"
-            )
-    if protocol.held_out:
-        said.append(
-            "the folder has no test set: these images are those that training holds out with "
-            f"seed {protocol.seed}"
-        )
-    return tuple(said)

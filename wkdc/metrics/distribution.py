@@ -1,7 +1,7 @@
-"""How alike two folders of images are as sets: KID, FID, precision and recall.
+"""Distances between two folders of images: KID, FID, precision and recall, by torch-fidelity.
 
-torch-fidelity computes them, from the features of Inception v3 or, offline, of EfficientNet-Lite0.
-Figures of different features have nothing to do with each other.
+Features are those of Inception v3 or, offline, of EfficientNet-Lite0; distances of different
+features cannot be compared.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from wkdc.system.files import sha256_of
 Features = Literal["inception", "efficientnet"]
 
 SUBSETS = 100
-"""How many random subsets KID is averaged over."""
+"""Random subsets that KID is averaged over."""
 
 MEANINGFUL_FID = 2048
 """With fewer images than Inception has features, FID's covariance is singular, and its bias is
@@ -36,12 +36,12 @@ EFFICIENTNET = "efficientnet-lite0"
 
 @dataclass(frozen=True)
 class Extractor:
-    """What makes the features.
+    """A feature extractor of torch-fidelity.
 
     Attributes:
         name: as torch-fidelity registers it.
-        weights: a file, or None for those that torch-fidelity fetches.
-        sha256: of the weights; None where torch-fidelity fetched them.
+        weights: a file; None for the weights that torch-fidelity downloads.
+        sha256: of the file; None if torch-fidelity downloaded it.
     """
 
     name: str
@@ -51,14 +51,14 @@ class Extractor:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far one set of images is from another.
+    """Distance of one set of images from another.
 
     Attributes:
-        kid: Kernel Inception Distance (Bińkowski et al. 2018), mean over random subsets, and
-            `kid_std` its standard deviation over them; unbiased, so it may be below 0.
+        kid: Kernel Inception Distance (Bińkowski et al. 2018), mean over random subsets;
+            unbiased, so it may be below 0. `kid_std` is the standard deviation over the subsets.
         fid: Fréchet Inception Distance (Heusel et al. 2017).
-        precision, recall: share of the first set within the second's manifold, and the other way
-            round (Kynkäänniemi et al. 2019).
+        precision: share of the first set within the manifold of the second; `recall` the share of
+            the second within that of the first (Kynkäänniemi et al. 2019).
     """
 
     kid: float
@@ -69,16 +69,16 @@ class Distance:
 
 
 def find_extractor(features: Features, weights: Path | None = None) -> Extractor:
-    """Make sure that `features` can be computed.
+    """Find the extractor of `features`, and check that it can be used.
 
     Args:
         weights: a file of Inception's weights as torch-fidelity publishes them, for a machine
             without a network.
 
     Raises:
-        OptionError: unknown features, or weights that these do not take.
-        MetricError: the weights are not there, cannot be fetched, or are others.
-        MissingExtraError: the packages are not there.
+        OptionError: unknown features, or weights for features that bring their own.
+        MetricError: the weights do not exist, cannot be downloaded, or are different ones.
+        MissingExtraError: the packages are not installed.
     """
     match features:
         case "inception":
@@ -100,7 +100,7 @@ def find_extractor(features: Features, weights: Path | None = None) -> Extractor
 
 
 def _find_inception(weights: Path | None) -> Extractor:
-    """Inception v3, from `weights` or as torch-fidelity fetches it, which happens here."""
+    """Inception v3 of `weights`, or as torch-fidelity downloads it, which happens here."""
     name = f"{INCEPTION_FILE}-{INCEPTION_DIGEST}.pth"
     digest = None
     if weights is not None:
@@ -109,8 +109,8 @@ def _find_inception(weights: Path | None) -> Extractor:
         digest = sha256_of(weights)
         if not digest.startswith(INCEPTION_DIGEST):
             raise MetricError(
-                f"{weights} is not what FID is defined by: its SHA-256 begins with {digest[:8]}, "
-                f"not {INCEPTION_DIGEST}; give {name} of torch-fidelity's releases"
+                f"{weights} is not the Inception that FID is defined by: its SHA-256 begins with "
+                f"{digest[:8]}, not {INCEPTION_DIGEST}; give {name} of torch-fidelity's releases"
             )
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -119,8 +119,8 @@ def _find_inception(weights: Path | None) -> Extractor:
         FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=file)
     except Exception as error:
         raise MetricError(
-            f"Inception's weights could not be had: {_told(error)}; without a network give {name} "
-            "with --weights, or choose --features efficientnet"
+            f"Inception's weights could not be loaded: {_told(error)}; without a network give "
+            f"{name} with --weights, or choose --features efficientnet"
         ) from error
     return Extractor(INCEPTION, weights, digest)
 
@@ -138,11 +138,11 @@ def measure_distance(
     """Compare all PNG files of two folders.
 
     Args:
-        subset_size: of the subsets for KID, at most as many as either folder has images.
-        cache: a folder for features, so that a folder compared twice is looked at once.
+        subset_size: images in a subset for KID, at most as many as either folder has.
+        cache: a folder for features, so that those of a folder are computed once.
 
     Raises:
-        MetricError: torch-fidelity could not do it.
+        MetricError: torch-fidelity failed.
     """
     import torch_fidelity
 

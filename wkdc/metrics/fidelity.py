@@ -1,31 +1,33 @@
-"""How near one set of images is to another: figures for people, not for gradients."""
+"""PSNR, high-band error and band energies of images against their targets, without gradients."""
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from wkdc.metrics.wavelet import decompose
+from wkdc.metrics.wavelet import LEVELS, decompose
 
 
 def psnr_db(images: Tensor, target: Tensor) -> float:
     """Peak signal-to-noise ratio of N×C×H×W images in [-1, 1] in decibels; infinite when equal.
 
-    Of several images it is that of their mean squared error.
-
-    10 log10(2² / mean squared error): the peak is the range's width, 2.
+    10 log10(2² / mean squared error over all images): the peak is the width of the range, 2.
     """
     error = float((images.double() - target.double()).square().mean())
     return math.inf if error == 0 else 10 * math.log10(4.0 / error)
 
 
-def high_band_error(images: Tensor, target: Tensor, *, levels: int = 4) -> float:
-    """Energy of the error in the high Haar bands relative to the target's energy there, as a root.
+def high_band_error(images: Tensor, target: Tensor, *, levels: int = LEVELS) -> float:
+    """Square root of the error's energy in the high Haar bands over the target's energy there.
 
     0 for equal images, 1 for an image without any detail, above 1 for wrong detail.
+
+    Args:
+        images, target: N×C×H×W in [-1, 1].
     """
     error = decompose(images.float() - target.float(), levels=levels).high
     energy = decompose(target.float(), levels=levels).high
@@ -34,9 +36,22 @@ def high_band_error(images: Tensor, target: Tensor, *, levels: int = 4) -> float
     return math.sqrt(wrong / total) if total > 0 else (0.0 if wrong == 0 else math.inf)
 
 
+def most_different_square(images: Sequence[Tensor], side: int) -> tuple[int, int, int]:
+    """Left, top and side of the square in which images differ most from the first of them.
+
+    Args:
+        images: two or more, 1×C×H×W each, of one shape.
+        side: of the square in pixels, at most H and W.
+    """
+    difference = torch.stack([(one - images[0]).abs().mean((0, 1)) for one in images[1:]]).mean(0)
+    sums = functional.avg_pool2d(difference[None, None], side, stride=1)[0, 0]
+    top, left = divmod(int(sums.argmax()), sums.shape[1])
+    return left, top, side
+
+
 @dataclass(frozen=True)
 class Fidelity:
-    """How near one model's images are to another's, usually a student's to its teacher's.
+    """Agreement of one model's images with another's, usually a student's with its teacher's.
 
     Attributes:
         psnr_db: mean over images of `psnr_db`.
@@ -57,39 +72,39 @@ def mean_fidelity(pairs: Iterable[tuple[Tensor, Tensor]]) -> Fidelity:
 
 
 class BandEnergies:
-    """Sums, band by band of the Haar transform, over images and their targets.
+    """Energies in each band of the Haar transform, summed over images and their targets.
 
-    The bands' names are `lh1` (finest) to `hh4` and `ll4`, the low band that is left.
+    Bands are named `lh1` (finest) to `hh4`, and `ll4` for the last low band.
     """
 
-    def __init__(self, levels: int = 4) -> None:
-        self.pictures = 0
+    def __init__(self, levels: int = LEVELS) -> None:
+        self.count = 0
         self._levels = levels
-        self._wrong: dict[str, float] = {}
-        self._made: dict[str, float] = {}
-        self._whole: dict[str, float] = {}
+        self._error: dict[str, float] = {}
+        self._images: dict[str, float] = {}
+        self._target: dict[str, float] = {}
 
     def add(self, images: Tensor, target: Tensor) -> None:
-        """Count an image, 1×C×H×W in [-1, 1], and its target of the same shape."""
-        self.pictures += 1
+        """Add an image, 1×C×H×W in [-1, 1], and its target of the same shape."""
+        self.count += 1
         images, target = images.float(), target.float()
-        parts = ((self._wrong, images - target), (self._made, images), (self._whole, target))
-        for sums, picture in parts:
-            for name, band in _named_bands(picture, self._levels):
+        parts = ((self._error, images - target), (self._images, images), (self._target, target))
+        for sums, values in parts:
+            for name, band in _named_bands(values, self._levels):
                 sums[name] = sums.get(name, 0.0) + float(band.double().square().sum())
 
     def errors(self) -> dict[str, float]:
-        """Of each band, the root of the error's energy over the targets'.
+        """The square root of the error's energy over the targets', by band.
 
-        Where the targets have none, 0 if the images have none either, else infinite.
+        If the targets have no energy in a band: 0 if the images have none either, else infinite.
         """
-        return {name: math.sqrt(_share(self._wrong[name], e)) for name, e in self._whole.items()}
+        return {name: math.sqrt(_share(self._error[name], e)) for name, e in self._target.items()}
 
     def shares(self) -> dict[str, float]:
-        """Of each band, the images' energy over the targets'; 1 where neither has any."""
+        """The images' energy over the targets', by band; 1 if neither has any."""
         return {
-            name: _share(self._made[name], energy) if energy or self._made[name] else 1.0
-            for name, energy in self._whole.items()
+            name: _share(self._images[name], energy) if energy or self._images[name] else 1.0
+            for name, energy in self._target.items()
         }
 
 
@@ -98,7 +113,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def mean_band_errors(
-    pairs: Iterable[tuple[Tensor, Tensor]], *, levels: int = 4
+    pairs: Iterable[tuple[Tensor, Tensor]], *, levels: int = LEVELS
 ) -> dict[str, float]:
     """`BandEnergies.errors` of (image, target) pairs, each 1×C×H×W in [-1, 1]."""
     bands = BandEnergies(levels)
@@ -110,6 +125,6 @@ def mean_band_errors(
 def _named_bands(images: Tensor, levels: int) -> Iterator[tuple[str, Tensor]]:
     bands = decompose(images, levels=levels)
     for level, high in enumerate(bands.high, start=1):
-        for place, name in enumerate(("lh", "hl", "hh")):
-            yield f"{name}{level}", high[:, :, place]
+        for index, name in enumerate(("lh", "hl", "hh")):
+            yield f"{name}{level}", high[:, :, index]
     yield f"ll{levels}", bands.low

@@ -1,4 +1,4 @@
-"""How much of an image's power lies at which frequency, whatever the direction."""
+"""The radially averaged power spectrum of an image."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,12 @@ def radial_power(images: Tensor) -> Tensor:
     """The radially averaged power spectrum of 1×C×S×S images in [-1, 1]: S/2 values, float64.
 
     Value k is the mean of |FFT|²/S² over the frequencies whose radius rounds to k cycles an image,
-    k = 0 to S/2 - 1, and over channels; white noise of variance v has v everywhere. A Hann window,
-    scaled to keep white noise's power, lets the image's edges not count as detail; the mean is
-    taken out first.
+    k = 0 to S/2 - 1, and over channels; white noise of variance v has v everywhere. The mean is
+    subtracted, and a Hann window that keeps white noise's power stops the image's edges from
+    counting as detail.
 
     Raises:
-        ValueError: the images are not square, or several.
+        ValueError: the image is not square, or there are several.
     """
     count, _, height, width = images.shape
     if count != 1 or height != width:

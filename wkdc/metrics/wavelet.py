@@ -1,7 +1,4 @@
-"""The discrete wavelet transform: images -> a low band and the high bands of every level.
-
-pytorch-wavelets computes it; here it gets names, float32 under autocast, and its checks.
-"""
+"""The discrete wavelet transform of images, by pytorch-wavelets, in float32 under autocast too."""
 
 import functools
 import warnings
@@ -12,13 +9,16 @@ from torch import Tensor, nn
 
 from wkdc.errors import OptionError
 
+LEVELS = 4
+"""Levels of the transform in Zhang et al. 2022."""
+
 
 @dataclass(frozen=True)
 class Bands:
     """A wavelet decomposition of N×C×H×W images.
 
     Attributes:
-        low: N×C×h×w, the low band (LL) that the last level leaves.
+        low: N×C×h×w, the low band (LL) of the last level.
         high: one tensor per level, finest first, N×C×3×h×w: horizontal (LH), vertical (HL) and
             diagonal (HH) detail, in PyWavelets' order (cH, cV, cD).
     """
@@ -27,15 +27,15 @@ class Bands:
     high: tuple[Tensor, ...]
 
 
-def decompose(images: Tensor, *, wavelet: str = "haar", levels: int = 4) -> Bands:
+def decompose(images: Tensor, *, wavelet: str = "haar", levels: int = LEVELS) -> Bands:
     """Transform N×C×H×W images in float32, padded with zeros.
 
-    A Haar transform of an image in [-1, 1] has coefficients up to 2 at the first level and twice
-    that at each further one.
+    The Haar coefficients of an image in [-1, 1] are at most 2 at the first level, and twice as
+    large at each further level.
 
     Args:
         wavelet: a discrete wavelet of PyWavelets: haar, db2, bior2.2, ...
-        levels: how many times the low band is split again, 1 or more.
+        levels: how many times the low band is split, 1 or more.
 
     Raises:
         OptionError: an unknown wavelet, or no levels.
@@ -51,11 +51,7 @@ def decompose(images: Tensor, *, wavelet: str = "haar", levels: int = 4) -> Band
 
 
 def check_wavelet(wavelet: str) -> None:
-    """Make sure that `wavelet` can be transformed with.
-
-    Raises:
-        OptionError: it is none of PyWavelets' discrete wavelets.
-    """
+    """Raises: OptionError: `wavelet` is not one of PyWavelets' discrete wavelets."""
     import pywt
 
     if wavelet not in pywt.wavelist(kind="discrete"):
@@ -67,11 +63,11 @@ def check_wavelet(wavelet: str) -> None:
 
 @functools.lru_cache(maxsize=16)
 def _transform(wavelet: str, levels: int, device: str) -> nn.Module:
-    """The module of pytorch-wavelets, made once per setting and device."""
+    """The module of pytorch-wavelets, built once per setting and device."""
     check_wavelet(wavelet)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it imports pkg_resources, which warns of its own end
+        warnings.simplefilter("ignore")  # it imports pkg_resources, which is deprecated
         from pytorch_wavelets import DWTForward
-    with torch.inference_mode(False):  # the filters are kept, and later used in training
+    with torch.inference_mode(False):  # the filters are cached, and used in training later
         transform: nn.Module = DWTForward(J=levels, wave=wavelet, mode="zero").to(device)
     return transform

@@ -1,0 +1,97 @@
+"""The student that a report is about, its teacher, and the run that trained it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wkdc.checkpoints.checkpoint import Generator, load_generator, teacher_path
+from wkdc.checkpoints.lineage import images_of, last_options, record_of, student_of
+from wkdc.checkpoints.run_record import Record, read_record
+from wkdc.data.layouts import Direction
+from wkdc.errors import OptionError
+from wkdc.system.files import sha256_of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about.
+
+    Attributes:
+        record: of the run that trained the student, None without a run.
+        start: the student before training, None without a run.
+        data: the folder that the student was trained or calibrated on, None if it is not known.
+        direction: that it was trained in.
+        warnings: limits of what is known, such as a run that has not finished.
+    """
+
+    student: Generator
+    teacher: Generator
+    record: Record | None
+    start: Path | None
+    data: Path | None
+    direction: Direction
+    warnings: tuple[str, ...]
+
+    @property
+    def models(self) -> list[Path]:
+        """The student before training, if there is a run, and the student."""
+        return [*([self.start] if self.start else []), self.student.path]
+
+    @property
+    def onnx_path(self) -> Path:
+        """Where `wkdc export` writes the student."""
+        return self.student.path.with_suffix(".onnx")
+
+    def labels(self) -> dict[str, str]:
+        """Names of the files on the page, by digest."""
+        labels = {self.teacher.sha256: "teacher", self.student.sha256: "student"}
+        if self.onnx_path.is_file():
+            labels[sha256_of(self.onnx_path)] = "student"
+        if self.start is not None:
+            labels[sha256_of(self.start)] = "before training"
+        return labels
+
+    def widths(self) -> tuple[tuple[str, Sequence[int], Sequence[int]], ...]:
+        """Name of each stage, the teacher's channels and the student's."""
+        before, after = (one.architecture.widths() for one in (self.teacher, self.student))
+        return tuple(
+            (name, wide, narrow) for (name, wide), (_, narrow) in zip(before, after, strict=False)
+        )
+
+
+def find_subject(model: Path, teacher: str | Path | None, arch: str | None) -> Subject:
+    """Open a student or the latest student of a run, its teacher and its run.
+
+    Raises:
+        OptionError: a .onnx, or the teacher itself.
+        CheckpointError: there is no student, or its teacher does not exist.
+    """
+    record: Record | None
+    if model.suffix.lower() == ".onnx":
+        raise OptionError(
+            f"{model} does not say how it was made; give the .pth that it was exported from"
+        )
+    if model.is_dir():
+        record = read_record(model)
+        student, notice = student_of(record, arch)
+    else:
+        student, notice = load_generator(model, arch=arch), None
+        record = record_of(student)
+    guide = load_generator(
+        teacher_path(student, hint="name it with --teacher") if teacher is None else teacher,
+        arch=arch,
+    )
+    if guide.sha256 == student.sha256:
+        raise OptionError(f"{student.path} is its own teacher {guide.path}; give a student")
+    start = None if record is None else record.start
+    if start is not None and sha256_of(start) == student.sha256:
+        start = None
+    return Subject(
+        student,
+        guide,
+        record,
+        start,
+        images_of(student, record),
+        last_options(student).get("direction", "AtoB"),
+        () if notice is None else (notice,),
+    )
