@@ -1,9 +1,10 @@
 """The training loop: how long, how fast, when to save, and when to stop."""
 
 import signal
+import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -118,6 +119,13 @@ class Deferred:
         if self.caught:
             signal.default_int_handler(number, frame)
         self.caught = True
+
+
+def mean_losses(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each loss over `steps`; empty where there are none."""
+    if not steps:
+        return {}
+    return {name: statistics.fmean(losses[name] for losses in steps) for name in steps[0]}
 
 
 class Pace:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from wkdc.training.checks import check_same
 from wkdc.training.device import Compute
 from wkdc.training.direction import Pair, Side
 from wkdc.training.distributed import Processes
-from wkdc.training.loop import StepReport, Stopped, run_steps
+from wkdc.training.loop import StepReport, Stopped, mean_losses, run_steps
 from wkdc.training.objective import Batch
 from wkdc.training.recipe import RATE, rate_for
 from wkdc.training.run_config import Callbacks, RunConfig
@@ -317,10 +316,3 @@ class Session:
             "seed": self._config.seed,
             "run": str(self._run.path),
         }
-
-
-def mean_losses(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each loss over `steps`; empty where there are none."""
-    if not steps:
-        return {}
-    return {name: statistics.fmean(losses[name] for losses in steps) for name in steps[0]}
