@@ -17,7 +17,7 @@ from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport
 from wkdc.errors import DeviceError, OptionError
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.training.device import Compute, choose_dtype, trainable
-from wkdc.training.distributed import Ranks
+from wkdc.training.distributed import Processes
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.trainer import Averager, Learner, Trainer
 
@@ -26,7 +26,7 @@ __all__ = ["launch"]  # a fixture
 Call = Callable[..., Called]
 
 CPU = torch.device("cpu")
-ALONE = Ranks(0, 1, CPU)
+ALONE = Processes(0, 1, CPU)
 
 JUDGED = dataclasses.replace(PAPER, crop=32, load_size=48, ndf=4, pixel=1.0, identity=0.0)
 
@@ -35,8 +35,8 @@ def made(recipe: Recipe, student: Path, compute: Compute) -> Trainer:
     """A student with a discriminator, the same each time."""
     torch.manual_seed(0)
     network = trainable(compute.place(load_generator(student).network))
-    judge = compute.place(PatchGAN(3, widths=patchgan_widths(recipe.ndf)))
-    objective = Objective(recipe, judge, conditional=False, forward=compute.forward, seed=0)
+    layer_outputs = compute.place(PatchGAN(3, widths=patchgan_widths(recipe.ndf)))
+    objective = Objective(recipe, layer_outputs, conditional=False, forward=compute.forward, seed=0)
     return Trainer(
         [Learner(network, objective, Averager(network))], recipe, ALONE, compute.scaler()
     )
@@ -218,9 +218,9 @@ def test_a_step_whose_gradients_are_infinite_is_left_out_and_the_scale_falls(
 
 def test_what_float16_draws_is_compared_in_float32(student: Path) -> None:
     network = load_generator(student).network
-    drawn = narrow().forward(network, pictures(1).inputs)
-    assert drawn.dtype is torch.float32
-    assert torch.equal(drawn, drawn.half().float())  # it was drawn in float16
+    generated = narrow().forward(network, pictures(1).inputs)
+    assert generated.dtype is torch.float32
+    assert torch.equal(generated, generated.half().float())  # it was drawn in float16
 
 
 def test_float16_is_for_gpus(call_wkdc: Call) -> None:

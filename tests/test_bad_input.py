@@ -723,7 +723,7 @@ def test_ctrl_c_ends_the_training_with_a_usable_student(
     assert wkdc.prune(student, ratio=2, output=folder / "smaller.pth").params_ratio > 1.9
 
 
-def test_a_kill_while_the_teacher_draws_keeps_the_student(
+def test_a_kill_while_targets_are_computed_keeps_the_student(
     student: Path,
     photos: Path,
     environment: dict[str, str],
@@ -733,7 +733,7 @@ def test_a_kill_while_the_teacher_draws_keeps_the_student(
     folder, log = student.parent, tmp_path_factory.mktemp("log") / "stderr"
     before = load_generator(student)
     process = start_training(folder, environment, log, "--minutes", "10", "--batch", "1")
-    wait_until(lambda: "the teacher draws" in log.read_text(), process, log.read_text)
+    wait_until(lambda: "the teacher's outputs" in log.read_text(), process, log.read_text)
     stop(process, signal.SIGTERM)
     assert process.returncode == 130
     assert "Traceback" not in log.read_text()

@@ -113,7 +113,7 @@ def test_layers_that_are_not_understood_are_left(tmp_path: Path) -> None:
     flow = trace_flow(network, torch.zeros(1, 3, 32, 32))
     assert flow.usable == {"first", "wide", "narrow", "last"}
     _, groups = channel_groups(network.requires_grad_(True), in_channels=3, smallest=1)
-    assert [list(group.makers) for group in groups] == [["wide"]]
+    assert [list(group.producers) for group in groups] == [["wide"]]
 
     notices: list[str] = []
     teacher = load_network(saved(network, tmp_path), arch="custom_networks:Grouped")

@@ -212,10 +212,10 @@ def test_what_cannot_be_reversed(folder: Path, photos: Path) -> None:
         run(reverse_student=back_student, output=back_student)
     with pytest.raises(OptionError, match="overwrite its teacher"):
         run(reverse_student=back_student, output=back)
-    with pytest.raises(OptionError, match="judges one direction"):
+    with pytest.raises(OptionError, match="is for one direction"):
         run(reverse_student=back_student, discriminator=folder / "judge.pth")
     torch.save(resnet_state_dict(1, blocks=2, ngf=4, in_channels=1), folder / "grey.pth")
-    with pytest.raises(CheckpointError, match=r"to reverse .* it has to draw 3 from 3"):
+    with pytest.raises(CheckpointError, match=r"to reverse .* it has to turn 3 into 3"):
         run(reverse_teacher=folder / "grey.pth")
     with pytest.raises(OptionError, match="identity: trainB"):
         run(

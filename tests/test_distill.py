@@ -27,8 +27,8 @@ from wkdc.training.crops import Crops, ImagePool, shuffled
 from wkdc.training.device import Compute, trainable
 from wkdc.training.loop import Budget
 from wkdc.training.objective import Batch, Forward, Objective
-from wkdc.training.opening import MOST_ENLARGED
 from wkdc.training.recipe import FAR_DB, HALVED_DB, RATE, rate_for
+from wkdc.training.setup import MOST_ENLARGED
 from wkdc.training.trainer import MAX_DECAY, Averager, rate_factor
 
 SMALL = {"crop": 32, "load_size": 48}
@@ -78,9 +78,9 @@ def test_the_total_is_the_weighted_sum() -> None:
         forward=lambda net, x: net(x),
         seed=0,
     )
-    inputs, targets, truth, drawn = torch.rand(4, 2, 3, 32, 32)
+    inputs, targets, truth, generated = torch.rand(4, 2, 3, 32, 32)
     batch = Batch(inputs, targets, None, truth)
-    losses = objective.student_losses(nn.Identity(), drawn, batch)
+    losses = objective.student_losses(nn.Identity(), generated, batch)
     assert set(losses) == {"wavelet", "pixel", "truth", "adversarial", "total"}
     expected = (
         0.5 * losses["wavelet"]
@@ -95,24 +95,24 @@ def test_the_total_is_the_weighted_sum() -> None:
 @pytest.mark.parametrize("conditional", [False, True])
 def test_each_side_trains_its_own_network_only(conditional: bool) -> None:
     torch.manual_seed(0)
-    judge = PatchGAN(6 if conditional else 3, widths=patchgan_widths(4))
+    layer_outputs = PatchGAN(6 if conditional else 3, widths=patchgan_widths(4))
     objective = Objective(
-        small(PAPER), judge, conditional=conditional, forward=lambda net, x: net(x), seed=0
+        small(PAPER), layer_outputs, conditional=conditional, forward=lambda net, x: net(x), seed=0
     )
     student = nn.Conv2d(3, 3, 1)
     inputs, targets, real = torch.rand(3, 1, 3, 32, 32)
     batch = Batch(inputs, targets, real, None)
-    drawn = student(inputs)
-    objective.student_losses(student, drawn, batch)["total"].backward()
+    generated = student(inputs)
+    objective.student_losses(student, generated, batch)["total"].backward()
     assert student.weight.grad is not None
     assert student.weight.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in judge.parameters())
+    assert all(parameter.grad is None for parameter in layer_outputs.parameters())
     student.zero_grad()
-    loss = objective.discriminator_loss(drawn, batch)
+    loss = objective.discriminator_loss(generated, batch)
     assert loss is not None
     loss.backward()
     assert student.weight.grad is None
-    assert all(parameter.grad is not None for parameter in judge.parameters())
+    assert all(parameter.grad is not None for parameter in layer_outputs.parameters())
 
 
 def test_cycle_and_identity_by_hand() -> None:
@@ -498,7 +498,7 @@ def test_larger_crops_are_drawn_ahead_in_fewer(
     """What is kept is bounded in pixels, so that it fits into memory whatever the crops are."""
     monkeypatch.setattr("wkdc.training.teacher_targets.MAX_PIXELS", 8 * 32 * 32)
 
-    def drawn(crop: int) -> int:
+    def generated(crop: int) -> int:
         counts: list[int] = []
         distill(
             photos,
@@ -510,7 +510,7 @@ def test_larger_crops_are_drawn_ahead_in_fewer(
         )
         return counts[-1]
 
-    assert (drawn(32), drawn(64)) == (8, 2)
+    assert (generated(32), generated(64)) == (8, 2)
 
 
 def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:

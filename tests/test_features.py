@@ -18,7 +18,7 @@ import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, PAPER, StepReport
 from wkdc.errors import OptionError
-from wkdc.training.features import APART, LAYERS, FeatureLoss, Watched
+from wkdc.training.features import APART, LAYERS, BlockFeatures, FeatureLoss
 
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48, features=1.0)
 
@@ -26,7 +26,7 @@ IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 
 
 
 def features_of(network: nn.Module, images: Tensor) -> list[Tensor]:
-    watched = Watched(network)
+    watched = BlockFeatures(network)
     with torch.no_grad():
         network(images)
     return watched.take()

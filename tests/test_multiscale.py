@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wkdc.checkpoints.checkpoint import load_discriminator, load_generator
 from wkdc.data.calibration import calibration_images
 from wkdc.errors import CheckpointError, OptionError
-from wkdc.networks.multiscale import MultiscaleDiscriminator, judge
+from wkdc.networks.multiscale import MultiscaleDiscriminator, layer_outputs
 from wkdc.networks.patchgan import PatchGAN
 from wkdc.prune import prune
 from wkdc.pruning.width_search import TOLERANCE
@@ -50,7 +50,7 @@ def load(folder: Path, state_dict: dict[str, Tensor]) -> Any:
 
 @pytest.mark.parametrize("name", KINDS)
 @torch.no_grad()
-def test_it_judges_as_the_original_does(name: str, tmp_path: Path) -> None:
+def test_it_scores_as_the_original_does(name: str, tmp_path: Path) -> None:
     options = KINDS[name]
     state_dict = multiscale_state_dict(5, **options)
     images = torch.rand(2, 6, 44, 60, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -59,7 +59,7 @@ def test_it_judges_as_the_original_does(name: str, tmp_path: Path) -> None:
     assert loaded.in_channels == 6
     shared = {k: v for k, v in options.items() if k != "widths"}
     expected = multiscale_forward(state_dict, images, **shared)
-    found = judge(loaded.network, images)
+    found = layer_outputs(loaded.network, images)
     assert [len(layers) for layers in found] == [len(layers) for layers in expected]
     for ours, theirs in zip(found, expected, strict=True):
         for a, b in zip(ours, theirs, strict=True):
@@ -142,22 +142,22 @@ def test_the_objective_sums_over_scales_and_weighs_features() -> None:
     torch.manual_seed(0)
     network = MultiscaleDiscriminator(4 + 3, widths=[[3, 4, 5, 6]] * 2)
     objective = objective_of(network)
-    inputs, real, drawn = (
+    inputs, real, generated = (
         torch.rand(2, 4, 32, 32),
         torch.rand(2, 3, 32, 32),
         torch.rand(2, 3, 32, 32),
     )
     batch = Batch(inputs, None, real, real)
-    losses = objective.student_losses(nn.Identity(), drawn, batch)
+    losses = objective.student_losses(nn.Identity(), generated, batch)
     assert list(losses) == ["adversarial", "feature_matching", "total"]
-    fakes, reals = (judge(network, torch.cat([inputs, x], 1)) for x in (drawn, real))
+    fakes, reals = (layer_outputs(network, torch.cat([inputs, x], 1)) for x in (generated, real))
     adversarial = sum(generator_loss(layers[-1]) for layers in fakes)
     feature = feature_loss(*([layers[:-1] for layers in found] for found in (fakes, reals)))
     assert losses["adversarial"].item() == pytest.approx(float(adversarial), rel=1e-6)
     assert losses["feature_matching"].item() == pytest.approx(feature.item(), rel=1e-6)
     total = float(adversarial) + 10 * feature.item()
     assert losses["total"].item() == pytest.approx(total, rel=1e-6)
-    judged = objective.discriminator_loss(drawn, batch)
+    judged = objective.discriminator_loss(generated, batch)
     expected = sum(discriminator_loss(a[-1], b[-1]) for a, b in zip(reals, fakes, strict=True))
     assert judged is not None
     assert judged.item() == pytest.approx(float(expected), rel=1e-6)
@@ -189,7 +189,7 @@ def test_at_the_real_picture_features_are_matched() -> None:
 def test_a_patchgan_has_scores_alone() -> None:
     network = PatchGAN(3, widths=(4, 8))
     images = torch.rand(1, 3, 32, 32)
-    ((scores,),) = judge(network, images)
+    ((scores,),) = layer_outputs(network, images)
     assert torch.equal(scores, network(images))
 
 

@@ -75,11 +75,11 @@ def test_the_global_generator_draws_what_the_original_draws(
     assert (len(options["inner"]), options["affine"]) == (9, norm == "batch")
     images = example_input(channels, (64, 96))
     with torch.no_grad():
-        drawn = loaded.network(images)
+        generated = loaded.network(images)
     expected = global_generator_forward(state_dict, images, norm=norm)
     assert float(expected.std()) > 0.05
     assert float((expected.abs() > 0.99).float().mean()) < 0.2
-    assert float((drawn - expected).abs().max()) <= SAME_PICTURE
+    assert float((generated - expected).abs().max()) <= SAME_PICTURE
 
 
 def test_the_stock_network_has_the_stock_names_and_shapes() -> None:
@@ -240,8 +240,8 @@ def test_other_instances_are_other_data(hd_student: Path, label_data: Path, tmp_
 def test_the_discriminator_may_come_from_a_file(
     hd_student: Path, label_data: Path, tmp_path: Path
 ) -> None:
-    judge = multiscale_state_dict(0, ndf=4, in_channels=CHANNELS + 3, apart=False)
-    path = file_of(tmp_path / "latest_net_D.pth", judge)
+    layer_outputs = multiscale_state_dict(0, ndf=4, in_channels=CHANNELS + 3, apart=False)
+    path = file_of(tmp_path / "latest_net_D.pth", layer_outputs)
     options: dict[str, Any] = {"student": hd_student, "steps": 2, "runs": tmp_path / "runs"}
     recipe = small(PAPER, feature_matching=10.0)
     result = wkdc.distill(label_data, recipe=recipe, discriminator=path, **options)
@@ -300,9 +300,9 @@ def test_from_label_maps_to_onnx(call_wkdc: Call, label_data: Path, tmp_path: Pa
     call("analyze", "student.pth", "--data", label_data, "--json")
     call("compare", "student.pth", "--data", label_data, "--json")
     assert (tmp_path / "comparison.png").exists()
-    drawn = call("translate", "student.onnx", label_data / "test_label", "-o", "out", "--json")
-    assert len(drawn["outputs"]) == 2
-    assert load_pixels(Path(drawn["outputs"][0])).shape == (3, 64, 72)
+    generated = call("translate", "student.onnx", label_data / "test_label", "-o", "out", "--json")
+    assert len(generated["outputs"]) == 2
+    assert load_pixels(Path(generated["outputs"][0])).shape == (3, 64, 72)
 
 
 # What users get wrong: one line
@@ -334,7 +334,7 @@ def test_what_label_maps_and_their_generators_are_not(
     Image.new("L", (72, 64), LABELS).save(path)
     refused(
         call_wkdc("distill", "--data", label_data),
-        str(path),
+        str(path.relative_to(tmp_path)),
         f"label id {LABELS}",
         f"{CHANNELS} channels",
     )

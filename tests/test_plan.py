@@ -126,7 +126,7 @@ def test_uniform_widths_can_drop_blocks(teacher: Path, tmp_path: Path) -> None:
         ({"drop_blocks": -1, "ratio": 2}, "give 0 or more"),
         ({"round_to": 0, "ratio": 2}, "round_to is 0"),
         ({"round_to": 8, "widths": [8, 12, 20, 5, 10, 4]}, "taken as they are"),
-        ({"ratio": 2, "size": (30, 64)}, "size 30x64 is not drawn"),
+        ({"ratio": 2, "size": (30, 64)}, "size 30x64 does not fit"),
         ({"ratio": 2, "latency_ms": 3.0}, "ratio and latency were given"),
         ({"latency_ms": 0.0}, "latency 0 is not allowed"),
         ({"latency_ms": 1e9, "calibrate": 1}, "no less than the teacher's"),

@@ -20,15 +20,15 @@ import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, StepReport
 from wkdc.errors import CheckpointError, OptionError
-from wkdc.training.distributed import Ranks
-from wkdc.training.interrupt import Deferred
+from wkdc.training.distributed import Processes
+from wkdc.training.loop import Deferred
 from wkdc.training.run_folder import RunFolder
 
 Call = Callable[..., Called]
 
 STEPS = 40
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
+ALONE = Processes(0, 1, torch.device("cpu"))
 
 # With a discriminator and its pool of old fakes, whose state is part of what has to come back.
 SETTINGS = (

@@ -80,11 +80,11 @@ TWICE = """
 import json, sys
 from pathlib import Path
 import torch
-from wkdc.training.distributed import Ranks
+from wkdc.training.distributed import Processes
 from wkdc.training.run_folder import RunFolder
 
 for step in (0, 1):
-    with RunFolder(Path("distill-001"), Ranks(0, 1, torch.device("cpu"))) as run:
+    with RunFolder(Path("distill-001"), Processes(0, 1, torch.device("cpu"))) as run:
         settings = {"learning_rate": 5e-4, "schedule": "cosine", "threads": 1 + step}
         run.track(sys.argv[1], step, settings)
         run.log(step + 1, 0.0, {"total": 0.5 - 0.25 * step})

@@ -160,7 +160,7 @@ def test_a_killed_training_goes_on_bit_for_bit(unpaired: Path, tmp_path: Path) -
 
 def test_what_cannot_be_trained(photos: Path, unpaired: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    with pytest.raises(DatasetError, match="no teacher shows what to draw"):
+    with pytest.raises(DatasetError, match="there is no teacher to learn from"):
         train(photos, recipe=small(CYCLEGAN), steps=1, runs=runs)
     with pytest.raises(OptionError, match="both need 1 or more"):
         train(unpaired, ngf=0, steps=1, runs=runs)

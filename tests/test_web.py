@@ -20,6 +20,7 @@ from conftest import HANG_S, Called
 from originals import resnet_state_dict
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route
+from test_export import GREY
 
 import wkdc
 from wkdc.data.photos import photo_paths
@@ -243,11 +244,12 @@ def test_the_camera_takes_an_image(open_site: Open) -> None:
 def test_a_grey_network_translates_grey(
     call_wkdc: Call, open_site: Open, archive: Path, photo: Path, tmp_path: Path
 ) -> None:
-    weights = resnet_state_dict(3, blocks=1, ngf=4, in_channels=1, out_channels=1)
-    torch.save(weights, tmp_path / "grey.pth")
+    # A network that another test exports too.
+    torch.save(resnet_state_dict(0, blocks=3, ngf=4, **GREY), tmp_path / "grey.pth")
     folder = tmp_path / "grey" / "page"
     folder.mkdir(parents=True)  # an empty one is in nobody's way
-    called = call_wkdc("export", "grey.pth", "--web", "grey/page", "--runtime-files", archive)
+    options = ("--padding", "replicate", "--runtime-files", archive)
+    called = call_wkdc("export", "grey.pth", "--web", "grey/page", *options)
     assert called.code == 0, called.stderr
     assert called.stdout.splitlines()[-1] == "next: python3 -m http.server --directory grey/page"
     watched = open_site(folder)

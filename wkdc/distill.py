@@ -1,7 +1,7 @@
-"""Teach a pruned student to draw what its teacher draws."""
+"""Train a pruned student to generate what its teacher generates."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wkdc.checkpoints.card import relative_to
@@ -10,14 +10,19 @@ from wkdc.data.layouts import Direction, Layout
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.system.devices import check_device
 from wkdc.training.device import choose_dtype
-from wkdc.training.distributed import Ranks
-from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
-from wkdc.training.opening import check_outputs, open_files
+from wkdc.training.distributed import Processes
+from wkdc.training.loop import SAVE_EVERY, StepReport, check_length
 from wkdc.training.recipe import FAITHFUL, PAPER, Precision, Recipe, recipe_named
-from wkdc.training.reopening import check_same, read_request
-from wkdc.training.run_config import Request, Select
+from wkdc.training.run_config import Callbacks, Length, RunConfig, Select
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.session import Outcome, Session
+from wkdc.training.setup import (
+    RunFiles,
+    check_outputs,
+    open_files,
+    pruned_discriminator,
+    read_config,
+)
 from wkdc.training.students import REVERSE, Selected
 from wkdc.training.tracking import Tracker, check_tracker
 
@@ -64,7 +69,7 @@ class DistillResult:
         output, start, before, after, held_out, selected: see `SideResult`; `reverse` has them for
             a second direction.
         run: the folder with options, metrics, samples and checkpoints.
-        seconds: of wall clock, drawing and measuring included.
+        seconds: of wall clock, all of the run.
         images_per_second: trained images by the seconds spent on training steps.
         losses: mean of each over the last tenth of the steps.
         interrupted: whether the run was stopped before its end.
@@ -91,6 +96,7 @@ def distill(
     student: str | Path = "student.pth",
     teacher: str | Path | None = None,
     discriminator: str | Path | None = None,
+    disc_ratio: float | None = None,
     output: str | Path | None = None,
     reverse_student: str | Path | None = None,
     reverse_teacher: str | Path | None = None,
@@ -115,84 +121,42 @@ def distill(
 ) -> DistillResult:
     """Train `student` on the images in `data` and write it back when done.
 
-    KeyboardInterrupt ends the training early and keeps what was learned; `resume` goes on from
-    there, or from the last state before the process was killed.
+    KeyboardInterrupt ends the training early and keeps what was learned; `resume` continues.
 
     Args:
         data: a folder in one of the layouts of `wkdc.data.layouts.read_layout`.
         student: a file of `prune`; `teacher` its teacher, by default the one on its card.
-        discriminator: one to start from, instead of a fresh one of the recipe's `ndf`.
+        discriminator: to start from, first made `disc_ratio` times smaller; None for a fresh one.
         output: the file to write, by default `student` itself.
-        reverse_student: the student of the other direction, trained along and written back;
-            `reverse_teacher` its teacher. A reverse teacher alone stays as it is and closes the
-            cycle.
+        reverse_student: trained along in the other direction, after `reverse_teacher`, which
+            alone closes the cycle and stays as it is.
         steps, epochs, minutes: at most one, the length of the run; the learning rate follows it.
-        direction: `BtoA` for a generator that draws domain A from domain B.
-        device: `cpu`, `cuda`, `cuda:1`, ...
-        precision: `auto` uses bfloat16 where the device gains by it; weights are float32.
-            `float16` is for GPUs; the loss is then scaled, so that small gradients count.
+        direction: `BtoA` for a generator that translates domain B to domain A.
+        precision: number format of the steps; weights are float32. `float16` is for GPUs.
         runs: where the run folder is made.
         arch: what makes student and teacher where they are custom networks; see `load_generator`.
-        compiled: whether generators are called by torch.compile in training steps: faster, after
-            a minute or two of compiling.
-        save_every: minutes between two states that `resume` can go on from.
-        select: `last` writes the student at the end; `best` the one that was nearest to its
-            teacher, of ten on the way, on a tenth of the training images set aside for that.
-        tracker: what shows the curves, too: `tensorboard`, `mlflow`, `wandb`, or `none`.
-        cache: a folder for what the teacher draws before training; a later run of the same teacher
-            on the same crops takes it from there. It is kept below 4 GB.
-        on_profile: called once, with a table of where the time of the third step went.
-        on_step: called after each step; `on_notice` with each thing that the user should know.
+        compiled: whether steps use torch.compile.
+        save_every: minutes between two states that `resume` can continue from.
+        select: `best` takes the student nearest to its teacher, of ten on the way, on a tenth of
+            the training images that is set aside for that.
+        tracker: what shows the curves, too.
+        cache: a folder, kept below 4 GB, for the teacher's outputs: later runs read them there.
+        on_step: called after each step; `on_profile` once, with a table of where the time of the
+            third step went; `on_notice` with each thing that the user should know.
 
     Raises:
-        OptionError: two lengths at once, a value out of range, or the teacher as output.
-        DeviceError: a device that is not there, float16 on the CPU, or no compiler.
-        MissingExtraError: the tracker's package is not there.
-        CheckpointError: student or teacher cannot be used, or do not belong together.
-        DatasetError, ImageError: the images cannot be used.
+        OptionError, DeviceError, MissingExtraError: a setting that cannot be.
+        CheckpointError, DatasetError, ImageError: a file that cannot be used.
         DivergedError: the loss or an image became NaN; the last good student is in the run folder.
         OutputError: something cannot be written; that `output` cannot is found out first.
     """
-    length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
-    check_tracker(tracker)
-    ranks = Ranks.join(check_device(device))
-    choose_dtype(precision, ranks.device)
-    found = open_files(
-        student,
-        teacher,
-        reverse_student,
-        reverse_teacher,
-        discriminator,
-        recipe=recipe,
-        data=Path(data),
-        direction=direction,
-        seed=seed,
-        arch=arch,
-        select=select,
-        on_notice=on_notice or (lambda _: None),
+    files = RunFiles(
+        student, teacher, discriminator, disc_ratio, output, reverse_student, reverse_teacher
     )
-    recipe, first = found.recipe, found.pairs[0]
-    outputs = [Path(student if output is None else output)]
-    outputs += [pair.student.path for pair in found.pairs[1:]]
-    check_outputs(outputs, found)
-    ranks.check_image_count(min(len(pair.layout.train) for pair in found.pairs))
-    if not length_given:
-        epochs, minutes = recipe.epochs, recipe.minutes
-    if epochs is not None:
-        steps = steps_in(epochs, len(first.layout.train), recipe, ranks)
-    back = found.closing
-    if found.pairs[1:]:
-        back = found.pairs[1].teacher
-    request = Request(
-        data=str(Path(data).resolve()),
+    config = RunConfig(
         command="distill",
-        teacher=_absolute(first.teacher),
-        discriminator=_absolute(first.discriminator),
-        output=str(outputs[0].resolve()),
-        reverse_teacher=_absolute(back),
-        reverse_output=str(outputs[1].resolve()) if outputs[1:] else None,
+        data=str(Path(data).resolve()),
         recipe=recipe,
-        budget=Budget(steps, None if minutes is None else 60 * minutes),
         direction=direction,
         device=device,
         precision=precision,
@@ -204,12 +168,37 @@ def distill(
         tracker=tracker,
         cache=None if cache is None else str(Path(cache).resolve()),
     )
-    with RunFolder.new(Path(runs), "distill", ranks) as run:
-        session = Session(
-            found.pairs, request, run, ranks, closing=found.closing, on_notice=on_notice
-        )
+    callbacks = Callbacks(on_step, on_profile, on_notice or (lambda _: None))
+    return _begin(files, config, Length(steps, epochs, minutes), Path(runs), callbacks)
+
+
+def _begin(
+    files: RunFiles, config: RunConfig, length: Length, runs: Path, callbacks: Callbacks
+) -> DistillResult:
+    check_tracker(config.tracker)
+    processes = Processes.join(check_device(config.device))
+    choose_dtype(config.precision, processes.device)
+    files = pruned_discriminator(files, config, processes, callbacks.on_notice)
+    found = open_files(files, config, callbacks.on_notice)
+    outputs = [Path(files.output or files.student)]
+    outputs += [pair.student.path for pair in found.pairs[1:]]
+    check_outputs(outputs, found)
+    processes.check_image_count(min(len(pair.layout.train) for pair in found.pairs))
+    first, *others = found.pairs
+    config = replace(
+        config,
+        recipe=found.recipe,
+        budget=length.budget(found.recipe, len(first.layout.train), processes),
+        teacher=_absolute(first.teacher),
+        discriminator=_absolute(first.discriminator),
+        output=str(outputs[0].resolve()),
+        reverse_teacher=_absolute(others[0].teacher if others else found.closing),
+        reverse_output=str(outputs[1].resolve()) if others else None,
+    )
+    with RunFolder.new(runs, "distill", processes) as run:
+        session = Session(found.pairs, config, run, processes, found.closing, callbacks)
         session.begin()
-        outcome = session.train(on_step=on_step, on_profile=on_profile)
+        outcome = session.train()
     return _result(outcome, outputs, run, first.layout)
 
 
@@ -235,35 +224,24 @@ def resume(
         CheckpointError: a file that it began with is gone, or another than it was.
         DatasetError, ImageError, DivergedError, OutputError: see `distill`.
     """
-    notice = on_notice or (lambda _: None)
-    begun, request = read_request(Path(run), "distill", arch)
-    ranks = Ranks.join(check_device(request.device))
-    with RunFolder(Path(run), ranks) as folder:
-        begun, request = read_request(folder.path, "distill", arch)  # it may have ended meanwhile
-        found = open_files(
-            folder.start_of(),
-            request.teacher,
-            None if request.reverse_output is None else folder.start_of(REVERSE),
-            request.reverse_teacher,
-            request.discriminator,
-            recipe=request.recipe,
-            data=Path(request.data),
-            direction=request.direction,
-            seed=request.seed,
-            arch=arch,
-            select=request.select,
-            on_notice=notice,
+    callbacks = Callbacks(on_step, None, on_notice or (lambda _: None))
+    _, config = read_config(Path(run), "distill", arch)
+    processes = Processes.join(check_device(config.device))
+    with RunFolder(Path(run), processes) as folder:
+        begun, config = read_config(folder.path, "distill", arch)  # it may have ended meanwhile
+        reverse = None if config.reverse_output is None else folder.start_of(REVERSE)
+        files = RunFiles(
+            student=folder.start_of(),
+            teacher=config.teacher,
+            discriminator=config.discriminator,
+            reverse_student=reverse,
+            reverse_teacher=config.reverse_teacher,
         )
-        outputs = [Path(relative_to(path, Path.cwd())) for path in request.outputs]
+        found = open_files(files, config, callbacks.on_notice)
+        outputs = [Path(relative_to(path, Path.cwd())) for path in config.outputs]
         check_outputs(outputs, found)
-        session = Session(
-            found.pairs, request, folder, ranks, closing=found.closing, on_notice=notice
-        )
-        check_same(folder.path, begun, session, notice)
-        state = ranks.share(folder.load_state(notice) if ranks.first else None)
-        if state is None:
-            notice(f"{folder.path} holds no state yet; the run starts from its beginning")
-        outcome = session.train(state, on_step=on_step)
+        session = Session(found.pairs, config, folder, processes, found.closing, callbacks)
+        outcome = session.resume(begun)
     return _result(outcome, outputs, folder, found.pairs[0].layout)
 
 
@@ -275,7 +253,7 @@ def _result(
         outputs, ("", REVERSE), outcome.before, outcome.after, outcome.selected, strict=False
     ):
         if before is None or after is None:
-            raise RuntimeError("a teacher always shows what should be drawn")
+            raise RuntimeError("a student of a teacher is always measured")
         held_out = layout.real_held_out if name else layout.held_out
         sides.append(SideResult(output, run.start_of(name), before, after, held_out, selected))
     first = sides[0]

@@ -1,10 +1,8 @@
 """Train a generator from scratch: CycleGAN on unpaired images, pix2pix or pix2pixHD on pairs."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -17,25 +15,21 @@ from wkdc.errors import DatasetError, OptionError, OutputError
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.networks.architecture import Architecture, valid_side
 from wkdc.networks.layers import Norm, initialise
+from wkdc.networks.stock import Network, stock_architecture
 from wkdc.system.devices import check_device
 from wkdc.system.files import check_writable
+from wkdc.training.checks import check_features, check_losses
 from wkdc.training.device import choose_dtype
 from wkdc.training.direction import Pair
-from wkdc.training.distributed import Ranks
-from wkdc.training.loop import SAVE_EVERY, Budget, StepReport, check_length, steps_in
-from wkdc.training.opening import MOST_ENLARGED, check_features, check_losses
+from wkdc.training.distributed import Processes
+from wkdc.training.loop import SAVE_EVERY, StepReport
 from wkdc.training.recipe import CYCLEGAN, PIX2PIX, PIX2PIXHD, Precision, Recipe
-from wkdc.training.reopening import check_same, read_request
-from wkdc.training.run_config import Request
+from wkdc.training.run_config import Callbacks, Length, RunConfig
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.session import Outcome, Session
+from wkdc.training.setup import MOST_ENLARGED, read_config
 from wkdc.training.students import REVERSE
 from wkdc.training.tracking import Tracker, check_tracker
-
-Network = Literal["resnet", "unet", "pix2pixhd"]
-
-UNET_SIDE = 256
-"""What the largest U-Net is made for: eight levels, the innermost a single pixel."""
 
 
 @dataclass(frozen=True)
@@ -112,54 +106,11 @@ def train(
     """
     if ngf < 1 or blocks < 1:
         raise OptionError(f"ngf {ngf} and {blocks} blocks were asked for; both need 1 or more")
-    length_given = check_length(steps=steps, epochs=epochs, minutes=minutes)
-    check_tracker(tracker)
-    ranks = Ranks.join(check_device(device))
-    choose_dtype(precision, ranks.device)
     folder = Path(data)
-    apart = has_separate_pairs(folder)
-    paired = apart or is_paired(folder)
-    outputs = [Path(output)]
-    check_writable(outputs[0])
-    if not paired:
-        outputs.append(outputs[0].with_stem(f"{outputs[0].stem}-{REVERSE}"))
-    for path in outputs:
-        if path.exists():
-            raise OutputError(f"{path} exists and is not replaced; name another with --output")
-        check_writable(path)
-    recipe = recipe or recipe_for(folder)
-    network = network or ("pix2pixhd" if apart else "unet" if paired else "resnet")
-    architecture = stock_architecture(
-        network,
-        ngf=ngf,
-        blocks=blocks,
-        norm=norm or ("batch" if paired and not apart else "instance"),
-        side=recipe.crop,
-    )
-    crop = valid_side(recipe.crop, architecture)
-    recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
-    layout = _read(folder, direction, seed, recipe, on_notice)
-    unpaired = layout.kind == "unpaired"
-    check_losses(recipe, layout, alike=True, teacher=False, cycle=unpaired)
-    check_features(recipe, layout, None)
-    channels = channels_for(layout)
-    check_inputs(layout, channels, int(architecture.options["out_channels"]))
-    architecture = replace(architecture, options=architecture.options | {"in_channels": channels})
-    if not length_given:
-        epochs = recipe.epochs
-    ranks.check_image_count(len(layout.train))
-    if epochs is not None:
-        steps = steps_in(epochs, len(layout.train), recipe, ranks)
-    request = Request(
+    config = RunConfig(
         command="train",
         data=str(folder.resolve()),
-        teacher=None,
-        discriminator=None,
-        output=str(outputs[0].resolve()),
-        reverse_teacher=None,
-        reverse_output=str(outputs[1].resolve()) if outputs[1:] else None,
-        recipe=recipe,
-        budget=Budget(steps, None if minutes is None else 60 * minutes),
+        recipe=recipe or recipe_for(folder),
         direction=direction,
         device=device,
         precision=precision,
@@ -167,22 +118,104 @@ def train(
         arch=None,
         compiled=compiled,
         save_every=60 * save_every,
-        select="last",
         tracker=tracker,
-        cache=None,
     )
-    with RunFolder.new(Path(runs), "train", ranks) as run:
-        torch.manual_seed(seed)
-        for name, _ in zip(("", REVERSE), outputs, strict=False):
-            fresh = architecture.build()
-            initialise(fresh)
-            if ranks.first:
-                save_generator(run.start_of(name), fresh, make_card(architecture, None, []))
-        ranks.wait()  # for the files
-        session = Session(_pairs(run, layout), request, run, ranks)
+    wanted = _Wanted(network, ngf, blocks, norm, Path(output))
+    callbacks = Callbacks(on_step, None, on_notice or (lambda _: None))
+    return _begin(wanted, config, Length(steps, epochs, minutes), Path(runs), callbacks)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The network that shall be trained, and its file; see `train`."""
+
+    network: Network | None
+    ngf: int
+    blocks: int
+    norm: Norm | None
+    output: Path
+
+    def outputs(self, *, paired: bool) -> list[Path]:
+        """The files to write, a second one for the other direction of unpaired data.
+
+        Raises:
+            OutputError: one is there already, or cannot be written.
+        """
+        check_writable(self.output)
+        paths = [self.output]
+        if not paired:
+            paths.append(self.output.with_stem(f"{self.output.stem}-{REVERSE}"))
+        for path in paths:
+            if path.exists():
+                raise OutputError(f"{path} exists and is not replaced; name another with --output")
+            check_writable(path)
+        return paths
+
+    def architecture(self, *, paired: bool, apart: bool, side: int) -> Architecture:
+        """The network for pairs, for pairs in folders `apart`, or for unpaired images."""
+        return stock_architecture(
+            self.network or ("pix2pixhd" if apart else "unet" if paired else "resnet"),
+            ngf=self.ngf,
+            blocks=self.blocks,
+            norm=self.norm or ("batch" if paired and not apart else "instance"),
+            side=side,
+        )
+
+
+def _begin(
+    wanted: _Wanted, config: RunConfig, length: Length, runs: Path, callbacks: Callbacks
+) -> TrainResult:
+    check_tracker(config.tracker)
+    processes = Processes.join(check_device(config.device))
+    choose_dtype(config.precision, processes.device)
+    folder = Path(config.data)
+    apart = has_separate_pairs(folder)
+    paired = apart or is_paired(folder)
+    outputs = wanted.outputs(paired=paired)
+    recipe = config.recipe
+    architecture = wanted.architecture(paired=paired, apart=apart, side=recipe.crop)
+    crop = valid_side(recipe.crop, architecture)
+    recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
+    config = replace(config, recipe=recipe)
+    layout = _read(config, callbacks.on_notice)
+    channels = _check(layout, recipe, architecture)
+    architecture = replace(architecture, options=architecture.options | {"in_channels": channels})
+    processes.check_image_count(len(layout.train))
+    config = replace(
+        config,
+        budget=length.budget(recipe, len(layout.train), processes),
+        output=str(outputs[0].resolve()),
+        reverse_output=str(outputs[1].resolve()) if outputs[1:] else None,
+    )
+    with RunFolder.new(runs, "train", processes) as run:
+        _save_fresh(run, architecture, len(outputs), config.seed, processes)
+        session = Session(_pairs(run, layout), config, run, processes, None, callbacks)
         session.begin()
-        outcome = session.train(on_step=on_step)
+        outcome = session.train()
     return _result(outcome, outputs, run)
+
+
+def _check(layout: Layout, recipe: Recipe, architecture: Architecture) -> int:
+    """Make sure that something is learned from this data; the channels of its inputs."""
+    unpaired = layout.kind == "unpaired"
+    check_losses(recipe, layout, alike=True, teacher=False, cycle=unpaired)
+    check_features(recipe, layout, None)
+    channels = channels_for(layout)
+    check_inputs(layout, channels, int(architecture.options["out_channels"]))
+    return channels
+
+
+def _save_fresh(
+    run: RunFolder, architecture: Architecture, count: int, seed: int, processes: Processes
+) -> None:
+    """Write the networks that the run begins with, of random weights."""
+    torch.manual_seed(seed)
+    for name in ("", REVERSE)[:count]:
+        fresh = architecture.build()
+        initialise(fresh)
+        if processes.first:
+            save_generator(run.start_of(name), fresh, make_card(architecture, None, []))
+    processes.wait()  # for the files
 
 
 def resume_training(
@@ -196,21 +229,17 @@ def resume_training(
     Raises:
         OptionError, CheckpointError, DatasetError, ...: see `wkdc.distill.resume`.
     """
-    notice = on_notice or (lambda _: None)
-    begun, request = read_request(Path(run), "train", None)
-    ranks = Ranks.join(check_device(request.device))
-    outputs = [Path(relative_to(path, Path.cwd())) for path in request.outputs]
-    with RunFolder(Path(run), ranks) as folder:
-        begun, request = read_request(folder.path, "train", None)  # it may have ended meanwhile
-        layout = _read(
-            Path(request.data), request.direction, request.seed, request.recipe, on_notice
-        )
-        session = Session(_pairs(folder, layout), request, folder, ranks)
-        check_same(folder.path, begun, session, notice)
+    callbacks = Callbacks(on_step, None, on_notice or (lambda _: None))
+    _, config = read_config(Path(run), "train", None)
+    processes = Processes.join(check_device(config.device))
+    outputs = [Path(relative_to(path, Path.cwd())) for path in config.outputs]
+    with RunFolder(Path(run), processes) as folder:
+        begun, config = read_config(folder.path, "train", None)  # it may have ended meanwhile
+        layout = _read(config, callbacks.on_notice)
+        session = Session(_pairs(folder, layout), config, folder, processes, None, callbacks)
         for path in outputs:
             _check_own(path, begun["run"])
-        state = ranks.share(folder.load_state(notice) if ranks.first else None)
-        outcome = session.train(state, on_step=on_step)
+        outcome = session.resume(begun)
     return _result(outcome, outputs, folder)
 
 
@@ -234,68 +263,23 @@ def recipe_for(folder: Path) -> Recipe:
     return PIX2PIX if is_paired(folder) else CYCLEGAN
 
 
-def stock_architecture(
-    network: Network, *, ngf: int, blocks: int, norm: Norm, side: int
-) -> Architecture:
-    """The generator of the papers with `ngf` channels in its first layer.
-
-    Args:
-        side: of the squares that a U-Net is trained on; it halves them down to a single pixel, at
-            most eight times.
-
-    Raises:
-        OptionError: an unknown network.
-    """
-    common = {
-        "in_channels": 3,
-        "out_channels": 3,
-        "norm": norm,
-        "affine": norm == "batch",
-        "bias": norm != "batch",
-    }
-    match network:
-        case "resnet" | "pix2pixhd":
-            halvings = 2 if network == "resnet" else 4
-            narrow, stream = [ngf * 2**i for i in range(halvings)], ngf * 2**halvings
-            widths = {
-                "encoder": narrow,
-                "stream": stream,
-                "inner": [stream] * blocks,
-                "decoder": narrow[::-1],
-            }
-            common["bias"] = network == "pix2pixhd" or norm != "batch"
-            return Architecture("resnet", common | widths)
-        case "unet":
-            levels = max(2, min(8, math.ceil(math.log2(min(side, UNET_SIDE)))))
-            down = [ngf * min(2**i, 8) for i in range(levels)]
-            widths = {"down": down, "up": down[:-1]}
-        case _:
-            raise OptionError(f"network {network!r} is not known; choose resnet, unet or pix2pixhd")
-    return Architecture(network, common | widths)
-
-
-def _read(
-    folder: Path,
-    direction: Direction,
-    seed: int,
-    recipe: Recipe,
-    on_notice: Callable[[str], None] | None,
-) -> Layout:
-    """The images of a training from scratch, which has no teacher to show what to draw."""
+def _read(config: RunConfig, on_notice: Callable[[str], None]) -> Layout:
+    """The images of a training from scratch, which has no teacher to learn from."""
+    folder = config.folder
     both = (folder / "trainA").is_dir() and (folder / "trainB").is_dir()
     layout = read_layout(
         folder,
-        direction=direction,
-        seed=seed,
-        smallest=recipe.crop // MOST_ENLARGED,
+        direction=config.direction,
+        seed=config.seed,
+        smallest=config.recipe.crop // MOST_ENLARGED,
         both=both,
         on_notice=on_notice,
     )
     if layout.kind == "inputs":
         raise DatasetError(
-            f"{folder} holds inputs alone, and no teacher shows what to draw; give a folder with "
-            "trainA and trainB, with train (input and target side by side), or with train_label "
-            "and train_img"
+            f"{folder} holds inputs alone, and there is no teacher to learn from; give a folder "
+            "with trainA and trainB, with train (input and target side by side), or with "
+            "train_label and train_img"
         )
     return layout
 

@@ -30,8 +30,8 @@ from wkdc.checkpoints.card import make_card
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.data.images import list_images
 from wkdc.networks.layers import initialise
+from wkdc.networks.stock import stock_architecture
 from wkdc.reporting.results import Made, to_plain
-from wkdc.train import stock_architecture
 from wkdc.training.recipe import FAITHFUL, PAPER, Recipe
 
 CLAIMS = ("a", "b", "c-weights", "c", "d", "peers")

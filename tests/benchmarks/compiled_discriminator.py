@@ -24,17 +24,18 @@ def main() -> None:
     for ndf in (64, 32):
         for kind in ("as it is", "compiled"):
             network = PatchGAN(3, widths=patchgan_widths(ndf), norm="instance")
-            judge = network if kind == "as it is" else compiled(network)
+            layer_outputs = network if kind == "as it is" else compiled(network)
 
             def step(
-                network: PatchGAN = network, judge: Callable[[Tensor], Tensor] = judge
+                network: PatchGAN = network,
+                layer_outputs: Callable[[Tensor], Tensor] = layer_outputs,
             ) -> None:
                 network.requires_grad_(False)
-                drawn = picture.clone().requires_grad_()
-                judge(drawn).square().mean().backward()
+                generated = picture.clone().requires_grad_()
+                layer_outputs(generated).square().mean().backward()
                 network.requires_grad_(True)
-                (judge(picture) - 1).square().mean().backward()
-                judge(picture).square().mean().backward()
+                (layer_outputs(picture) - 1).square().mean().backward()
+                layer_outputs(picture).square().mean().backward()
 
             calls[f"ndf {ndf}, {kind}"] = step
     for name, latency in time_in_turn(calls, ROUNDS).items():

@@ -28,14 +28,14 @@ from wkdc.networks.complexity import measure_complexity
 from wkdc.networks.resnet import ResnetBlock
 from wkdc.pruning.activations import observe
 from wkdc.training.crops import Crops
-from wkdc.training.distributed import Ranks
+from wkdc.training.distributed import Processes
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.recipe import FAITHFUL
 from wkdc.training.trainer import Averager, Learner, Trainer
 
 SIDE = 256
 ROUNDS = 15
-ALONE = Ranks(0, 1, torch.device("cpu"))
+ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 def main() -> None:

@@ -36,7 +36,12 @@ def main() -> None:
         student = trainable(compute.place(load_generator(given.student).network))
         teacher = compute.place(load_generator(given.teacher).network)
         objective = Objective(
-            FAITHFUL, None, conditional=False, forward=compute.forward, judge=compute.judge, seed=0
+            FAITHFUL,
+            None,
+            conditional=False,
+            forward=compute.forward,
+            layer_outputs=compute.layer_outputs,
+            seed=0,
         )
         optimizer = make_optimizer([student], FAITHFUL)
 
@@ -46,8 +51,8 @@ def main() -> None:
             optimizer: torch.optim.Optimizer = optimizer,
         ) -> None:
             optimizer.zero_grad()
-            drawn = objective.forward(student, inputs)
-            losses = objective.student_losses(student, drawn, Batch(inputs, targets))
+            generated = objective.forward(student, inputs)
+            losses = objective.student_losses(student, generated, Batch(inputs, targets))
             losses["total"].backward()
             optimizer.step()
 

@@ -12,7 +12,7 @@ table is of all that it holds.
   al. 2020). The maps start as least squares over the first crops and learn along.
 - `alignment`: one less the kernel alignment of blocks' features, over images and places (CAT,
   Jin et al. 2021). It needs no maps.
-- `judge`: absolute difference of the images in the features of the teacher's discriminator,
+- `layer_outputs`: absolute difference of the images in the features of the teacher's discriminator,
   after DCD (Hu et al. 2023), which passes the generators' features through it, too. There is no
   such file for a teacher by itself, so one is trained here on trainB and the teacher's drawings.
 
@@ -40,8 +40,8 @@ from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.training.crops import Crops, shuffled
 from wkdc.training.device import Compute, trainable
 from wkdc.training.losses import discriminator_loss, pixel_loss, wavelet_loss
-from wkdc.training.opening import load_pair
 from wkdc.training.recipe import FAITHFUL, RATE
+from wkdc.training.setup import load_pair
 from wkdc.training.trainer import Averager, make_optimizer, rate_factor
 
 SIDE = 256
@@ -131,10 +131,10 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         for group in optimizer.param_groups:
             rate = rate_factor(FAITHFUL.schedule, step / options.steps)
             group["lr"] = RATE * rate
-        drawn = compute.forward(student, pool.inputs[places])
-        loss = default_loss(drawn, pool.targets[places])
+        generated = compute.forward(student, pool.inputs[places])
+        loss = default_loss(generated, pool.targets[places])
         if more is not None:
-            loss = loss + float(weight) * more(drawn, places)
+            loss = loss + float(weight) * more(generated, places)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -151,11 +151,11 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def default_loss(drawn: Tensor, targets: Tensor) -> Tensor:
+def default_loss(generated: Tensor, targets: Tensor) -> Tensor:
     """What `--recipe faithful` minimises."""
     recipe = FAITHFUL
-    details = wavelet_loss(drawn, targets, levels=recipe.levels, reduction=recipe.reduction)
-    return recipe.wavelet_weight * details + recipe.pixel * pixel_loss(drawn, targets)
+    details = wavelet_loss(generated, targets, levels=recipe.levels, reduction=recipe.reduction)
+    return recipe.wavelet_weight * details + recipe.pixel * pixel_loss(generated, targets)
 
 
 def watched(
@@ -208,7 +208,7 @@ def mapped(ours: list[Tensor], theirs: list[Tensor]) -> nn.ModuleList:
 
 
 def features_loss(maps: nn.ModuleList, features: Callable[[], list[Tensor]], pool: Pool) -> Loss:
-    def loss(drawn: Tensor, places: list[int]) -> Tensor:
+    def loss(generated: Tensor, places: list[int]) -> Tensor:
         wrong = []
         for one, mine, stage in zip(maps, features(), pool.features, strict=True):
             wanted = stage[places].float()
@@ -219,7 +219,7 @@ def features_loss(maps: nn.ModuleList, features: Callable[[], list[Tensor]], poo
 
 
 def alignment_loss(features: Callable[[], list[Tensor]], pool: Pool) -> Loss:
-    def loss(drawn: Tensor, places: list[int]) -> Tensor:
+    def loss(generated: Tensor, places: list[int]) -> Tensor:
         pairs = zip(features(), pool.features, strict=True)
         return torch.stack(
             [1 - alignment(rows_of(x), rows_of(y[places].float())) for x, y in pairs]
@@ -235,32 +235,32 @@ def alignment(x: Tensor, y: Tensor) -> Tensor:
 
 def trained_judge(compute: Compute, pool: Pool, real: Crops) -> nn.Module:
     """A discriminator of true images against the teacher's."""
-    judge = PatchGAN(3, widths=patchgan_widths(64))
-    initialise(judge)
-    judge = compute.place(judge).train()
-    optimizer = torch.optim.Adam(judge.parameters(), 2e-4, (0.5, 0.999))
+    layer_outputs = PatchGAN(3, widths=patchgan_widths(64))
+    initialise(layer_outputs)
+    layer_outputs = compute.place(layer_outputs).train()
+    optimizer = torch.optim.Adam(layer_outputs.parameters(), 2e-4, (0.5, 0.999))
     for step in range(JUDGE_STEPS):
         (pixels,) = real.batch(step * FAITHFUL.batch, FAITHFUL.batch)
         places = [(step * FAITHFUL.batch + i) % len(pool.targets) for i in range(FAITHFUL.batch)]
         scores = [
-            compute.forward(judge, images)
+            compute.forward(layer_outputs, images)
             for images in (pixels_to_images(pixels), pool.targets[places])
         ]
         loss = discriminator_loss(*scores)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    return judge.eval().requires_grad_(False)
+    return layer_outputs.eval().requires_grad_(False)
 
 
-def judge_loss(judge: nn.Module, compute: Compute, pool: Pool) -> Loss:
-    _, features = watched(judge, JUDGED)
+def judge_loss(layer_outputs: nn.Module, compute: Compute, pool: Pool) -> Loss:
+    _, features = watched(layer_outputs, JUDGED)
 
-    def loss(drawn: Tensor, places: list[int]) -> Tensor:
+    def loss(generated: Tensor, places: list[int]) -> Tensor:
         with torch.no_grad():
-            compute.forward(judge, pool.targets[places])
+            compute.forward(layer_outputs, pool.targets[places])
         wanted = features()
-        compute.forward(judge, drawn)
+        compute.forward(layer_outputs, generated)
         pairs = zip(features(), wanted, strict=True)
         return torch.stack([(x - y).abs().mean() / y.abs().mean() for x, y in pairs]).sum()
 

@@ -31,10 +31,10 @@ from wkdc.data.photos import photo_paths
 from wkdc.metrics.wavelet import decompose
 from wkdc.networks.layers import initialise
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
-from wkdc.train import stock_architecture
+from wkdc.networks.stock import stock_architecture
 from wkdc.training.device import Compute
 from wkdc.training.direction import Pair, Side
-from wkdc.training.distributed import Ranks
+from wkdc.training.distributed import Processes
 from wkdc.training.recipe import PAPER, Precision, Recipe
 from wkdc.training.trainer import Trainer
 
@@ -137,13 +137,13 @@ def reference(size: int, device: str) -> Step:
     discriminators = [PatchGAN(3, widths=patchgan_widths(64)).to(device) for _ in range(2)]
     students = itertools.chain(there.parameters(), back.parameters())
     learn = torch.optim.Adam(students, 2e-4, (0.5, 0.999))
-    judge = torch.optim.Adam(
+    layer_outputs = torch.optim.Adam(
         itertools.chain(*(j.parameters() for j in discriminators)), 2e-4, (0.5, 0.999)
     )
     a, b = (load_square(path, size).to(device) for path in photo_paths()[:2])
 
-    def wavelet(drawn: Tensor, wanted: Tensor) -> Tensor:
-        ours, theirs = decompose(drawn).high, decompose(wanted).high
+    def wavelet(generated: Tensor, wanted: Tensor) -> Tensor:
+        ours, theirs = decompose(generated).high, decompose(wanted).high
         pairs = zip(ours, theirs, strict=True)
         return torch.stack([functional.l1_loss(x, y) for x, y in pairs]).sum()
 
@@ -166,11 +166,11 @@ def reference(size: int, device: str) -> Step:
         learn.step()
         for network in discriminators:
             network.requires_grad_(True)
-        judge.zero_grad()
+        layer_outputs.zero_grad()
         for network, real, fake in zip(discriminators, (b, a), (fake_b, fake_a), strict=True):
             loss = (network(real) - 1).square().mean() + network(fake.detach()).square().mean()
             (loss / 2).backward()
-        judge.step()
+        layer_outputs.step()
 
     return step
 
@@ -191,30 +191,30 @@ def ours(
         network = architecture.build()
         initialise(network)
         save_generator(files[name], network, make_card(architecture, None, []))
-    ranks = Ranks(0, 1, torch.device(device))
-    compute = Compute.of(ranks.device, precision, recipe.batch, compiled=compiled)
+    processes = Processes(0, 1, torch.device(device))
+    compute = Compute.of(processes.device, precision, recipe.batch, compiled=compiled)
     sides = [
         Side(
             Pair(load_generator(files["student"]), load_generator(files["teacher"]), one),
             recipe,
             compute,
-            ranks,
+            processes,
             seed=seed,
         )
         for seed, one in enumerate((layout, layout.reversed()))
     ]
     there, back = (side.student for side in sides)
     learners = [sides[0].learner(back), sides[1].learner(there, prefix="reverse_")]
-    trainer = Trainer(learners, recipe, ranks)
+    trainer = Trainer(learners, recipe, processes)
     before = 0.0
     if recipe.reuse > 1:
         for number in range(AHEAD):
             started = time.perf_counter()
             for side in sides:
-                side.draw_ahead(number)
+                side.compute_ahead(number)
             before = time.perf_counter() - started
         for side in sides:
-            side.keep_drawings(AHEAD)
+            side.use_targets(AHEAD)
     numbers = itertools.count()
 
     def step() -> None:

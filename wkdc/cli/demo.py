@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wkdc.cli import options, render
-from wkdc.cli.distill import show_step
 from wkdc.cli.profile import show_profile
+from wkdc.cli.training import show_step
 from wkdc.system import units
 
 if TYPE_CHECKING:

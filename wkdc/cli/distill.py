@@ -2,294 +2,122 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wkdc.cli import options, render
+from wkdc.cli import options, render, training
+from wkdc.cli import training_options as run
+from wkdc.errors import OptionError
 from wkdc.system import units
 
 if TYPE_CHECKING:
-    from wkdc.distill import DistillResult, Fidelity, Recipe, StepReport
+    from wkdc.distill import DistillResult, Fidelity, Recipe
 
-
-LENGTH, LOSSES, IMAGES = "Length (one of these)", "Losses (weights and forms)", "Pictures"
-REVERSE = "The other direction"
+Data = Annotated[str | None, typer.Option(help="Name of a data set, or a folder of images.")]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(help="The teacher.", show_default="the one on the student's card"),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="File to write the student to.", show_default="the student's own"
+    ),
+]
+Reverse = Annotated[
+    Path | None,
+    typer.Option(
+        help="Teacher of the other direction; alone it closes the cycle and is not changed.",
+        rich_help_panel=run.REVERSE,
+    ),
+]
+ReverseStudent = Annotated[
+    Path | None,
+    typer.Option(
+        help="Student of the other direction, trained along and written back.",
+        rich_help_panel=run.REVERSE,
+    ),
+]
+RecipeName = Annotated[
+    Literal["faithful", "paper"],
+    typer.Option(
+        help="Preset of all settings. faithful: nearest to the teacher in minutes. paper: the "
+        "paper's, against a discriminator."
+    ),
+]
+Select = Annotated[
+    Literal["last", "best"],
+    typer.Option(
+        help="Which student is the result: the last, or the best of ten on the way, measured on "
+        "training images that are set aside."
+    ),
+]
+ProfileStep = Annotated[
+    bool, typer.Option("--profile-step", help="Show where the time of the third step goes.")
+]
 
 
 def distill(
     context: typer.Context,
-    data: Annotated[
-        str | None, typer.Option(help="A data set's name, or a folder of images.")
-    ] = None,
+    data: Data = None,
     student: options.Student = Path("student.pth"),
-    teacher: Annotated[
-        Path | None, typer.Option(help="The teacher.", show_default="the one on the student's card")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="The file to write.", show_default="the student's own"),
-    ] = None,
-    reverse: Annotated[
-        Path | None,
-        typer.Option(
-            help="The other direction's teacher: alone it closes the cycle and stays as it is.",
-            rich_help_panel=REVERSE,
-        ),
-    ] = None,
-    reverse_student: Annotated[
-        Path | None,
-        typer.Option(
-            help="The other direction's student, which learns along and is written back.",
-            rich_help_panel=REVERSE,
-        ),
-    ] = None,
-    recipe: Annotated[
-        Literal["faithful", "paper"],
-        typer.Option(help="faithful: nearest to the teacher in minutes. paper: its settings."),
-    ] = "faithful",
-    steps: Annotated[int | None, typer.Option(rich_help_panel=LENGTH)] = None,
-    epochs: Annotated[int | None, typer.Option(rich_help_panel=LENGTH)] = None,
-    minutes: Annotated[
-        float | None, typer.Option(rich_help_panel=LENGTH, show_default="the recipe's length")
-    ] = None,
-    wavelet_weight: Annotated[
-        float | None,
-        typer.Option(help="Wavelet bands, to the teacher's.", rich_help_panel=LOSSES),
-    ] = None,
-    wavelet: Annotated[
-        str | None, typer.Option(help="haar, db2, bior2.2, ...", rich_help_panel=LOSSES)
-    ] = None,
-    levels: Annotated[
-        int | None, typer.Option(help="Of the wavelet transform.", rich_help_panel=LOSSES)
-    ] = None,
-    bands: Annotated[
-        Literal["high", "low", "all"] | None,
-        typer.Option(help="Which are compared.", rich_help_panel=LOSSES),
-    ] = None,
-    measure: Annotated[
-        Literal["l1", "l2"] | None,
-        typer.Option(help="Of the difference of bands.", rich_help_panel=LOSSES),
-    ] = None,
-    pixel: Annotated[
-        float | None, typer.Option(help="Pixels, to the teacher's.", rich_help_panel=LOSSES)
-    ] = None,
-    features: Annotated[
-        float | None,
-        typer.Option(
-            help="Blocks' features, to the teacher's, of ResNets.", rich_help_panel=LOSSES
-        ),
-    ] = None,
-    truth: Annotated[
-        float | None, typer.Option(help="Pixels, to paired truth.", rich_help_panel=LOSSES)
-    ] = None,
-    cycle: Annotated[
-        float | None, typer.Option(help="There and back again.", rich_help_panel=LOSSES)
-    ] = None,
-    identity: Annotated[
-        float | None,
-        typer.Option(help="Images of the target domain stay.", rich_help_panel=LOSSES),
-    ] = None,
-    adversarial: Annotated[
-        float | None, typer.Option(help="Against a discriminator.", rich_help_panel=LOSSES)
-    ] = None,
-    gan: Annotated[
-        Literal["lsgan", "hinge", "vanilla"] | None,
-        typer.Option(help="Form of the adversarial loss.", rich_help_panel=LOSSES),
-    ] = None,
-    ndf: Annotated[
-        int | None, typer.Option(help="Discriminator's channels.", rich_help_panel=LOSSES)
-    ] = None,
-    scales: Annotated[
-        int | None,
-        typer.Option(help="Discriminator's scales; pix2pixHD has 2.", rich_help_panel=LOSSES),
-    ] = None,
-    feature_matching: Annotated[
-        float | None,
-        typer.Option(
-            help="A multi-scale discriminator's features, to those of the real image.",
-            rich_help_panel=LOSSES,
-        ),
-    ] = None,
-    discriminator: Annotated[
-        Path | None,
-        typer.Option(help="Start from this one.", rich_help_panel=LOSSES, show_default="fresh"),
-    ] = None,
-    disc_ratio: Annotated[
-        float | None,
-        typer.Option(
-            help="How many times smaller it is made first.",
-            rich_help_panel=LOSSES,
-            show_default="as it is",
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="faithful: 5e-4, less for a near start.", rich_help_panel=LOSSES),
-    ] = None,
-    batch: Annotated[int | None, typer.Option(rich_help_panel=IMAGES)] = None,
-    accumulate: options.Accumulate = None,
-    load_size: Annotated[
-        int | None, typer.Option(help="Shorter side before the crop.", rich_help_panel=IMAGES)
-    ] = None,
-    crop: Annotated[
-        int | None, typer.Option(help="Side of the crops.", rich_help_panel=IMAGES)
-    ] = None,
-    reuse: Annotated[
-        int | None,
-        typer.Option(
-            help="Steps that use one drawing of the teacher; 1 draws anew.",
-            rich_help_panel=IMAGES,
-        ),
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder for the teacher's drawings, for later runs; off for none.",
-            rich_help_panel=IMAGES,
-            show_default="wkdc's cache",
-        ),
-    ] = None,
+    teacher: Teacher = None,
+    output: Output = None,
+    reverse: Reverse = None,
+    reverse_student: ReverseStudent = None,
+    recipe: RecipeName = "faithful",
+    steps: run.Steps = None,
+    epochs: run.Epochs = None,
+    minutes: run.Minutes = None,
+    wavelet_weight: run.WaveletWeight = None,
+    wavelet: run.Wavelet = None,
+    levels: run.Levels = None,
+    bands: run.Bands = None,
+    measure: run.Measure = None,
+    pixel: run.Pixel = None,
+    features: run.Features = None,
+    truth: run.Truth = None,
+    cycle: run.Cycle = None,
+    identity: run.Identity = None,
+    adversarial: run.Adversarial = None,
+    gan: run.Gan = None,
+    ndf: run.Ndf = None,
+    scales: run.Scales = None,
+    feature_matching: run.FeatureMatching = None,
+    discriminator: run.Discriminator = None,
+    disc_ratio: run.DiscRatio = None,
+    learning_rate: run.LearningRate = None,
+    batch: run.Batch = None,
+    accumulate: run.Accumulate = None,
+    load_size: run.LoadSize = None,
+    crop: run.Crop = None,
+    reuse: run.Reuse = None,
+    cache: run.Cache = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
     device: options.Device = None,
-    precision: options.Precision = "auto",
-    compile_: options.Compile = False,
+    precision: run.Precision = "auto",
+    compile_: run.Compile = False,
     seed: options.Seed = 0,
     arch: options.Arch = None,
-    runs: options.Runs = Path("runs"),
-    save_every: options.SaveEvery = 5.0,
-    select: Annotated[
-        Literal["last", "best"],
-        typer.Option(help="best: of ten on the way, on images set aside from training."),
-    ] = "last",
-    tracker: options.Tracker = "none",
-    profile_step: Annotated[
-        bool, typer.Option("--profile-step", help="Show where the time of the third step goes.")
-    ] = False,
-    resume: options.Resume = None,
+    runs: run.Runs = Path("runs"),
+    save_every: run.SaveEvery = 5.0,
+    select: Select = "last",
+    tracker: run.Tracker = "none",
+    profile_step: ProfileStep = False,
+    resume: run.Resume = None,
     json: options.Json = False,
 ) -> None:
-    """Teach student.pth to draw what its teacher draws; written back when done.
+    """Train student.pth to generate what its teacher generates; written back when done.
 
     Ctrl-C ends the training early and keeps what was learned; --resume goes on from there.
     """
-    import wkdc
-    from wkdc.discriminator import smaller_discriminator
-    from wkdc.distill import check_length, recipe_named
-    from wkdc.errors import OptionError
-    from wkdc.system.devices import default_device
-
-    if resume is not None:
-        check_alone(context)
-        render.say(f"going on with {resume}; Ctrl-C keeps what was learned")
-        with render.meter() as meter:
-            result = wkdc.resume(
-                resume,
-                arch=arch,
-                on_step=lambda report: show_step(meter, report),
-                on_notice=render.say,
-            )
-        _end(result, json, arch)
-        return
-    if data is None:
-        raise OptionError("nothing says what to learn from; give --data FOLDER, or --resume RUN")
-    if ndf is not None and discriminator is not None:
-        raise OptionError(f"ndf {ndf} would not be used: {discriminator} has its own widths")
-    if scales is not None and discriminator is not None:
-        raise OptionError(f"scales {scales} would not be used: {discriminator} has its own")
-    changes: dict[str, Any] = {
-        "wavelet_weight": wavelet_weight,
-        "wavelet": wavelet,
-        "levels": levels,
-        "bands": bands,
-        "measure": measure,
-        "pixel": pixel,
-        "features": features,
-        "truth": truth,
-        "cycle": cycle,
-        "identity": identity,
-        "adversarial": adversarial,
-        "gan": gan,
-        "ndf": ndf,
-        "scales": scales,
-        "feature_matching": feature_matching,
-        "learning_rate": learning_rate,
-        "batch": batch,
-        "accumulate": accumulate,
-        "load_size": load_size,
-        "crop": crop,
-        "reuse": reuse,
-    }
-    settings = dataclasses.replace(
-        recipe_named(recipe), **{k: v for k, v in changes.items() if v is not None}
-    )
-    folder = options.find_data(data, data_url)
-    place = default_device() if device is None else device
-    check_length(steps=steps, epochs=epochs, minutes=minutes)
-    if disc_ratio is not None:
-        discriminator = smaller_discriminator(
-            discriminator,
-            disc_ratio,
-            student=output or student,
-            recipe=settings,
-            data=folder,
-            direction=direction,
-            device=place,
-            seed=seed,
-            on_notice=render.say,
-        )
-    _say_plan(settings, folder, place, any((steps, epochs, minutes)))
-    with render.meter() as meter:
-        result = wkdc.distill(
-            folder,
-            student=student,
-            teacher=teacher,
-            discriminator=discriminator,
-            output=output,
-            reverse_student=reverse_student,
-            reverse_teacher=reverse,
-            recipe=settings,
-            steps=steps,
-            epochs=epochs,
-            minutes=minutes,
-            direction=direction,
-            device=place,
-            precision=precision,
-            compiled=compile_,
-            seed=seed,
-            runs=runs,
-            arch=arch,
-            save_every=save_every,
-            select=select,
-            tracker=tracker,
-            cache=options.drawings_folder(cache),
-            on_step=lambda report: show_step(meter, report),
-            on_profile=render.say if profile_step else None,
-            on_notice=render.say,
-        )
-    _end(result, json, arch)
-
-
-def check_alone(context: typer.Context) -> None:
-    """Raise OptionError if --resume came with settings, which the run has already."""
-    from wkdc.errors import OptionError
-
-    sources = {
-        parameter.opts[0]: context.get_parameter_source(parameter.name or "")
-        for parameter in context.command.params
-        if parameter.name not in ("resume", "arch", "json")
-    }
-    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
-    if given:
-        raise OptionError(
-            f"{', '.join(given)} cannot be given with --resume: a run goes on with the settings "
-            "in its options.json; start another run for others"
-        )
-
-
-def _end(result: "DistillResult", json: bool, arch: str | None) -> None:
-    """Show what a run did; exit with 130 if it was interrupted."""
+    if resume is None:
+        result = _run(context)
+    else:
+        training.check_alone(context)
+        result = _resume(resume, arch)
     if json:
         render.print_json(_as_json(result))
     else:
@@ -298,17 +126,64 @@ def _end(result: "DistillResult", json: bool, arch: str | None) -> None:
         raise typer.Exit(130)
 
 
-def show_step(meter: render.Meter, report: "StepReport") -> None:
-    """A training step on the progress bar."""
-    if report.phase == "draw":
-        meter.show(report.progress, f"the teacher draws: {report.step} crops")
-        return
-    losses = "  ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-    meter.show(
-        report.progress,
-        f"step {report.step}  {losses}  {report.images_per_second:.1f} images/s  "
-        f"{units.duration(report.eta_seconds)} left",
-    )
+def _run(context: typer.Context) -> "DistillResult":
+    import wkdc
+    from wkdc.distill import check_length, recipe_named
+    from wkdc.system.devices import default_device
+
+    given = context.params
+    data, discriminator = training.need_data(given["data"]), given["discriminator"]
+    for name in ("ndf", "scales"):
+        if given[name] is not None and discriminator is not None:
+            raise OptionError(
+                f"{name} {given[name]} would not be used: {discriminator} has its own"
+            )
+    recipe = training.changed(recipe_named(given["recipe"]), context)
+    folder = options.find_data(data, given["data_url"])
+    device = default_device() if given["device"] is None else given["device"]
+    length = {name: given[name] for name in ("steps", "epochs", "minutes")}
+    check_length(**length)
+    _say_plan(recipe, folder, device, any(length.values()))
+    with render.meter() as meter:
+        return wkdc.distill(
+            folder,
+            student=given["student"],
+            teacher=given["teacher"],
+            discriminator=discriminator,
+            disc_ratio=given["disc_ratio"],
+            output=given["output"],
+            reverse_student=given["reverse_student"],
+            reverse_teacher=given["reverse"],
+            recipe=recipe,
+            **length,
+            direction=given["direction"],
+            device=device,
+            precision=given["precision"],
+            compiled=given["compile_"],
+            seed=given["seed"],
+            runs=given["runs"],
+            arch=given["arch"],
+            save_every=given["save_every"],
+            select=given["select"],
+            tracker=given["tracker"],
+            cache=options.targets_folder(given["cache"]),
+            on_step=lambda report: training.show_step(meter, report),
+            on_profile=render.say if given["profile_step"] else None,
+            on_notice=render.say,
+        )
+
+
+def _resume(folder: Path, arch: str | None) -> "DistillResult":
+    import wkdc
+
+    render.say(f"going on with {folder}; Ctrl-C keeps what was learned")
+    with render.meter() as meter:
+        return wkdc.resume(
+            folder,
+            arch=arch,
+            on_step=lambda report: training.show_step(meter, report),
+            on_notice=render.say,
+        )
 
 
 def _say_plan(recipe: "Recipe", folder: Path, device: str, given: bool) -> None:

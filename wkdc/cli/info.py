@@ -71,13 +71,15 @@ def _show(found: "InfoResult") -> None:
         rows.append(("teacher", f"{found.teacher.path} ({found.teacher.presence})"))
     render.facts(str(found.path), rows)
     for entry in (found.card or {}).get("history", []):
-        told = [
+        settings_shown = [
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in entry["options"].items()
             if value and isinstance(value, str | int | float) and not name.endswith("sha256")
         ]
         when = entry["date"][:16].replace("T", " ")
-        render.out.print(f"{when}  wkdc {entry['command']}: {', '.join(told)}", markup=False)
+        render.out.print(
+            f"{when}  wkdc {entry['command']}: {', '.join(settings_shown)}", markup=False
+        )
     if found.card is None:
         render.out.print("not written by wkdc")
     render.say_notes(found.notes)

@@ -21,15 +21,25 @@ UpsamplingName = Literal["transposed", "subpixel"]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="cpu, cuda or cuda:N.", show_default="a GPU where there is one"),
+    typer.Option(
+        "--device",
+        help="Where it runs: cpu, cuda, or cuda:N of several GPUs.",
+        show_default="a GPU where there is one",
+    ),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of every random choice.")
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=2**32 - 1,
+        help="Seed of every random choice; the same seed repeats a run.",
+    ),
 ]
 FILE = "If the weight file cannot tell"
 Norm = Annotated[
     NormName | None,
-    typer.Option("--norm", help="The teacher's normalisation.", rich_help_panel=FILE),
+    typer.Option("--norm", help="The generator's normalisation.", rich_help_panel=FILE),
 ]
 BlockPadding = Annotated[
     PaddingName | None,
@@ -43,55 +53,30 @@ Arch = Annotated[
     str | None,
     typer.Option(
         "--arch",
-        help="package.module:factory, which makes the network: for your own code.",
+        help="Network of your own code: package.module:factory, a function that returns it.",
         rich_help_panel=FILE,
     ),
 ]
 Direction = Annotated[
     Literal["AtoB", "BtoA"],
-    typer.Option("--direction", help="Which domain, or half of a paired image, is the input."),
-]
-DataUrl = Annotated[
-    str | None, typer.Option("--data-url", help="Mirror to fetch named data sets from.")
-]
-Precision = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option("--precision", help="auto: bfloat16 where the device gains by it."),
-]
-Compile = Annotated[
-    bool,
-    typer.Option("--compile", help="Steps by torch.compile: for long runs. Needs a C++ compiler."),
-]
-Runs = Annotated[Path, typer.Option("--runs", help="Where the run folder is made.")]
-SaveEvery = Annotated[
-    float,
-    typer.Option("--save-every", help="Minutes between two states that --resume can go on from."),
-]
-Accumulate = Annotated[
-    int | None,
     typer.Option(
-        "--accumulate",
-        help="Batches a step, one after the other.",
-        rich_help_panel="Pictures",
-        show_default="1",
+        "--direction", help="Which domain, or half of a paired image, is the input: BtoA takes B."
     ),
 ]
-Tracker = Annotated[
-    Literal["none", "tensorboard", "mlflow", "wandb"],
-    typer.Option("--tracker", help="What shows the curves, beside metrics.jsonl."),
+DataUrl = Annotated[
+    str | None,
+    typer.Option("--data-url", help="Address of a mirror to download named data sets from."),
 ]
-Resume = Annotated[
-    Path | None,
-    typer.Option("--resume", help="Go on with the run in this folder, with its own settings."),
+Student = Annotated[
+    Path, typer.Option("--student", help="The student, a file that wkdc prune wrote.")
 ]
-Student = Annotated[Path, typer.Option("--student", help="The student, a file of wkdc prune.")]
 
 Models = Annotated[
     list[Path] | None,
     typer.Argument(help=".pth and .onnx files, and folders of runs.", show_default="student.pth"),
 ]
 Images = Annotated[
-    str | None, typer.Option("--data", help="A data set's name, or a folder of images.")
+    str | None, typer.Option("--data", help="Name of a data set, or a folder of images.")
 ]
 Teacher = Annotated[
     Path | None,
@@ -99,9 +84,13 @@ Teacher = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", help="Use the first so many images.", show_default="all"),
+    typer.Option(
+        "--limit", help="Use only the first so many images: faster, less sure.", show_default="all"
+    ),
 ]
-ComparedSize = Annotated[int, typer.Option("--size", help="Height and width of what is compared.")]
+ComparedSize = Annotated[
+    int, typer.Option("--size", help="Height and width at which images are compared.")
+]
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -211,8 +200,8 @@ def arch_again(arch: str | None) -> str:
     return "" if arch is None else f" --arch {arch}"
 
 
-def drawings_folder(cache: str | None) -> Path | None:
-    """Where teachers' drawings are kept: `--cache`, which may be `off`, else in wkdc's cache."""
+def targets_folder(cache: str | None) -> Path | None:
+    """Where the outputs of teachers are kept: `--cache`, which may be `off`, or wkdc's cache."""
     from wkdc.system.files import cache_folder
 
     if cache == "off":
@@ -221,13 +210,13 @@ def drawings_folder(cache: str | None) -> Path | None:
 
 
 def find_images(data: str | None, mirror: str | None) -> Path:
-    """The folder that a command draws from, which has to be named; see `find_data`.
+    """The folder of a command's images, which has to be named; see `find_data`.
 
     Raises:
         OptionError: it is not.
     """
     if data is None:
-        raise OptionError("no images to draw; give --data FOLDER, or the name of a data set")
+        raise OptionError("no images are given; give --data FOLDER, or the name of a data set")
     return find_data(data, mirror)
 
 

@@ -17,92 +17,130 @@ TARGET = "How small (one of these)"
 WIDTHS = "How wide each layer becomes"
 
 
+Teacher = Annotated[Path, typer.Argument(help="The generator, such as latest_net_G.pth.")]
+Ratio = Annotated[
+    float | None,
+    typer.Option(
+        help="How many times smaller the student shall be; met within 2 %.", rich_help_panel=TARGET
+    ),
+]
+By = Annotated[
+    Literal["params", "macs", "latency"] | None,
+    typer.Option(
+        help="What the ratio counts; latency for a given speedup on this machine.",
+        rich_help_panel=TARGET,
+        show_default="params",
+    ),
+]
+Params = Annotated[
+    str | None,
+    typer.Option(help="How many parameters the student has, such as 1.6M.", rich_help_panel=TARGET),
+]
+Macs = Annotated[
+    str | None,
+    typer.Option(
+        help="How many multiply-accumulates an image costs, such as 7G.", rich_help_panel=TARGET
+    ),
+]
+Latency = Annotated[
+    str | None,
+    typer.Option(
+        help="How long an image takes in ONNX Runtime on this machine, such as 80ms.",
+        rich_help_panel=TARGET,
+    ),
+]
+Widths = Annotated[
+    str | None,
+    typer.Option(
+        help="uniform narrows all layers alike, search where the image changes least; or numbers: "
+        "32,96,144,69,96,32.",
+        rich_help_panel=WIDTHS,
+        show_default="search",
+    ),
+]
+Preference = Annotated[
+    Literal["fidelity", "balance", "speed"] | None,
+    typer.Option(
+        help="What a search prefers at equal size: the nearest images, or the shortest time.",
+        rich_help_panel=WIDTHS,
+        show_default="balance",
+    ),
+]
+RoundTo = Annotated[
+    str,
+    typer.Option(
+        help="Make widths multiples of this number, as some hardware likes them.",
+        rich_help_panel=WIDTHS,
+    ),
+]
+DropBlocks = Annotated[
+    int | None,
+    typer.Option(
+        help="How many residual blocks are dropped.",
+        rich_help_panel=WIDTHS,
+        show_default="as many as the search finds good",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and its speed; write nothing.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="File to write the student to.",
+        show_default="student.pth, of a discriminator discriminator.pth",
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="The teacher's inputs, to calibrate on: a folder, or the name of a data set. Give "
+        "them where photos are not what it is used on.",
+        show_default="bundled photos",
+    ),
+]
+Calibrate = Annotated[
+    int,
+    typer.Option(
+        help="Number of calibration images; more make the start a little better, 0 only slices."
+    ),
+]
+ImportanceName = Annotated[
+    Literal["readers", "magnitude", "l1", "fpgm", "norm-scale", "taylor", "activation", "random"]
+    | None,
+    typer.Option(
+        help="How channels are ranked; the others are for comparisons.", show_default="readers"
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(help="Height and width for MACs and times: 256, or 192x320.", show_default="256"),
+]
+Device = Annotated[str, typer.Option(help="Where times are measured: cpu or cuda.")]
+
+
 def prune(
-    teacher: Annotated[Path, typer.Argument(help="The generator, such as latest_net_G.pth.")],
-    ratio: Annotated[
-        float | None,
-        typer.Option(help="How many times smaller; met within 2 %.", rich_help_panel=TARGET),
-    ] = None,
-    by: Annotated[
-        Literal["params", "macs", "latency"] | None,
-        typer.Option(help="What the ratio counts.", rich_help_panel=TARGET, show_default="params"),
-    ] = None,
-    params: Annotated[
-        str | None,
-        typer.Option(help="How many parameters, such as 1.6M.", rich_help_panel=TARGET),
-    ] = None,
-    macs: Annotated[
-        str | None,
-        typer.Option(help="How many multiply-accumulates, such as 7G.", rich_help_panel=TARGET),
-    ] = None,
-    latency: Annotated[
-        str | None,
-        typer.Option(
-            help="How long an image takes in ONNX Runtime on this machine, such as 80ms.",
-            rich_help_panel=TARGET,
-        ),
-    ] = None,
-    widths: Annotated[
-        str | None,
-        typer.Option(
-            help="uniform, search, or numbers: 32,96,144,69,96,32.",
-            rich_help_panel=WIDTHS,
-            show_default="search",
-        ),
-    ] = None,
-    prefer: Annotated[
-        Literal["fidelity", "balance", "speed"] | None,
-        typer.Option(
-            help="What a search is after.", rich_help_panel=WIDTHS, show_default="balance"
-        ),
-    ] = None,
-    round_to: Annotated[
-        str, typer.Option(help="Widths are multiples of it.", rich_help_panel=WIDTHS)
-    ] = "auto",
-    drop_blocks: Annotated[
-        int | None,
-        typer.Option(
-            help="How many residual blocks go.",
-            rich_help_panel=WIDTHS,
-            show_default="as many as the search finds good",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and its speed; write nothing.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The file to write.",
-            show_default="student.pth, of a discriminator discriminator.pth",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="The teacher's inputs, to calibrate on: a folder or a data set by name.",
-            show_default="bundled photos",
-        ),
-    ] = None,
-    calibrate: Annotated[
-        int, typer.Option(help="Images to calibrate on; 0 slices and leaves it at that.")
-    ] = 24,
+    teacher: Teacher,
+    ratio: Ratio = None,
+    by: By = None,
+    params: Params = None,
+    macs: Macs = None,
+    latency: Latency = None,
+    widths: Widths = None,
+    prefer: Preference = None,
+    round_to: RoundTo = "auto",
+    drop_blocks: DropBlocks = None,
+    dry_run: DryRun = False,
+    output: Output = None,
+    data: Data = None,
+    calibrate: Calibrate = 24,
     direction: options.Direction = "AtoB",
-    importance: Annotated[
-        Literal[
-            "readers", "magnitude", "l1", "fpgm", "norm-scale", "taylor", "activation", "random"
-        ]
-        | None,
-        typer.Option(help="Which channels stay.", show_default="readers"),
-    ] = None,
+    importance: ImportanceName = None,
     data_url: options.DataUrl = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Size for MACs and times: 256 or 192x320.", show_default="256"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where times are measured: cpu or cuda.")] = "cpu",
+    size: Size = None,
+    device: Device = "cpu",
     seed: options.Seed = 0,
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
@@ -112,7 +150,7 @@ def prune(
 ) -> None:
     """Slice and reconstruct a smaller student: teacher.pth -> student.pth.
 
-    Discriminators (latest_net_D.pth) are made smaller too, for distill --discriminator.
+    Discriminators (latest_net_D.pth) are pruned too, for distill --discriminator.
     """
     import wkdc
     from wkdc.checkpoints.checkpoint import load_network
@@ -230,7 +268,7 @@ def _show(teacher: Path, result: "PruneResult", data: str | None, arch: str) -> 
 def _calibration(result: "PruneResult") -> str:
     """What the student was made on, and what would be better."""
     if not result.calibrated_on:
-        return "sliced only: it draws (or judges) noise until it is trained"
+        return "sliced only: its output is noise until it is trained"
     own = f"{result.calibrated_on} images of {result.source}"
     bundled = f"{result.calibrated_on} bundled photos (--data FOLDER: the teacher's own inputs)"
     seen = own if result.source else bundled

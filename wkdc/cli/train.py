@@ -2,12 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wkdc.cli import options, render
-from wkdc.cli.distill import IMAGES, LENGTH, LOSSES, check_alone, show_step
+from wkdc.cli import options, render, training
+from wkdc.cli import training_options as run
 from wkdc.system import units
 
 if TYPE_CHECKING:
@@ -15,190 +15,136 @@ if TYPE_CHECKING:
 
 NETWORK = "Network"
 
+Data = Annotated[str | None, typer.Option(help="Name of a data set, or a folder of images.")]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="File to write; -reverse is added for the other direction's."
+    ),
+]
+Network = Annotated[
+    Literal["resnet", "unet", "pix2pixhd"] | None,
+    typer.Option(
+        help="Which generator to train.",
+        rich_help_panel=NETWORK,
+        show_default="resnet; unet for pairs side by side, pix2pixhd for others",
+    ),
+]
+Ngf = Annotated[
+    int, typer.Option(help="Channels of the generator's first layer.", rich_help_panel=NETWORK)
+]
+Blocks = Annotated[
+    int, typer.Option(help="Residual blocks, of all but a U-Net.", rich_help_panel=NETWORK)
+]
+Norm = Annotated[
+    options.NormName | None,
+    typer.Option(
+        help="Normalisation of the generator.",
+        rich_help_panel=NETWORK,
+        show_default="batch for pairs side by side, else instance",
+    ),
+]
+
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        str | None, typer.Option(help="A data set's name, or a folder of images.")
-    ] = None,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="The file to write; -reverse for the other direction."),
-    ] = Path("teacher.pth"),
-    network: Annotated[
-        Literal["resnet", "unet", "pix2pixhd"] | None,
-        typer.Option(
-            rich_help_panel=NETWORK,
-            show_default="resnet; unet for pairs side by side, pix2pixhd for others",
-        ),
-    ] = None,
-    ngf: Annotated[
-        int, typer.Option(help="Channels of the first layer.", rich_help_panel=NETWORK)
-    ] = 64,
-    blocks: Annotated[
-        int, typer.Option(help="Residual blocks, of all but a U-Net.", rich_help_panel=NETWORK)
-    ] = 9,
-    norm: Annotated[
-        options.NormName | None,
-        typer.Option(
-            rich_help_panel=NETWORK, show_default="batch for pairs side by side, else instance"
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(rich_help_panel=LENGTH)] = None,
-    epochs: Annotated[int | None, typer.Option(rich_help_panel=LENGTH, show_default="200")] = None,
-    minutes: Annotated[float | None, typer.Option(rich_help_panel=LENGTH)] = None,
-    truth: Annotated[
-        float | None,
-        typer.Option(
-            help="Pixels, to paired truth.",
-            rich_help_panel=LOSSES,
-            show_default="100, for pix2pixHD 0",
-        ),
-    ] = None,
-    cycle: Annotated[
-        float | None,
-        typer.Option(help="There and back again.", rich_help_panel=LOSSES, show_default="10"),
-    ] = None,
-    identity: Annotated[
-        float | None,
-        typer.Option(
-            help="Images of the target domain stay.", rich_help_panel=LOSSES, show_default="5"
-        ),
-    ] = None,
-    adversarial: Annotated[
-        float | None,
-        typer.Option(help="Against a discriminator.", rich_help_panel=LOSSES, show_default="1"),
-    ] = None,
-    gan: Annotated[
-        Literal["lsgan", "hinge", "vanilla"] | None,
-        typer.Option(
-            help="Form of the adversarial loss.",
-            rich_help_panel=LOSSES,
-            show_default="lsgan, for pairs side by side vanilla",
-        ),
-    ] = None,
-    ndf: Annotated[
-        int | None,
-        typer.Option(help="Discriminator's channels.", rich_help_panel=LOSSES, show_default="64"),
-    ] = None,
-    scales: Annotated[
-        int | None,
-        typer.Option(
-            help="Discriminator's scales.",
-            rich_help_panel=LOSSES,
-            show_default="1, for pix2pixHD 2",
-        ),
-    ] = None,
-    feature_matching: Annotated[
-        float | None,
-        typer.Option(
-            help="A multi-scale discriminator's features, to those of the real image.",
-            rich_help_panel=LOSSES,
-            show_default="0, for pix2pixHD 10",
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(rich_help_panel=LOSSES, show_default="0.0002")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(rich_help_panel=IMAGES, show_default="1")] = None,
-    accumulate: options.Accumulate = None,
-    load_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Shorter side before the crop.", rich_help_panel=IMAGES, show_default="286"
-        ),
-    ] = None,
-    crop: Annotated[
-        int | None,
-        typer.Option(help="Side of the crops.", rich_help_panel=IMAGES, show_default="256"),
-    ] = None,
+    data: Data = None,
+    output: Output = Path("teacher.pth"),
+    network: Network = None,
+    ngf: Ngf = 64,
+    blocks: Blocks = 9,
+    norm: Norm = None,
+    steps: run.Steps = None,
+    epochs: run.Epochs = None,
+    minutes: run.Minutes = None,
+    truth: run.Truth = None,
+    cycle: run.Cycle = None,
+    identity: run.Identity = None,
+    adversarial: run.Adversarial = None,
+    gan: run.Gan = None,
+    ndf: run.Ndf = None,
+    scales: run.Scales = None,
+    feature_matching: run.FeatureMatching = None,
+    learning_rate: run.LearningRate = None,
+    batch: run.Batch = None,
+    accumulate: run.Accumulate = None,
+    load_size: run.LoadSize = None,
+    crop: run.Crop = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
     device: options.Device = None,
-    precision: options.Precision = "auto",
-    compile_: options.Compile = False,
+    precision: run.Precision = "auto",
+    compile_: run.Compile = False,
     seed: options.Seed = 0,
-    runs: options.Runs = Path("runs"),
-    save_every: options.SaveEvery = 5.0,
-    tracker: options.Tracker = "none",
-    resume: options.Resume = None,
+    runs: run.Runs = Path("runs"),
+    save_every: run.SaveEvery = 5.0,
+    tracker: run.Tracker = "none",
+    resume: run.Resume = None,
     json: options.Json = False,
 ) -> None:
     """Train a teacher from scratch: CycleGAN on unpaired images, pix2pix or pix2pixHD on pairs.
 
-    Ctrl-C ends the training early and keeps what was learned; --resume goes on from there.
+    What is not given is as in their papers, 200 epochs long. Ctrl-C ends the training early and
+    keeps what was learned; --resume goes on from there.
     """
-    from wkdc.errors import OptionError
-    from wkdc.system.devices import default_device
-    from wkdc.train import recipe_for, resume_training
-    from wkdc.train import train as run_train
-
-    if resume is not None:
-        check_alone(context)
-        render.say(f"going on with {resume}; Ctrl-C keeps what was learned")
-        with render.meter() as meter:
-            result = resume_training(
-                resume, on_step=lambda report: show_step(meter, report), on_notice=render.say
-            )
-        _end(result, json)
-        return
-    if data is None:
-        raise OptionError("nothing says what to learn from; give --data FOLDER, or --resume RUN")
-    changes: dict[str, Any] = {
-        "truth": truth,
-        "cycle": cycle,
-        "identity": identity,
-        "adversarial": adversarial,
-        "gan": gan,
-        "ndf": ndf,
-        "scales": scales,
-        "feature_matching": feature_matching,
-        "learning_rate": learning_rate,
-        "batch": batch,
-        "accumulate": accumulate,
-        "load_size": load_size,
-        "crop": crop,
-    }
-    folder = options.find_data(data, data_url)
-    recipe = dataclasses.replace(
-        recipe_for(folder), **{k: v for k, v in changes.items() if v is not None}
-    )
-    place = default_device() if device is None else device
-    render.say(f"{recipe.name} on {folder}, {place}; Ctrl-C keeps what was learned")
-    with render.meter() as meter:
-        result = run_train(
-            folder,
-            output=output,
-            network=network,
-            ngf=ngf,
-            blocks=blocks,
-            norm=norm,
-            recipe=recipe,
-            steps=steps,
-            epochs=epochs,
-            minutes=minutes,
-            direction=direction,
-            device=place,
-            precision=precision,
-            compiled=compile_,
-            seed=seed,
-            runs=runs,
-            save_every=save_every,
-            tracker=tracker,
-            on_step=lambda report: show_step(meter, report),
-            on_notice=render.say,
-        )
-    _end(result, json)
-
-
-def _end(result: "TrainResult", json: bool) -> None:
-    """Show what a run did; exit with 130 if it was interrupted."""
+    if resume is None:
+        result = _run(context)
+    else:
+        training.check_alone(context)
+        result = _resume(resume)
     if json:
         render.print_json(_as_json(result))
     else:
         _show(result)
     if result.interrupted:
         raise typer.Exit(130)
+
+
+def _run(context: typer.Context) -> "TrainResult":
+    import wkdc
+    from wkdc.system.devices import default_device
+    from wkdc.train import recipe_for
+
+    given = context.params
+    folder = options.find_data(training.need_data(given["data"]), given["data_url"])
+    recipe = training.changed(recipe_for(folder), context)
+    device = default_device() if given["device"] is None else given["device"]
+    render.say(f"{recipe.name} on {folder}, {device}; Ctrl-C keeps what was learned")
+    with render.meter() as meter:
+        return wkdc.train(
+            folder,
+            output=given["output"],
+            network=given["network"],
+            ngf=given["ngf"],
+            blocks=given["blocks"],
+            norm=given["norm"],
+            recipe=recipe,
+            steps=given["steps"],
+            epochs=given["epochs"],
+            minutes=given["minutes"],
+            direction=given["direction"],
+            device=device,
+            precision=given["precision"],
+            compiled=given["compile_"],
+            seed=given["seed"],
+            runs=given["runs"],
+            save_every=given["save_every"],
+            tracker=given["tracker"],
+            on_step=lambda report: training.show_step(meter, report),
+            on_notice=render.say,
+        )
+
+
+def _resume(folder: Path) -> "TrainResult":
+    import wkdc
+
+    render.say(f"going on with {folder}; Ctrl-C keeps what was learned")
+    with render.meter() as meter:
+        return wkdc.resume_training(
+            folder,
+            on_step=lambda report: training.show_step(meter, report),
+            on_notice=render.say,
+        )
 
 
 def _as_json(result: "TrainResult") -> dict[str, object]:

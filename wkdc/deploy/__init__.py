@@ -1,1 +1,1 @@
-"""Folders to serve a student from: a web page, a model repository."""
+"""Folders that serve a student: a web page, a model repository."""

@@ -16,7 +16,7 @@ from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
 
 SIZE = 256
-"""Height and width that MACs and times are told for, or the next that a network takes."""
+"""Height and width that MACs and times are given for, or the next that a network takes."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def valid_side(at_least: int, *architectures: Architecture) -> int:
 
 
 def measured_size(wanted: tuple[int, int] | None, architecture: Architecture) -> tuple[int, int]:
-    """Height and width that MACs and times are told for: `wanted`, by default about `SIZE`.
+    """Height and width that MACs and times are given for: `wanted`, by default about `SIZE`.
 
     Raises:
         OptionError: the network does not take it.

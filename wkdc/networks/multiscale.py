@@ -11,7 +11,7 @@ from wkdc.networks.layers import Norm, norm_layer
 SLOPE = 0.2
 """Of the leaky ReLUs."""
 
-Judgement = list[list[Tensor]]
+LayerOutputs = list[list[Tensor]]
 """Of each scale, the finest first: what each of its layers puts out, the scores last."""
 
 
@@ -57,9 +57,9 @@ class MultiscaleDiscriminator(nn.Module):
                 self.add_module(name, nn.Sequential(*layers))
             self._names.append(list(named))
 
-    def judge(self, images: Tensor) -> Judgement:
+    def layer_outputs(self, images: Tensor) -> LayerOutputs:
         """N×C×H×W -> what all layers put out, N×c×h×w each; the scores have no sigmoid."""
-        found: Judgement = []
+        found: LayerOutputs = []
         for names in reversed(self._names):
             if found:
                 images = functional.avg_pool2d(images, 3, 2, 1, count_include_pad=False)
@@ -73,13 +73,13 @@ class MultiscaleDiscriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """N×C×H×W -> the scores of all scales in a row, N×P."""
-        return torch.cat([layers[-1].flatten(1) for layers in self.judge(images)], 1)
+        return torch.cat([layers[-1].flatten(1) for layers in self.layer_outputs(images)], 1)
 
 
-def judge(discriminator: nn.Module, images: Tensor) -> Judgement:
+def layer_outputs(discriminator: nn.Module, images: Tensor) -> LayerOutputs:
     """What `discriminator` makes of N×C×H×W: of any but a multi-scale one, the scores alone."""
     if isinstance(discriminator, MultiscaleDiscriminator):
-        return discriminator.judge(images)
+        return discriminator.layer_outputs(images)
     return [[discriminator(images)]]
 
 

@@ -27,9 +27,9 @@ class Observation:
 
     Attributes:
         images: the images, 1×C×H×W in [-1, 1].
-        drawn: what the teacher makes of each of them.
+        generated: the teacher's image of each of them.
         moments: by convolution, the covariance of the channels that it reads, float64 C×C, times
-            the number of places looked at.
+            the number of positions looked at.
         means: by convolution, the means over all images that its inputs were centred by, float64
             C; none where every image was centred by its own.
         skips: by residual block, the linear map of channels that does best what the block does:
@@ -39,7 +39,7 @@ class Observation:
     """
 
     images: Sequence[Tensor]
-    drawn: Sequence[Tensor]
+    generated: Sequence[Tensor]
     moments: Mapping[str, Tensor]
     means: Mapping[str, Tensor]
     skips: Mapping[str, Tensor]
@@ -53,7 +53,7 @@ def observe(
     *,
     on_image: Callable[[float], None] | None = None,
 ) -> Observation:
-    """Let `network` draw from `images`.
+    """Run `network` on `images`, and look on.
 
     In front of InstanceNorm every image's channels are centred by its own means, as they will be
     there; elsewhere, and on maps so small that little else would be left, by the means over all
@@ -68,7 +68,7 @@ def observe(
     moments: dict[str, Tensor] = {}
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
     seen: dict[str, list[Tensor]] = {name: [] for name in layers}
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     hooks = []
     for name, layer in layers.items():
 
@@ -77,7 +77,7 @@ def observe(
             values = _centred(given)
             moments[name] = moments.get(name, 0) + (values @ values.T).double()
             seen[name].append(given.mean((1, 2)).double()[:, None])
-            places[name] = values.shape[1]
+            positions[name] = values.shape[1]
             outputs[name].append(_at_places(out[0]).T.contiguous())
 
         hooks.append(layer.register_forward_hook(take))
@@ -94,11 +94,11 @@ def observe(
             )
 
         hooks.append(block.register_forward_hook(meet))
-    drawn: list[Tensor] = []
+    generated: list[Tensor] = []
     try:
         for number, image in enumerate(images, 1):
             with fast_autocast(image.device):
-                drawn.append(network(image).to(image.dtype))
+                generated.append(network(image).to(image.dtype))
             if on_image is not None:
                 on_image(number / len(images))
     finally:
@@ -106,16 +106,16 @@ def observe(
             hook.remove()
     means = {}
     for name, found in seen.items():
-        if not isinstance(flow.norms.get(name), nn.InstanceNorm2d) or places[name] < SMALL:
+        if not isinstance(flow.norms.get(name), nn.InstanceNorm2d) or positions[name] < SMALL:
             apart = torch.cat(found, 1)
             means[name] = apart.mean(1)
             apart = apart - means[name][:, None]
-            moments[name] += places[name] * apart @ apart.T
+            moments[name] += positions[name] * apart @ apart.T
     skips = {}
     for name, (own, crossed) in pairs.items():
         ridge = RIDGE * own.diagonal().mean().clamp_min(1e-12) * torch.eye(len(own)).double()
         skips[name] = torch.linalg.solve(own + ridge, crossed.T).T
-    return Observation(images, drawn, moments, means, skips, outputs)
+    return Observation(images, generated, moments, means, skips, outputs)
 
 
 def _centred(maps: Tensor) -> Tensor:
@@ -126,14 +126,14 @@ def _centred(maps: Tensor) -> Tensor:
 
 def _at_places(maps: Tensor) -> Tensor:
     """C×H×W -> C×P: the values at `positions_in` the map."""
-    places = positions_in(*maps.shape[-2:])
+    positions = positions_in(*maps.shape[-2:])
     # gather reads a few times faster here than indexing does
-    return maps.flatten(1).gather(1, places.expand(len(maps), -1))
+    return maps.flatten(1).gather(1, positions.expand(len(maps), -1))
 
 
 @functools.lru_cache
 def positions_in(height: int, width: int) -> Tensor:
-    """Up to `POSITIONS` places of a map, as flat indices; always the same ones for its size."""
+    """Up to `POSITIONS` positions of a map, as flat indices; always the same ones for its size."""
     total = height * width
     if total <= POSITIONS:
         return torch.arange(total)

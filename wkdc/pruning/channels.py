@@ -30,7 +30,7 @@ NORMS = (nn.InstanceNorm2d, nn.BatchNorm2d)
 
 @dataclass(frozen=True)
 class Flow:
-    """How an image goes through a network, seen when it draws one.
+    """How an image goes through a network, as seen while it runs.
 
     Attributes:
         order: its convolutions by name, in the order in which they are first used.
@@ -47,7 +47,7 @@ class Flow:
 @torch.inference_mode(False)  # whose tensors do not count how often they were changed
 @torch.no_grad()
 def trace_flow(network: nn.Module, image: Tensor) -> Flow:
-    """Let `network` draw `image`, N×C×H×W, and look on."""
+    """Run `network` on `image`, N×C×H×W, and look on."""
     used: list[str] = []
     norms: dict[str, nn.Module] = {}
     # Tensors are kept, so that none takes another's id, with their version before any change.
@@ -104,7 +104,7 @@ class ChannelGroup:
         block: the residual block that they are the inside of, by name: without any of them the
             block is gone, and its skip is left. None elsewhere, where one channel has to stay.
         members: Torch-Pruning's list of (layer, which side of it, which of its channels).
-        makers, readers: the convolutions that write and read the group, by name in the order of
+        producers, readers: the convolutions that write and read the group, by name in the order of
             the forward pass, and for each channel of the group its number there; four numbers
             where a pixel shuffle follows.
     """
@@ -113,12 +113,12 @@ class ChannelGroup:
     channels: int
     block: str | None
     members: Any
-    makers: Mapping[str, tuple[int, ...]]
+    producers: Mapping[str, tuple[int, ...]]
     readers: Mapping[str, tuple[int, ...]]
 
-    def made_by(self, name: str, chosen: Sequence[int]) -> list[int]:
+    def produced_channels(self, name: str, chosen: Sequence[int]) -> list[int]:
         """The channels that the maker `name` puts out for the channels `chosen` of the group."""
-        channels = self.makers[name]
+        channels = self.producers[name]
         each = len(channels) // self.channels
         return [channels[each * i + k] for i in chosen for k in range(each)]
 
@@ -127,7 +127,7 @@ def example_image(in_channels: int, smallest: int) -> Tensor:
     """A black image that is large enough to trace by: 1×C×H×W.
 
     Args:
-        smallest: height and width that the network draws at, and at whole multiples of.
+        smallest: least height and width of the network's input; it takes whole multiples of it.
     """
     side = math.ceil(32 / smallest) * smallest
     return torch.zeros(1, in_channels, side, side)
@@ -144,7 +144,7 @@ def channel_groups(
 
     Args:
         network: its weights must require gradients, which the graph is traced along.
-        smallest: height and width that `network` draws at.
+        smallest: height and width that `network` takes.
     """
     join_subpixels(network)
     example = example_image(in_channels, smallest)
@@ -153,10 +153,10 @@ def channel_groups(
         network, example, customized_pruners={SubpixelConv2d: SubpixelPruner()}
     )
     names = {layer: name for name, layer in network.named_modules()}
-    place = {name: number for number, name in enumerate(flow.order)}
+    order = {name: number for number, name in enumerate(flow.order)}
     groups = []
     for members in graph.get_all_groups(
-        ignored_layers=[network.get_submodule(flow.order[-1])],  # it draws the image
+        ignored_layers=[network.get_submodule(flow.order[-1])],  # it makes the image
         root_module_types=list(CONVOLUTIONS),
     ):
         if not all(_may_shrink(dependency.layer, names, flow) for dependency, _ in members):
@@ -171,11 +171,11 @@ def channel_groups(
             continue
         root, channels = members[0].dep.layer, len(members[0].idxs)
         block = _block_around(network, [*made, *read])
-        makers, readers = (
-            {n: part[n] for n in sorted(part, key=place.__getitem__)} for part in (made, read)
+        producers, readers = (
+            {n: part[n] for n in sorted(part, key=order.__getitem__)} for part in (made, read)
         )
-        groups.append(ChannelGroup(root, channels, block, members, makers, readers))
-    return graph, sorted(groups, key=lambda group: place[next(iter(group.makers))])
+        groups.append(ChannelGroup(root, channels, block, members, producers, readers))
+    return graph, sorted(groups, key=lambda group: order[next(iter(group.producers))])
 
 
 def _may_shrink(layer: nn.Module, names: Mapping[nn.Module, str], flow: Flow) -> bool:

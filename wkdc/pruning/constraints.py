@@ -37,16 +37,20 @@ class Constraints:
     seed: int = 0
 
 
-def check_constraints(constraints: Constraints, target: Target | None, pictures: bool) -> None:
+def check_constraints(constraints: Constraints, target: Target | None, images: bool) -> None:
     """Raise OptionError for constraints that do not go together."""
-    told = not isinstance(constraints.widths, str)
-    if not told and constraints.widths not in ("uniform", "search"):
+    numbers_given = not isinstance(constraints.widths, str)
+    if not numbers_given and constraints.widths not in ("uniform", "search"):
         raise OptionError(
             f"widths {constraints.widths!r} is not known; choose uniform, search, or numbers: "
             "32,96,144,69,96,32"
         )
-    if told == (target is not None):
-        said = "a target and widths in numbers were given" if told else "nothing says how small"
+    if numbers_given == (target is not None):
+        said = (
+            "a target and widths in numbers were given"
+            if numbers_given
+            else "nothing says how small"
+        )
         raise OptionError(f"{said}; give one of ratio, params, macs, latency and widths")
     if constraints.prefer not in (None, *PACE):
         raise OptionError(f"prefer {constraints.prefer!r} is not known; choose {', '.join(PACE)}")
@@ -57,15 +61,15 @@ def check_constraints(constraints: Constraints, target: Target | None, pictures:
         raise OptionError(
             f"prefer {constraints.prefer} says how fast, and so does a latency; leave one out"
         )
-    if searched and not pictures:
+    if searched and not images:
         raise OptionError("a search of widths needs images to see what is missed; calibrate")
-    if told and (constraints.round_to is not None or constraints.drop_blocks is not None):
+    if numbers_given and (constraints.round_to is not None or constraints.drop_blocks is not None):
         raise OptionError("widths in numbers are taken as they are; round_to and drop_blocks not")
     if constraints.round_to is not None and constraints.round_to < 1:
         raise OptionError(f"round_to is {constraints.round_to}; give 1 or more, such as 16")
     if constraints.drop_blocks is not None and constraints.drop_blocks < 0:
         raise OptionError(f"drop_blocks is {constraints.drop_blocks}; give 0 or more")
-    if constraints.drop_blocks and not pictures:
+    if constraints.drop_blocks and not images:
         raise OptionError("dropping blocks needs images to see which is missed least; calibrate")
 
 
@@ -87,7 +91,7 @@ def spell_out(numbers: Sequence[int], groups: Sequence[ChannelGroup]) -> list[in
         least = 0 if group.block is not None else 1
         if not least <= width <= group.channels:
             raise OptionError(
-                f"width {width} is not allowed for {next(iter(group.makers))}; give {least} to "
+                f"width {width} is not allowed for {next(iter(group.producers))}; give {least} to "
                 f"{group.channels} (the teacher has {full})"
             )
     if inner and not any(widths[n] for n in inner):

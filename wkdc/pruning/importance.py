@@ -96,9 +96,9 @@ def accumulate_gradients(network: nn.Module, images: Sequence[Tensor]) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     for image in images:
-        picture = network(image)
-        noise = torch.randn(picture.shape, generator=generator)
-        (picture * noise).sum().backward()
+        output = network(image)
+        noise = torch.randn(output.shape, generator=generator)
+        (output * noise).sum().backward()
 
 
 def _order(
@@ -123,7 +123,7 @@ def _order(
             ]
             scores = torch.stack([own / own.sum().clamp_min(1e-12) for own in variances]).sum(0)
         case "random":
-            name = next(iter(group.makers))
+            name = next(iter(group.producers))
             return random.Random(f"{name} of {seed}").sample(range(group.channels), group.channels)
         case _:
             raise OptionError(
@@ -131,7 +131,7 @@ def _order(
             )
     if scores is None or len(scores) != group.channels:
         raise OptionError(
-            f"importance {importance} has no score for {next(iter(group.makers))}; choose another"
+            f"importance {importance} has no score for {next(iter(group.producers))}; take another"
         )
     order: list[int] = torch.argsort(scores, descending=True, stable=True).tolist()
     return order

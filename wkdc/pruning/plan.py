@@ -44,7 +44,7 @@ class Plan:
         teacher: whose student it is.
         groups: the channels that go together, in the order of the forward pass.
         kept: of each group, the channels that stay; none where a block goes.
-        left: layers that stay as they are, by name, but the one that draws the image.
+        left: layers that stay as they are, by name, but the one that makes the image.
         cost: of every choice of widths.
         observed: the teacher at work; None without images.
         expected_error: the image's mean squared error without training, as the measured error
@@ -65,7 +65,7 @@ class Plan:
     def widths(self) -> dict[str, tuple[int, int]]:
         """The teacher's and the student's, by the first layer that makes the channels."""
         return {
-            next(iter(group.makers)): (group.channels, len(kept))
+            next(iter(group.producers)): (group.channels, len(kept))
             for group, kept in zip(self.groups, self.kept, strict=True)
         }
 

@@ -39,7 +39,7 @@ def make_plan(
     """Rank the channels of `teacher`, and choose how many of each group stay.
 
     Args:
-        target: None where the wished widths are numbers.
+        target: None where the widths are given as numbers.
         images: calibration images, 1×C×H×W in [-1, 1], all of one size; without any, widths
             cannot be searched.
         size: height and width that MACs are counted and latency is measured at.
@@ -49,7 +49,7 @@ def make_plan(
     Raises:
         OptionError: constraints that do not go together, or widths that do not fit the network.
         TargetError: the target is out of reach, or nothing in the network can be pruned.
-        CheckpointError: a network of the user's own code does not draw with fewer channels.
+        CheckpointError: a network of the user's own code does not run with fewer channels.
         DeviceError: ONNX Runtime cannot use the device.
     """
     tell = on_progress or (lambda stage, share: None)
@@ -64,18 +64,12 @@ def make_plan(
         )
     if teacher.architecture.family == "custom":
         _check_sliceable(teacher)
-    told = (
+    given = (
         None
         if isinstance(constraints.widths, str | None)
         else spell_out(constraints.widths, groups)
     )
-    blocks = sum(group.block is not None for group in groups)
-    if (constraints.drop_blocks or 0) > max(0, blocks - 1):
-        raise OptionError(
-            f"drop_blocks is {constraints.drop_blocks}; of {blocks} blocks, one has to stay"
-            if blocks
-            else f"drop_blocks is {constraints.drop_blocks}; this network has no residual blocks"
-        )
+    _check_dropped(constraints.drop_blocks, groups)
     cost = Cost(network, groups, kernel_positions(teacher.network, teacher.in_channels, size))
     if target is not None and target.amount is not None and target.quantity != "latency":
         # Said before anything slow.
@@ -93,8 +87,8 @@ def make_plan(
         tell=lambda stage, share: tell(stage, 0.9 * share),
     )
     tell("choosing widths", 0.9)
-    if told is not None:
-        return analysis.plan(told)
+    if given is not None:
+        return analysis.plan(given)
     if target is None:
         raise OptionError("nothing says how small")
     if target.quantity == "latency":
@@ -109,8 +103,23 @@ def make_plan(
     return analysis.plan(_choose(analysis, target.quantity, target.amount or 0, constraints))
 
 
+def _check_dropped(count: int | None, groups: Sequence[ChannelGroup]) -> None:
+    """Make sure that `count` residual blocks can be dropped.
+
+    Raises:
+        OptionError: there are not so many, or none would be left.
+    """
+    blocks = sum(group.block is not None for group in groups)
+    if (count or 0) > max(0, blocks - 1):
+        raise OptionError(
+            f"drop_blocks is {count}; of {blocks} blocks, one has to stay"
+            if blocks
+            else f"drop_blocks is {count}; this network has no residual blocks"
+        )
+
+
 def _check_sliceable(teacher: Generator) -> None:
-    """Let a network of the user's own code draw with one channel in every group.
+    """Run a network of the user's own code with one channel in every group.
 
     Raises:
         CheckpointError: it cannot.
@@ -126,7 +135,7 @@ def _check_sliceable(teacher: Generator) -> None:
         same = False
     if not same:
         raise CheckpointError(
-            f"{options['factory']} does not draw without some of its channels: something in its "
+            f"{options['factory']} does not run without some of its channels: something in its "
             "forward pass counts them, as a view or a constant of their number does"
         )
 

@@ -113,8 +113,8 @@ def patches(layer: nn.Module, image: Tensor) -> Tensor:
         padded = image
     high, wide = padded.shape[-2:]
     height, width = ((side - kernel) // stride + 1 for side in (high, wide))
-    places = positions_in(height, width)
-    corners = stride * (places // width * wide + places % width)
+    positions = positions_in(height, width)
+    corners = stride * (positions // width * wide + positions % width)
     taps = (wide * torch.arange(kernel)[:, None] + torch.arange(kernel)).flatten()
     pixels = padded[0].permute(1, 2, 0).flatten(0, 1)  # copied, so that a pixel's channels touch
     return pixels[corners[:, None] + taps].flatten(1)
@@ -148,8 +148,8 @@ def _solve(
         targets: for each of the N images, P×outputs that it should put out.
     """
     old = kernel_matrix(layer).double().clone()
-    places, pictures = len(targets[0]), len(targets)
-    equations: _Normal | _Few = _Normal() if places * pictures >= len(old) else _Few()
+    count, images = len(targets[0]), len(targets)
+    equations: _Normal | _Few = _Normal() if count * images >= len(old) else _Few()
     means_in, means_out = [], []
     for image, target in zip(inputs, targets, strict=True):
         rows = patches(layer, image.unsqueeze(0))
@@ -163,9 +163,9 @@ def _solve(
         # There is no offset, or not one for each output, that could make up for centring.
         centre_in, centre_out = torch.zeros_like(centre_in), torch.zeros_like(centre_out)
     if not isinstance(norm, nn.InstanceNorm2d):  # the differences between images count too
-        weight = places**0.5
+        weight = count**0.5
         equations.add(weight * (mean_in - centre_in), weight * (mean_out - centre_out))
-    says = equations.square > FLAT * places * mean_out.square().sum(0)
+    says = equations.square > FLAT * count * mean_out.square().sum(0)
     if not bool(says.any()):
         return LayerFit(name, 0.0, 0.0)
     total = equations.square.sum().clamp_min(1e-24)
@@ -174,7 +174,7 @@ def _solve(
         crossed, energy = equations.against(matrix)
         return max(0.0, float((equations.square - 2 * crossed + energy).sum() / total))
 
-    scarcity, mean_square = len(old) / (places * pictures), equations.energy / len(old)
+    scarcity, mean_square = len(old) / (count * images), equations.energy / len(old)
     new = equations.solve(old, max(LEAST_RIDGE * mean_square, 1e-12))
     ridge = min(RIDGE * scarcity, MOST_RIDGE)
     if scarcity < 0.5:  # else the freest fit misses little of what it was made of, and means little

@@ -11,7 +11,7 @@ from wkdc.pruning.importance import Ranking
 from wkdc.system.devices import fast_autocast
 
 CROP = 64
-"""Height and width of the images' middles that are drawn, or the next that are drawable."""
+"""Height and width of the images' middles that are translated, or the next that fit."""
 
 CROPS = 4
 """How many of them."""
@@ -41,15 +41,15 @@ def image_damage(
 ) -> list[Tensor]:
     """For each group, what each of its widths from 0 on adds to the image's mean squared error.
 
-    A narrowed group is drawn with, not guessed: every layer that reads it gets, in place of the
+    A narrowed group is run, not guessed: every layer that reads it gets, in place of the
     channels that went, what the best linear combination of the others says. That is done for one
     width; between widths the error is taken to follow the ranking's loss. A width of 0 is the block
     replaced by a linear map, the best or none, or infinite where there is no block.
 
     Args:
         rankings: of the groups, with their losses.
-        observed: of whose images the middles of a few are drawn.
-        side: of these middles in pixels, a size that the network draws at.
+        observed: of whose images the middles of a few are used.
+        side: of these middles in pixels, a size that the network takes.
         on_group: called after each group with the share that is done.
     """
     crops = _middles(observed.images, side)
@@ -74,7 +74,7 @@ def image_damage(
             for hook in hooks:
                 hook.remove()
         curve = (scale * ranking.loss).clamp(max=WORST)
-        curve[0] = torch.inf  # without any channel nothing is drawn, but a block may go
+        curve[0] = torch.inf  # without any channel there is no image, but a block may go
         if group.block is not None:
             block, skip = network.get_submodule(group.block), observed.skips[group.block]
             for instead in (skip, torch.eye(len(skip))):

@@ -54,11 +54,11 @@ def phases(channels: Sequence[int]) -> list[int]:
 def join_subpixels(network: nn.Module) -> None:
     """Make one layer, in place, of every convolution with a pixel shuffle behind it."""
     for row in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for place in range(len(row) - 1):
-            conv = row[place]
-            if type(conv) is nn.Conv2d and _doubles(row[place + 1]) and conv.groups == 1:
-                row[place] = _as(SubpixelConv2d, conv)
-                row[place + 1] = nn.Identity()
+        for number in range(len(row) - 1):
+            conv = row[number]
+            if type(conv) is nn.Conv2d and _doubles(row[number + 1]) and conv.groups == 1:
+                row[number] = _as(SubpixelConv2d, conv)
+                row[number + 1] = nn.Identity()
 
 
 def _doubles(layer: nn.Module) -> bool:
@@ -68,11 +68,11 @@ def _doubles(layer: nn.Module) -> bool:
 def split_subpixels(network: nn.Module) -> None:
     """The inverse of `join_subpixels`, in place."""
     for row in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for place in range(len(row) - 1):
-            conv = row[place]
+        for number in range(len(row) - 1):
+            conv = row[number]
             if isinstance(conv, SubpixelConv2d):
-                row[place] = _as(nn.Conv2d, conv)
-                row[place + 1] = nn.PixelShuffle(FACTOR)
+                row[number] = _as(nn.Conv2d, conv)
+                row[number + 1] = nn.PixelShuffle(FACTOR)
 
 
 def _as(kind: type[nn.Conv2d], conv: nn.Conv2d) -> nn.Conv2d:

@@ -59,7 +59,7 @@ def analyze_teacher(
     seed: int,
     tell: Callable[[str, float], None],
 ) -> TeacherAnalysis:
-    """Let the teacher draw, rank the channels of every group, and see what narrowing it does.
+    """Run the teacher, rank the channels of every group, and see what narrowing it does.
 
     Args:
         network, groups: what `traced` made of the teacher; gradients may be left in the first.
@@ -73,7 +73,9 @@ def analyze_teacher(
     observed = None
     if images:
         observed = observe(
-            teacher.network, images, on_image=lambda share: tell("the teacher draws", 0.55 * share)
+            teacher.network,
+            images,
+            on_image=lambda share: tell("running the teacher", 0.55 * share),
         )
     if importance == "taylor":
         accumulate_gradients(network, images)
@@ -112,7 +114,7 @@ def _left(teacher: Generator, groups: Sequence[ChannelGroup]) -> tuple[str, ...]
     """
     network, smallest = teacher.network, teacher.architecture.smallest
     flow = trace_flow(network, example_image(teacher.in_channels, smallest))
-    made = {name for group in groups for name in group.makers} | {flow.order[-1]}
+    made = {name for group in groups for name in group.producers} | {flow.order[-1]}
     return tuple(
         name
         for name, layer in network.named_modules()

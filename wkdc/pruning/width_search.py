@@ -1,4 +1,4 @@
-"""How wide every layer of the student becomes: told, uniform, or where width is worth most."""
+"""How wide every layer of the student becomes: given, uniform, or where width is worth most."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -93,11 +93,11 @@ def uniform_widths(
     widths = _even_widths(levels, groups, price, target)
     while abs(price(widths) - target) > TOLERANCE * 0.9 * target:
         change = 1 if price(widths) < target else -1
-        places = [row.index(width) + change for row, width in zip(levels, widths, strict=True)]
+        indices = [row.index(width) + change for row, width in zip(levels, widths, strict=True)]
         moves = [
-            [*widths[:i], levels[i][place], *widths[i + 1 :]]
-            for i, place in enumerate(places)
-            if 0 <= place < len(levels[i])
+            [*widths[:i], levels[i][index], *widths[i + 1 :]]
+            for i, index in enumerate(indices)
+            if 0 <= index < len(levels[i])
         ]
         best = min(moves, key=lambda k: abs(price(k) - target), default=widths)
         if abs(price(best) - target) >= abs(price(widths) - target):
@@ -280,10 +280,10 @@ def _descend(
 
 def _near(levels: Sequence[int], at: int, groups: int) -> list[int]:
     """The levels to try instead of `at`: all, or fewer the further away where there are many."""
-    place, most = levels.index(at), MOVES // groups
+    index, most = levels.index(at), MOVES // groups
     if len(levels) > most:
         steps = [sign * far for far in (1, 2, 3, 4, 6, 8, 12, 16) for sign in (-1, 1)][:most]
-        near = {levels[place + s] for s in steps if 0 <= place + s < len(levels)}
+        near = {levels[index + s] for s in steps if 0 <= index + s < len(levels)}
     else:
         near = set(levels)
     return sorted((near | ({0} if levels[0] == 0 else set())) - {at})

@@ -1,1 +1,1 @@
-"""What wkdc asks of the machine: files, devices, units."""
+"""Files, devices and units."""

@@ -1,4 +1,4 @@
-"""torch.compile, which says in one line that it does not work, and never runs uncompiled code."""
+"""torch.compile with errors in one line, and without a silent fallback to uncompiled code."""
 
 import contextlib
 import logging
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from wkdc.errors import DeviceError
 
 MOST = 64
-"""Networks and shapes of one class that a process compiles. Two directions of two networks come
-near PyTorch's own limit of 8, after which networks would run as they are, without a word. The
-limit is the process's: what else is compiled there has it, too."""
+"""Most compilations of one class of networks in a process, one for each network and shape. Two
+directions of two networks come near PyTorch's own limit of 8, beyond which it silently runs
+uncompiled code. The limit holds for everything that is compiled in the process."""
 
 
 def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What calls `network` by torch.compile: faster, with other last digits.
+    """`network` as a function compiled by torch.compile: faster, with other rounding.
 
-    Each shape of images is compiled when it first comes, which takes up to a minute. What the
-    backward pass lacks, PyTorch says when that is first run.
+    Each shape of images is compiled at its first call, which takes up to a minute. Errors of the
+    backward pass are PyTorch's own, at its first run.
 
     Raises:
-        DeviceError: by a call: torch.compile does not work there.
+        DeviceError: raised by a call, if torch.compile does not work on its device.
     """
     settings: Any = torch._dynamo.config
     settings.recompile_limit, settings.fail_on_recompile_limit_hit = MOST, True
-    # A network that is watched by hooks is none that was compiled without them.
+    # A network with hooks must be compiled again.
     settings.skip_nnmodule_hook_guards = False
     made = torch.compile(network, dynamic=False)
 
@@ -49,7 +49,7 @@ def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
 @contextlib.contextmanager
 def _quiet_compiler() -> Iterator[None]:
-    """Keep the compiler's warnings off the console: what goes wrong is raised, too."""
+    """Keep the compiler's warnings off the console; errors are raised, too."""
     logger: Any = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Which device, and at which precision it is fast."""
+"""Devices, and the precision in which they are fast."""
 
 import torch
 
@@ -9,7 +9,7 @@ def check_device(name: str) -> torch.device:
     """The device called `name`.
 
     Raises:
-        DeviceError: an unknown name, or a GPU where none is.
+        DeviceError: an unknown name, or a GPU that does not exist.
     """
     try:
         device = torch.device(name)
@@ -34,15 +34,14 @@ def default_device() -> str:
 
 
 def fast_autocast(device: torch.device) -> torch.autocast:
-    """A context in which convolutions compute in bfloat16, where `device` gains by it."""
+    """A context in which convolutions compute in bfloat16, where that is faster on `device`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device))
 
 
 def bfloat16_pays(device: torch.device) -> bool:
-    """Whether `device` multiplies faster in bfloat16; elsewhere it is emulated, or no faster.
+    """Whether `device` is faster in bfloat16 than in float32.
 
-    With AVX-512 alone it pays on processors of AMD, and not on those of Intel, which need AMX:
-    docs/performance.md has the figures.
+    With AVX512-BF16 AMD's CPUs are; Intel's also need AMX (figures in docs/performance.md).
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,4 +1,4 @@
-"""Writing whole files or none, and naming files by their content."""
+"""Atomic writing of files and folders, the cache folder, and digests."""
 
 import errno
 import hashlib
@@ -15,7 +15,7 @@ from wkdc.errors import OutputError
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, sync it, and rename it to `path`.
 
-    When anything fails, the temporary file is removed and what stood at `path` is untouched.
+    If anything fails, the temporary file is removed, and a file at `path` is unchanged.
 
     Raises:
         OutputError: the folder is missing or read-only, the disk is full, or `path` is a folder.
@@ -28,7 +28,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Find out, before hours of work, whether a file can be written to `path`; none is left.
+    """Check, before hours of work, that a file can be written to `path`; none is left.
 
     Raises:
         OutputError: see `write_atomically`.
@@ -39,12 +39,12 @@ def check_writable(path: Path) -> None:
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a new folder beside `path`, and rename it to `path`: all of it, or nothing.
+    """Let `write` fill a new folder beside `path`, and rename it to `path`: whole or not at all.
 
-    Folders above `path` are made. An empty folder that stands there already is filled at the end.
+    Parent folders are made. An empty folder at `path` is filled at the end.
 
     Raises:
-        OutputError: something stands at `path`, or it cannot be written.
+        OutputError: `path` exists and is not an empty folder, or it cannot be written.
     """
     made: Path | None = None
     try:
@@ -93,7 +93,7 @@ def _file_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into the OutputError that names `path` and what to try."""
+    """Turn an OSError of the block into an OutputError that names `path` and what to try."""
     try:
         yield
     except OSError as error:
@@ -105,7 +105,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Where wkdc keeps what it fetched: WKDC_CACHE, else in the user's cache folder."""
+    """wkdc's cache folder: WKDC_CACHE, else in the user's cache folder."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("WKDC_CACHE")

@@ -1,4 +1,4 @@
-"""How counts, sizes and times are written for people."""
+"""Counts, sizes and times as text."""
 
 
 def millions(count: int | None) -> str:

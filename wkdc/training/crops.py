@@ -1,12 +1,10 @@
-"""The crops that are trained on, and the teacher's drawings of them."""
+"""The crops that are trained on, and the pool of earlier fakes."""
 
-import dataclasses
 import functools
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,10 +37,10 @@ class Crops:
         """Crop `i`: uint8 C×crop×crop for each part."""
         path = self._paths[shuffled(len(self._paths), i, self._seed)]
         parts = [resize_short_side(part, self._load_size) for part in self._load(path)]
-        draw = random.Random(f"crop {i} of {self._seed}")
+        rng = random.Random(f"crop {i} of {self._seed}")
         height, width = parts[0].shape[-2:]
-        top, left = draw.randint(0, height - self._crop), draw.randint(0, width - self._crop)
-        flip = draw.random() < 0.5
+        top, left = rng.randint(0, height - self._crop), rng.randint(0, width - self._crop)
+        flip = rng.random() < 0.5
         cut = [part[:, top : top + self._crop, left : left + self._crop] for part in parts]
         return tuple(part.flip(-1) if flip else part for part in cut)
 
@@ -52,59 +50,10 @@ class Crops:
         return tuple(torch.stack(part) for part in zip(*crops, strict=True))
 
 
-@dataclass(frozen=True)
-class Drawings:
-    """Crops and what the teacher draws from them, computed once and used several times.
-
-    A flip or crop of a teacher's image is not the teacher's image of the flip or crop, so the
-    teacher always sees the very crop that the student is trained on.
-
-    Attributes:
-        parts: uint8 N×C×crop×crop, the inputs, and the truth where the data is paired.
-        targets: float16 N×C×crop×crop in [-1, 1].
-        features: of the teacher there, float16, of the layers that are compared.
-    """
-
-    parts: tuple[Tensor, ...]
-    targets: Tensor
-    features: tuple[Tensor, ...] = ()
-
-    @classmethod
-    def joined(cls, batches: Sequence[Self]) -> Self:
-        """All crops of one batch or more, in their order."""
-        parts = zip(*(one.parts for one in batches), strict=True)
-        features = zip(*(one.features for one in batches), strict=True)
-        return cls(
-            tuple(torch.cat(part) for part in parts),
-            torch.cat([one.targets for one in batches]),
-            tuple(torch.cat(layer) for layer in features),
-        )
-
-    def split(self, size: int) -> list[Self]:
-        """Batches of `size`: copies, as a mere view is sent to a process with all the rest."""
-        return [
-            dataclasses.replace(
-                self,
-                parts=tuple(one[at].clone() for one in self.parts),
-                targets=self.targets[at].clone(),
-                features=tuple(one[at].clone() for one in self.features),
-            )
-            for at in (slice(n, n + size) for n in range(0, len(self.targets), size))
-        ]
-
-    def batch(
-        self, start: int, count: int, seed: int
-    ) -> tuple[tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]:
-        """Parts (uint8), targets and features (float32); each pass through all is a new order."""
-        picked = [shuffled(len(self.targets), i, seed) for i in range(start, start + count)]
-        features = tuple(one[picked].float() for one in self.features)
-        return tuple(part[picked] for part in self.parts), self.targets[picked].float(), features
-
-
 def shuffled(total: int, i: int, seed: int) -> int:
     """Entry `i` of an endless sequence in which each stretch of `total` is a new permutation."""
-    epoch, place = divmod(i, total)
-    return _permutation(total, epoch, seed)[place]
+    epoch, index = divmod(i, total)
+    return _permutation(total, epoch, seed)[index]
 
 
 @functools.lru_cache(maxsize=8)
@@ -147,9 +96,9 @@ class ImagePool:
                 self._images.append(image)
                 out.append(image)
             elif self._random.random() < 0.5:
-                place = self._random.randrange(self._size)
-                out.append(self._images[place].to(image.device))
-                self._images[place] = image
+                index = self._random.randrange(self._size)
+                out.append(self._images[index].to(image.device))
+                self._images[index] = image
             else:
                 out.append(image)
         return torch.stack(out)

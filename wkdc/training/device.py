@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.errors import DeviceError, OptionError
-from wkdc.networks.multiscale import Judgement, judge
+from wkdc.networks.multiscale import LayerOutputs, layer_outputs
 from wkdc.system import compilation
 from wkdc.system.devices import bfloat16_pays
 from wkdc.training.recipe import Precision
@@ -35,13 +35,13 @@ class Compute:
 
     @classmethod
     def of(
-        cls, place: torch.device, precision: Precision, batch: int, *, compiled: bool = False
+        cls, device: torch.device, precision: Precision, batch: int, *, compiled: bool = False
     ) -> Self:
         """For so many images at once; see `choose_dtype`."""
         # With one image, PyTorch 2.15's InstanceNorm misreads channels-last gradients: what comes
         # out points anywhere. With several, they are right.
         order = torch.contiguous_format if batch == 1 else torch.channels_last
-        return cls(place, choose_dtype(precision, place), order, compiled)
+        return cls(device, choose_dtype(precision, device), order, compiled)
 
     @property
     def precision(self) -> str:
@@ -77,10 +77,10 @@ class Compute:
             out = network(self._placed(images))
         return out.float()
 
-    def judge(self, discriminator: nn.Module, images: Tensor) -> Judgement:
-        """The same of a discriminator's layers; see `wkdc.networks.multiscale.judge`."""
+    def layer_outputs(self, discriminator: nn.Module, images: Tensor) -> LayerOutputs:
+        """The same of a discriminator's layers; see `wkdc.networks.multiscale.layer_outputs`."""
         with self._autocast():
-            found = judge(discriminator, self._placed(images))
+            found = layer_outputs(discriminator, self._placed(images))
         return [[made.float() for made in layers] for layers in found]
 
     def _placed(self, images: Tensor) -> Tensor:
@@ -91,8 +91,8 @@ class Compute:
         return torch.autocast(self.device.type, self.dtype, enabled=narrow)
 
     @torch.no_grad()
-    def draw(self, network: nn.Module, images: Tensor) -> Tensor:
-        """N×C×H×W as `network` draws it in evaluation mode and float32, on the CPU."""
+    def generate(self, network: nn.Module, images: Tensor) -> Tensor:
+        """N×C×H×W that `network` makes of images, in evaluation mode and float32, on the CPU."""
         training = network.training
         out: Tensor = network.eval()(images.to(self.device))
         if training:
@@ -100,7 +100,7 @@ class Compute:
         return out.cpu()
 
 
-def choose_dtype(precision: Precision, place: torch.device) -> torch.dtype:
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """What networks compute in; `auto` is bfloat16 where the device gains by it.
 
     Raises:
@@ -109,12 +109,12 @@ def choose_dtype(precision: Precision, place: torch.device) -> torch.dtype:
     """
     match precision:
         case "auto":
-            return torch.bfloat16 if bfloat16_pays(place) else torch.float32
+            return torch.bfloat16 if bfloat16_pays(device) else torch.float32
         case "float32":
             return torch.float32
         case "bfloat16":
             return torch.bfloat16
-        case "float16" if place.type == "cpu":
+        case "float16" if device.type == "cpu":
             raise DeviceError(
                 "precision float16 is for GPUs; on the CPU choose bfloat16, float32 or auto"
             )

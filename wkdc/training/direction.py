@@ -25,29 +25,29 @@ from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.system.files import sha256_of
 from wkdc.system.version import __version__
-from wkdc.training.cache import DrawingCache
-from wkdc.training.crops import Crops, Drawings
+from wkdc.training.crops import Crops
 from wkdc.training.device import Compute, trainable
-from wkdc.training.distributed import Ranks
-from wkdc.training.features import LAYERS, FeatureLoss, Watched
+from wkdc.training.distributed import Processes
+from wkdc.training.features import LAYERS, BlockFeatures, FeatureLoss
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.recipe import Recipe
+from wkdc.training.teacher_targets import TargetCache, Targets
 from wkdc.training.trainer import Averager, Learner
 from wkdc.training.validation import Validation, spread
 
 FITTED = 16
-"""Crops by which it is told how near the student starts, and from which maps of features begin."""
+"""Crops that tell how near the student starts, and that the maps of features begin from."""
 
 TOGETHER = 4
-"""Of these, so many are drawn at once."""
+"""Of these, so many are computed at once."""
 
 MEASURE_SIZE = 256
-"""Images are compared at this height and width, or at the next that the network can draw."""
+"""Images are compared at this height and width, or at the next that the network takes."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A student, its teacher, the images that they draw from, and who judges, as opened.
+    """A student, its teacher, their images, and the discriminator, as loaded.
 
     Attributes:
         teacher: None for a network that learns from true images alone.
@@ -63,13 +63,13 @@ class Pair:
     def digests(self) -> dict[str, str | None]:
         """Of the files: what a run that goes on has to find again."""
         inputs = [*self.layout.train, *self.layout.real, *self.layout.selection]
-        pictures = self.layout.parts(inputs)
-        data = hashlib.sha256("".join(sha256_of(path) for path in pictures).encode())
-        judge = self.discriminator
+        images = self.layout.parts(inputs)
+        data = hashlib.sha256("".join(sha256_of(path) for path in images).encode())
+        layer_outputs = self.discriminator
         return {
             "student_sha256": self.student.sha256,
             "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
-            "discriminator_sha256": None if judge is None else judge.sha256,
+            "discriminator_sha256": None if layer_outputs is None else layer_outputs.sha256,
             "data_sha256": data.hexdigest(),
         }
 
@@ -110,10 +110,10 @@ class Side:
     """
 
     def __init__(
-        self, pair: Pair, recipe: Recipe, compute: Compute, ranks: Ranks, *, seed: int
+        self, pair: Pair, recipe: Recipe, compute: Compute, processes: Processes, *, seed: int
     ) -> None:
         self.pair = pair
-        self._recipe, self._compute, self._seed, self._ranks = recipe, compute, seed, ranks
+        self._recipe, self._compute, self._seed, self._processes = recipe, compute, seed, processes
         self._forward = compute.in_steps
         self.student = trainable(compute.place(copy.deepcopy(pair.student.network)))
         self.teacher = None if pair.teacher is None else compute.place(pair.teacher.network)
@@ -131,35 +131,35 @@ class Side:
             Validation(
                 [reader.squares(path, side) for path in spread(paths)],
                 self.teacher,
-                compute.draw,
+                compute.generate,
                 reader.shown,
             )
             for paths in (layout.validation, layout.selection)
         )
-        self._ahead: list[Drawings] = []
-        self._watched: Watched | None = None
+        self._ahead: list[Targets] = []
+        self._features: BlockFeatures | None = None
         if recipe.features and self.teacher is not None:
-            self._watched = Watched(self.teacher)
-        self._drawings: Drawings | None = None
-        self._cache: DrawingCache | None = None
+            self._features = BlockFeatures(self.teacher)
+        self._targets: Targets | None = None
+        self._cache: TargetCache | None = None
 
     def learner(self, back: nn.Module | None, *, prefix: str = "") -> Learner:
         """The student with its losses; see `Objective` for `back`."""
         conditional = self.pair.layout.kind == "paired"
-        judge: nn.Module | None = None
+        layer_outputs: nn.Module | None = None
         if self._recipe.adversarial:
-            judge = self._compute.place(self._ready_discriminator(conditional))
+            layer_outputs = self._compute.place(self._ready_discriminator(conditional))
         objective = Objective(
             self._recipe,
-            judge,
+            layer_outputs,
             conditional=conditional,
             back=back,
             forward=self._forward,
-            judge=self._compute.judge,
-            seed=self._seed + self._ranks.index,
+            layer_outputs=self._compute.layer_outputs,
+            seed=self._seed + self._processes.index,
         )
         average, features = Averager(self.student), None
-        if self._watched is not None and self.pair.teacher is not None:
+        if self._features is not None and self.pair.teacher is not None:
             # after the average is made: what watches the student is none of its copy's
             ours, theirs = self.pair.student.architecture, self.pair.teacher.architecture
             width = ours.options["stream"], theirs.options["stream"]
@@ -169,13 +169,13 @@ class Side:
 
     def nearness_db(self) -> float:
         """PSNR of the student to its teacher, over all of the first images of the training."""
-        drawn: list[Tensor] = []
+        generated: list[Tensor] = []
         wanted: list[Tensor] = []
         for one in self._first():
             if one.targets is not None:
-                drawn.append(self._compute.draw(self.student, one.inputs))
+                generated.append(self._compute.generate(self.student, one.inputs))
                 wanted.append(one.targets.cpu())
-        return psnr_db(torch.cat(drawn), torch.cat(wanted)) if drawn else -math.inf
+        return psnr_db(torch.cat(generated), torch.cat(wanted)) if generated else -math.inf
 
     def _first(self) -> list[Batch]:
         """The first images of the training, the same in every process and for every batch."""
@@ -187,10 +187,10 @@ class Side:
         features.fit(
             (functools.partial(forward, student, one.inputs), one.features) for one in self._first()
         )
-        features.maps.load_state_dict(self._ranks.share(features.maps.state_dict()))
+        features.maps.load_state_dict(self._processes.share(features.maps.state_dict()))
 
-    def draw_ahead(self, number: int) -> None:
-        """Let the teacher draw the crops of batch `number`, for steps to come.
+    def compute_ahead(self, number: int) -> None:
+        """Compute the teacher's targets of batch `number`, for steps to come.
 
         Those that the cache had are there already.
         """
@@ -198,55 +198,55 @@ class Side:
             return
         parts = self._crops.batch(self._first_of(number), self._recipe.batch)
         inputs, *_ = self._reader.images(parts)
-        targets, features = self._taught(inputs)
+        targets, features = self._teacher_outputs(inputs)
         kept = tuple(one.half().cpu() for one in features)
-        self._ahead.append(Drawings(parts, targets.half().cpu(), kept))
+        self._ahead.append(Targets(parts, targets.half().cpu(), kept))
 
     def open_cache(self, folder: Path, on_notice: Callable[[str], None]) -> tuple[int, float]:
-        """Take from the cache what this process drew in an earlier run like this one.
+        """Take from the cache the targets of an earlier run like this one.
 
         How many batches there are, and for how long a run in seconds they are enough.
         """
-        self._cache = DrawingCache(folder, self._drawn_from(), on_notice=on_notice)
+        self._cache = TargetCache(folder, self._drawn_from(), on_notice=on_notice)
         found = self._cache.load()
         if found is None:
             return 0, 0.0
-        drawings, seconds = found
-        self._ahead = drawings.split(self._recipe.batch)
+        targets, seconds = found
+        self._ahead = targets.split(self._recipe.batch)
         return len(self._ahead), seconds
 
     def fill_cache(self, seconds: float) -> None:
-        """Keep what was drawn ahead for later runs; see `open_cache`."""
+        """Keep the targets for later runs; see `open_cache`."""
         if self._cache is not None:
-            self._cache.save(Drawings.joined(self._ahead), seconds)
+            self._cache.save(Targets.joined(self._ahead), seconds)
 
     def _drawn_from(self) -> dict[str, Any]:
-        """All that the teacher's drawings depend on."""
+        """All that the teacher's targets depend on."""
         if self.pair.teacher is None:
-            raise RuntimeError("there is no teacher to draw")
+            raise RuntimeError("there is no teacher")
         layout, recipe, compute = self.pair.layout, self._recipe, self._compute
         return {
             "teacher": self.pair.teacher.sha256,
             "architecture": dataclasses.asdict(self.pair.teacher.architecture),
             "data": self.pair.digests["data_sha256"],
             "pictures": [layout.kind, layout.direction, len(layout.train)],
-            "features": None if self._watched is None else self._watched.described,
+            "features": None if self._features is None else self._features.described,
             "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed],
-            "process": [self._ranks.index, self._ranks.count, torch.get_num_threads()],
+            "process": [self._processes.index, self._processes.count, torch.get_num_threads()],
             "numbers": [str(compute.device), compute.precision, compute.compiled],
             "versions": [__version__, str(torch.__version__)],
         }
 
-    def keep_drawings(self, batches: int) -> None:
-        """From now on, steps use so many batches that each of the processes drew ahead."""
-        everywhere = self._ranks.gather(self._ahead[:batches])
+    def use_targets(self, batches: int) -> None:
+        """From now on, steps use so many batches of targets of each process."""
+        everywhere = self._processes.gather(self._ahead[:batches])
         rounds = zip(*everywhere, strict=True)
-        self._drawings = Drawings.joined([one for round_ in rounds for one in round_])
+        self._targets = Targets.joined([one for round_ in rounds for one in round_])
         self._ahead = []
 
     def _first_of(self, number: int) -> int:
         """The first crop of this process's batch `number`."""
-        return (number * self._ranks.count + self._ranks.index) * self._recipe.batch
+        return (number * self._processes.count + self._processes.index) * self._recipe.batch
 
     def batch(self, number: int) -> Batch:
         """The images of step `number`."""
@@ -256,36 +256,36 @@ class Side:
         recipe, device, layout = self._recipe, self._compute.device, self.pair.layout
         targets: Tensor | None = None
         features: tuple[Tensor, ...] = ()
-        if self._drawings is not None:
-            parts, targets, features = self._drawings.batch(start, count, self._seed)
+        if self._targets is not None:
+            parts, targets, features = self._targets.batch(start, count, self._seed)
             targets, features = targets.to(device), tuple(one.to(device) for one in features)
         else:
             parts = self._crops.batch(start, count)
-        pictures = self._reader.images([part.to(device) for part in parts])
-        inputs, truth = pictures[0], pictures[1] if len(pictures) > 1 else None
-        judged = recipe.adversarial > 0
+        images = self._reader.images([part.to(device) for part in parts])
+        inputs, truth = images[0], images[1] if len(images) > 1 else None
+        adversarial = recipe.adversarial > 0
         guided = bool(recipe.wavelet_weight or recipe.pixel or recipe.features)
-        if targets is None and (guided or (judged and layout.kind == "inputs")):
-            targets, features = self._taught(inputs)
+        if targets is None and (guided or (adversarial and layout.kind == "inputs")):
+            targets, features = self._teacher_outputs(inputs)
         real, same = truth, None
         alike = self.pair.student.in_channels == self.pair.student.out_channels
-        told_apart = recipe.identity > 0 and alike
-        if self._real is not None and (judged or told_apart):
+        unchanged = recipe.identity > 0 and alike
+        if self._real is not None and (adversarial or unchanged):
             (pixels,) = self._real.batch(start, count)
             real = pixels_to_images(pixels).to(device)
-            same = real if told_apart else None
+            same = real if unchanged else None
         elif layout.kind == "inputs":
             real = targets
         return Batch(inputs, targets, real, truth, same, features)
 
     @torch.no_grad()
-    def _taught(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What the teacher draws, and its features where they are compared."""
+    def _teacher_outputs(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The teacher's outputs, and its features where they are compared."""
         if self.teacher is None:
-            raise RuntimeError("there is no teacher to draw")
+            raise RuntimeError("there is no teacher")
         in_steps = len(inputs) == self._recipe.batch
-        drawn = (self._forward if in_steps else self._compute.forward)(self.teacher, inputs)
-        return drawn, () if self._watched is None else tuple(self._watched.take())
+        generated = (self._forward if in_steps else self._compute.forward)(self.teacher, inputs)
+        return generated, () if self._features is None else tuple(self._features.take())
 
     def _ready_discriminator(self, conditional: bool) -> nn.Module:
         """The one that was given, or one of random weights, ready to be trained."""

@@ -12,7 +12,7 @@ from wkdc.errors import DeviceError, OptionError
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Processes:
     """This process among those of a run. A single one has nobody to ask, and pays nothing.
 
     Attributes:
@@ -25,15 +25,15 @@ class Ranks:
     count: int
     device: torch.device
 
-    def check_image_count(self, pictures: int) -> None:
+    def check_image_count(self, images: int) -> None:
         """Make sure that every process has an image to train on.
 
         Raises:
-            OptionError: there are more processes than `pictures`.
+            OptionError: there are more processes than `images`.
         """
-        if self.count > pictures:
+        if self.count > images:
             raise OptionError(
-                f"{self.count} processes would share {pictures} images; start at most {pictures}"
+                f"{self.count} processes would share {images} images; start at most {images}"
             )
 
     @classmethod
@@ -41,7 +41,7 @@ class Ranks:
         """Meet the others that were started with this process, if there are any.
 
         Args:
-            device: `cpu`, or `cuda` for the GPU of this process's place on its machine.
+            device: `cpu`, or `cuda` for the GPU of this process's number on its machine.
 
         Raises:
             DeviceError: a GPU by number for several processes, or processes that do not meet.
@@ -61,8 +61,8 @@ class Ranks:
                 f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {state.num_processes} processes "
                 "met; start them with torchrun"
             )
-        place = device if device.type == "cpu" else state.device
-        return cls(state.process_index, state.num_processes, place)
+        own = device if device.type == "cpu" else state.device
+        return cls(state.process_index, state.num_processes, own)
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -28,7 +28,7 @@ def why_incomparable(student: Architecture, teacher: Architecture) -> str | None
 LAYERS = 1 + len(SHARES)
 
 
-class Watched:
+class BlockFeatures:
     """What some layers of a ResNet put out in its last call.
 
     They are the four of GAN-Compression (Li et al. 2020): the last of the encoder, and the blocks
@@ -43,12 +43,12 @@ class Watched:
         """What is kept of which layers, as JSON has it."""
         # Always the same keys: new ones would let torch.compile begin anew.
         self._seen: dict[int, Tensor | None] = dict.fromkeys(range(LAYERS))
-        for place, name in enumerate(names):
-            network.get_submodule(name).register_forward_hook(self._keeper(place))
+        for layer_number, name in enumerate(names):
+            network.get_submodule(name).register_forward_hook(self._keeper(layer_number))
 
-    def _keeper(self, place: int) -> Callable[..., None]:
+    def _keeper(self, layer_number: int) -> Callable[..., None]:
         def keep(_: nn.Module, __: object, out: Tensor) -> None:
-            self._seen[place] = out[..., ::APART, ::APART]
+            self._seen[layer_number] = out[..., ::APART, ::APART]
 
         return keep
 
@@ -68,7 +68,7 @@ class FeatureLoss:
     """
 
     def __init__(self, student: nn.Module, pairs: Iterable[tuple[int, int]]) -> None:
-        self._watched = Watched(student)
+        self._features = BlockFeatures(student)
         self.maps = nn.ModuleList(nn.Conv2d(ours, theirs, 1, bias=False) for ours, theirs in pairs)
         self.maps.register_buffer("energy", torch.ones(len(self.maps)))
 
@@ -83,7 +83,7 @@ class FeatureLoss:
         """
         wrong = [
             (one(mine.float()) - theirs.float()).square().mean()
-            for one, mine, theirs in zip(self.maps, self._watched.take(), wanted, strict=True)
+            for one, mine, theirs in zip(self.maps, self._features.take(), wanted, strict=True)
         ]
         return (torch.stack(wrong) / self.maps.get_buffer("energy")).sum()
 
@@ -98,16 +98,16 @@ class FeatureLoss:
         theirs: list[list[Tensor]] = []
         for call, wanted in calls:
             call()
-            ours.append([_rows(one) for one in self._watched.take()])
+            ours.append([_rows(one) for one in self._features.take()])
             theirs.append([_rows(one) for one in wanted])
-        for place, layer in enumerate(self.maps):
-            x, y = (torch.cat([batch[place] for batch in side]) for side in (ours, theirs))
+        for layer_number, layer in enumerate(self.maps):
+            x, y = (torch.cat([batch[layer_number] for batch in side]) for side in (ours, theirs))
             weight = torch.linalg.lstsq(x, y).solution.T[:, :, None, None]
             layer.load_state_dict({"weight": weight.float()})
             energy = y.square().mean()
-            self.maps.get_buffer("energy")[place] = energy if energy > 0 else 1.0
+            self.maps.get_buffer("energy")[layer_number] = energy if energy > 0 else 1.0
 
 
 def _rows(features: Tensor) -> Tensor:
-    """N×C×H×W -> a row of C for each place, in float64 on the CPU: least squares of many."""
+    """N×C×H×W -> a row of C for each position, in float64 on the CPU: least squares of many."""
     return features.detach().movedim(1, -1).flatten(0, 2).double().cpu()

@@ -1,19 +1,25 @@
 """The training loop: how long, how fast, when to save, and when to stop."""
 
+import signal
+import statistics
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Self
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from wkdc.errors import OptionError
-from wkdc.training.distributed import Ranks
-from wkdc.training.interrupt import Deferred, Stopped
+from wkdc.training.distributed import Processes
 from wkdc.training.objective import Batch
 from wkdc.training.recipe import Recipe
 from wkdc.training.trainer import Trainer
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 SAVE_EVERY = 5.0
 """Minutes between two states that a run can be continued from."""
@@ -57,9 +63,9 @@ PROFILED = 2
 PROFILE_ROWS = 15
 
 
-def steps_in(epochs: int, pictures: int, recipe: Recipe, ranks: Ranks) -> int:
+def steps_in(epochs: int, images: int, recipe: Recipe, processes: Processes) -> int:
     """How many steps show every image so often."""
-    return max(1, round(epochs * pictures / (recipe.images_per_step * ranks.count)))
+    return max(1, round(epochs * images / (recipe.images_per_step * processes.count)))
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class StepReport:
     """What a run tells while it lasts.
 
     Attributes:
-        phase: `draw` while the teacher draws, `train` while the student learns.
-        step: training steps done, or crops drawn.
+        phase: `targets` while the teacher's are computed, `train` while the student learns.
+        step: training steps done, or targets computed.
         progress: share of the run that is done.
         losses: of this step, by name.
         images_per_second: trained images, over the last steps.
@@ -81,6 +87,45 @@ class StepReport:
     losses: dict[str, float]
     images_per_second: float
     eta_seconds: float
+
+
+class Stopped(KeyboardInterrupt):
+    """A KeyboardInterrupt that came between two steps, so that what was learned is whole."""
+
+
+class Deferred:
+    """For the time of the block, what would raise KeyboardInterrupt sets `caught`.
+
+    A second signal raises it. Outside the main thread, which alone gets signals, nothing
+    changes.
+    """
+
+    def __init__(self) -> None:
+        self.caught = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) is signal.default_int_handler:
+                    self._before[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if self.caught:
+            signal.default_int_handler(number, frame)
+        self.caught = True
+
+
+def mean_losses(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each loss over `steps`; empty where there are none."""
+    if not steps:
+        return {}
+    return {name: statistics.fmean(losses[name] for losses in steps) for name in steps[0]}
 
 
 class Pace:
@@ -109,7 +154,7 @@ def run_steps(
     trainer: Trainer,
     next_batches: Callable[[int], Sequence[Sequence[Batch]]],
     budget: Budget,
-    ranks: Ranks,
+    processes: Processes,
     *,
     started: float,
     first: int = 0,
@@ -137,20 +182,20 @@ def run_steps(
         FloatingPointError: see `Trainer.step`.
         Stopped: a signal came; the last step is whole.
     """
-    pace = Pace(budget, trainer.recipe.images_per_step * ranks.count)
-    (begun,) = ranks.of_first([budget.progress(first, time.monotonic() - started)])
+    pace = Pace(budget, trainer.recipe.images_per_step * processes.count)
+    (begun,) = processes.of_first([budget.progress(first, time.monotonic() - started)])
     step, saved, progress = first, time.monotonic(), begun
     with Deferred() as signals:
         while progress < 1 or step == 0:
             watched = on_profile if step == first + PROFILED else None
-            with _profiled(watched, ranks.device):
+            with _profiled(watched, processes.device):
                 losses = trainer.step(next_batches(step), progress)
             step, passed = step + 1, _marks(progress, marks)
             images_per_second, eta = pace.tick(step, started)
-            progress, waited, stopped = ranks.sum(
+            progress, waited, stopped = processes.sum(
                 [
-                    budget.progress(step, time.monotonic() - started) if ranks.first else 0.0,
-                    time.monotonic() - saved if ranks.first else 0.0,
+                    budget.progress(step, time.monotonic() - started) if processes.first else 0.0,
+                    time.monotonic() - saved if processes.first else 0.0,
                     float(signals.caught),
                 ]
             )

@@ -75,7 +75,7 @@ def wavelet_loss(
 
 
 def feature_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Difference of what a discriminator's layers say of a drawn image and of the true one.
+    """Difference of what a discriminator's layers say of a generated image and of the true one.
 
     Four times the mean over scales and layers of each layer's mean absolute difference, so that of
     the stock four layers their sum counts, as pix2pixHD has it (Wang et al. 2018, section 3.2).

@@ -50,7 +50,7 @@ class Recipe:
         truth: the same to the true images of paired data.
         cycle: the same between an input and what the reverse generator makes of the student's
             image; counts where there is a reverse generator.
-        identity: the same between a true image of the domain that the student draws and what it
+        identity: the same between a true image of the target domain and what the student
             makes of that; counts with unpaired data.
         features: weight of the difference of blocks' features; see `FeatureLoss`. None is
             `FEATURES` where student and teacher can be compared, else 0.
@@ -58,11 +58,11 @@ class Recipe:
             by how near the student starts; see `rate_for`.
         schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
             falls from the start.
-        batch: images that are drawn at once.
+        batch: crops that go through the networks at once.
         accumulate: batches of a step, one after the other, so that memory holds only one.
         load_size: the shorter side that images are resized to before they are cropped.
         crop: side of the squares that are trained on.
-        reuse: how often a crop is used, on average, with one drawing of the teacher; 1 draws anew
+        reuse: how often a crop is used, on average, with one output of the teacher; 1 runs it anew
             for every step.
         average_from: share of the run after which the weights are averaged.
         epochs: the run's length where no other is asked for; None asks for `minutes`.
@@ -138,7 +138,7 @@ class Recipe:
             )
         if self.adversarial and self.crop < SMALLEST_JUDGED:
             raise OptionError(
-                f"crop {self.crop} is too small for a discriminator to judge; give --crop "
+                f"crop {self.crop} is too small for a discriminator; give --crop "
                 f"{SMALLEST_JUDGED} or more, or --adversarial 0"
             )
         rate = self.learning_rate
@@ -228,7 +228,7 @@ CYCLEGAN = replace(PAPER, name="cyclegan", ndf=64, wavelet_weight=0.0, truth=0.0
 """Zhu et al. 2017, as pytorch-CycleGAN-and-pix2pix has it: no teacher."""
 
 PIX2PIX = replace(CYCLEGAN, name="pix2pix", gan="vanilla", truth=100.0, cycle=0.0, identity=0.0)
-"""Isola et al. 2017, likewise; without the dropout that their generator draws with."""
+"""Isola et al. 2017, likewise; without the dropout that their generator keeps in use."""
 
 PIX2PIXHD = replace(
     PIX2PIX, name="pix2pixhd", gan="lsgan", scales=2, feature_matching=10.0, truth=0.0

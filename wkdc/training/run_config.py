@@ -1,14 +1,16 @@
 """What a run was asked to do, as it is kept in its folder."""
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from wkdc.checkpoints.card import relative_to
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
-from wkdc.training.loop import Budget
+from wkdc.training.distributed import Processes
+from wkdc.training.loop import Budget, StepReport, check_length, steps_in
 from wkdc.training.recipe import Precision, Recipe
 from wkdc.training.tracking import Tracker
 
@@ -17,7 +19,41 @@ Select = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
-class Request:
+class Length:
+    """How long a run shall last, as it was given: at most one of these.
+
+    Raises:
+        OptionError: more than one, or one that is not a positive number.
+    """
+
+    steps: int | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        check_length(steps=self.steps, epochs=self.epochs, minutes=self.minutes)
+
+    def budget(self, recipe: Recipe, images: int, processes: Processes) -> Budget:
+        """The run's length in steps or seconds; without one, the recipe's."""
+        steps, epochs, minutes = self.steps, self.epochs, self.minutes
+        if (steps, epochs, minutes) == (None, None, None):
+            epochs, minutes = recipe.epochs, recipe.minutes
+        if epochs is not None:
+            steps = steps_in(epochs, images, recipe, processes)
+        return Budget(steps, None if minutes is None else 60 * minutes)
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What is called while a run lasts; see `wkdc.distill.distill`."""
+
+    on_step: Callable[[StepReport], None] | None = None
+    on_profile: Callable[[str], None] | None = None
+    on_notice: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class RunConfig:
     """What a run was asked to do: enough to start it again elsewhere on the same machine.
 
     Attributes:
@@ -31,18 +67,12 @@ class Request:
         compiled: whether steps use torch.compile.
         save_every: seconds between two states that the run can be continued from.
         tracker: what shows the run's curves; see `wkdc.training.tracking`.
-        cache: where drawings of teachers are kept, as an absolute path; None for nowhere.
+        cache: where the outputs of teachers are kept, as an absolute path; None for nowhere.
     """
 
     command: Command
     data: str
-    teacher: str | None
-    discriminator: str | None
-    output: str
-    reverse_teacher: str | None
-    reverse_output: str | None
     recipe: Recipe
-    budget: Budget
     direction: Direction
     device: str
     precision: Precision
@@ -50,9 +80,15 @@ class Request:
     arch: str | None
     compiled: bool
     save_every: float
-    select: Select
     tracker: Tracker
-    cache: str | None
+    select: Select = "last"
+    cache: str | None = None
+    budget: Budget = field(default_factory=Budget)
+    output: str = ""
+    teacher: str | None = None
+    discriminator: str | None = None
+    reverse_teacher: str | None = None
+    reverse_output: str | None = None
 
     def __post_init__(self) -> None:
         """Check the time between states.
@@ -62,6 +98,11 @@ class Request:
         """
         if not self.save_every > 0:
             raise OptionError(f"save_every is {self.save_every / 60}; give minutes, more than 0")
+
+    @property
+    def folder(self) -> Path:
+        """The data as seen from the current folder, for messages too."""
+        return Path(relative_to(Path(self.data), Path.cwd()))
 
     @property
     def outputs(self) -> list[Path]:

@@ -17,7 +17,7 @@ from wkdc.checkpoints.weight_files import load_sealed, save_sealed
 from wkdc.data.images import grid, save_pixels
 from wkdc.errors import CheckpointError, OptionError, OutputError
 from wkdc.system.files import write_atomically
-from wkdc.training.distributed import Ranks
+from wkdc.training.distributed import Processes
 from wkdc.training.tracking import Tracker, Tracking
 
 KEEP = 2
@@ -35,12 +35,12 @@ class RunFolder:
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: Path, ranks: Ranks) -> None:
+    def __init__(self, path: Path, processes: Processes) -> None:
         self.path = path
         self._metrics, self._validation = path / "metrics.jsonl", path / "validation.jsonl"
         self._lock = FileLock(path / "lock")
         self._tracking: Tracking | None = None
-        if not ranks.first:
+        if not processes.first:
             return
         try:
             self._lock.acquire(timeout=0)
@@ -52,14 +52,14 @@ class RunFolder:
             raise OutputError(f"cannot write into {path}: {error.strerror}") from error
 
     @classmethod
-    def new(cls, root: Path, command: str, ranks: Ranks) -> Self:
+    def new(cls, root: Path, command: str, processes: Processes) -> Self:
         """A new folder `distill-001`, `distill-002`, ... below `root`, named after the command.
 
         Raises:
             OutputError: it cannot be made.
         """
-        path = ranks.share(_make(root, command) if ranks.first else None)
-        return cls(path, ranks)
+        path = processes.share(_make(root, command) if processes.first else None)
+        return cls(path, processes)
 
     def write_options(self, options: Mapping[str, Any]) -> None:
         """Write `options.json`: what the run was asked to do, and with what."""

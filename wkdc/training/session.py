@@ -2,30 +2,28 @@
 
 import dataclasses
 import functools
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import DivergedError
 from wkdc.metrics.fidelity import Fidelity
+from wkdc.training.checks import check_same
 from wkdc.training.device import Compute
 from wkdc.training.direction import Pair, Side
-from wkdc.training.distributed import Ranks
-from wkdc.training.interrupt import Stopped
-from wkdc.training.loop import StepReport, run_steps
+from wkdc.training.distributed import Processes
+from wkdc.training.loop import StepReport, Stopped, mean_losses, run_steps
 from wkdc.training.objective import Batch
 from wkdc.training.recipe import RATE, rate_for
-from wkdc.training.run_config import Request
+from wkdc.training.run_config import Callbacks, RunConfig
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.students import REVERSE, Selected, Students
-from wkdc.training.teacher_targets import batches_of, draw_ahead
+from wkdc.training.teacher_targets import batches_of, compute_ahead
 from wkdc.training.trainer import Trainer
 
 
@@ -34,7 +32,7 @@ class Outcome:
     """What `Session.train` did; `wkdc.distill.DistillResult` says what the fields are.
 
     `before`, `after` and `selected` have an entry for each direction: None where nothing says what
-    to draw, and where the last student is taken.
+    the student should generate, and where the last student is taken.
     """
 
     steps: int
@@ -52,34 +50,31 @@ class Session:
 
     Args:
         pairs: what learns, one direction or two; the second's inputs are the first's real images.
-        closing: a frozen generator of the other direction, which closes the cycle of a single one.
         run: an open run folder, to be written into.
-        ranks: the processes that train together; the first one writes.
-        on_notice: called with one sentence for each thing that the user should know.
+        processes: those that train together; the first one writes.
+        closing: a frozen generator of the other direction, which closes the cycle of a single one.
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
-        request: Request,
+        config: RunConfig,
         run: RunFolder,
-        ranks: Ranks,
-        *,
+        processes: Processes,
         closing: Generator | None = None,
-        on_notice: Callable[[str], None] | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
-        self._started = time.monotonic()  # teachers draw what is measured on already here
-        recipe = request.recipe
-        torch.manual_seed(request.seed)
-        self._request, self._recipe, self._run, self._closing = request, recipe, run, closing
-        self._ranks = ranks
-        self._notice = on_notice or (lambda _: None)
+        self._started = time.monotonic()  # teachers translate what is measured on already here
+        recipe = config.recipe
+        torch.manual_seed(config.seed)
+        self._config, self._recipe, self._run, self._closing = config, recipe, run, closing
+        self._processes, self._callbacks = processes, callbacks or Callbacks()
         self._compute = Compute.of(
-            ranks.device, request.precision, recipe.batch, compiled=request.compiled
+            processes.device, config.precision, recipe.batch, compiled=config.compiled
         )
         self._sides = [
-            Side(pair, recipe, self._compute, ranks, seed=request.seed + 2 * place)
-            for place, pair in enumerate(pairs)
+            Side(pair, recipe, self._compute, processes, seed=config.seed + 2 * number)
+            for number, pair in enumerate(pairs)
         ]
         backs = [side.student for side in reversed(self._sides)] if len(pairs) > 1 else [None]
         if closing is not None:
@@ -88,117 +83,146 @@ class Session:
             side.learner(back, prefix=prefix)
             for side, back, prefix in zip(self._sides, backs, ("", f"{REVERSE}_"), strict=False)
         ]
-        self._trainer = Trainer(learners, recipe, ranks, self._compute.scaler())
+        self._trainer = Trainer(learners, recipe, processes, self._compute.scaler())
         made_with = self.made_with | self._closing_digest()
         self._students = Students(
-            self._sides, self._trainer, request, run, ranks, self._compute, made_with
+            self._sides, self._trainer, config, run, processes, self._compute, made_with
         )
-        torch.manual_seed(request.seed + ranks.index)  # no two draw the same noise
+        self._losses: list[dict[str, float]] = []
+        self._done, self._targets = 0, 0
+        torch.manual_seed(config.seed + processes.index)  # so that no two have the same noise
 
     def begin(self) -> None:
         """Write down what the run is made with, and keep the students as they were."""
-        if not self._ranks.first:
+        if not self._processes.first:
             return
         self._write_options(finished=False)
         self._students.keep_starts()
 
-    def train(
-        self,
-        state: Mapping[str, Any] | None = None,
-        *,
-        on_step: Callable[[StepReport], None] | None = None,
-        on_profile: Callable[[str], None] | None = None,
-    ) -> Outcome:
-        """Measure, draw ahead, train, write the output, measure again.
+    def resume(self, begun: Mapping[str, Any]) -> Outcome:
+        """Continue from the latest state in the run folder.
+
+        Args:
+            begun: the options that the run began with.
+
+        Raises:
+            CheckpointError, OptionError: see `check_same`.
+            DivergedError: see `train`.
+        """
+        notice = self._callbacks.on_notice
+        check_same(self._run.path, begun, self.digests, self.made_with, notice)
+        mine = self._run.load_state(notice) if self._processes.first else None
+        state = self._processes.share(mine)
+        if state is None:
+            notice(f"{self._run.path} holds no state yet; the run starts from its beginning")
+        return self.train(state)
+
+    def train(self, state: Mapping[str, Any] | None = None) -> Outcome:
+        """Measure, let the teachers translate ahead, train, write the output, measure again.
 
         Args:
             state: that an earlier process left in the run folder, to go on from.
-            on_step, on_profile: see `run_steps`.
 
         Raises:
-            DivergedError: the loss, or what a student draws, stopped being numbers.
+            DivergedError: the loss, or an image of a student, stopped being numbers.
         """
-        started = self._started
-        before = self._fidelity([side.student for side in self._sides])
-        first = 0 if state is None else int(state["step"])
-        losses, done = self._run.rewind(first) if self._ranks.first else [], first
-        if self._ranks.first:
-            self._run.track(self._request.tracker, first, self._settings())
-        if not first:
-            self._watch(0)
+        before = self._students.fidelity([side.student for side in self._sides])
+        first = self._done = 0 if state is None else int(state["step"])
+        self._open_logs(first)
         if state is not None:
             self._trainer.load_state_dict(state["trainer"])
-        train_started, drawn = started, 0
-
-        def stepped(report: StepReport) -> None:
-            nonlocal done
-            if report.phase == "train":
-                done = report.step
-                losses.append(report.losses)
-                if self._ranks.first:
-                    self._run.log(report.step, time.monotonic() - started, report.losses)
-            if on_step is not None:
-                on_step(report)
-
-        def marked(step: int) -> None:
-            self._check()
-            self._students.save(step)
-            self._students.select(step)
-            self._watch(step)
-
-        def saved(step: int) -> None:
-            seconds = time.monotonic() - started
-            state = {"seconds": seconds, "drawings": drawn, "trainer": self._trainer.state_dict()}
-            if self._ranks.first:
-                self._run.save_state(step, state)
-
-        interrupted = False
+        interrupted, began = False, self._started
         try:
             try:
-                again = None if state is None else int(state["drawings"])
-                drawn = draw_ahead(
-                    self._sides,
-                    self._request,
-                    self._ranks,
-                    started=started,
-                    again=again,
-                    on_step=stepped,
-                    on_notice=self._notice,
-                )
-                if state is None:
-                    self._choose_rate()
-                    for side, learner, _ in self._students.each():
-                        if learner.features is not None:
-                            side.fit_maps(learner.features)
-                train_started = time.monotonic()
+                self._prepare(state)
+                began = time.monotonic()
                 if state is not None:
-                    started = train_started - float(state["seconds"])
-                run_steps(
-                    self._trainer,
-                    self._batches,
-                    self._request.budget,
-                    self._ranks,
-                    started=started,
-                    first=first,
-                    save_every=self._request.save_every,
-                    on_step=stepped,
-                    on_mark=marked,
-                    on_save=saved,
-                    on_profile=on_profile,
-                )
+                    self._started = began - float(state["seconds"])
+                self._learn(first)
             except Stopped:
                 interrupted = True
-                saved(done)
+                self._save(self._done)
             except KeyboardInterrupt:
                 interrupted = True
-            self._check()
+            self._students.check()
         except FloatingPointError as error:
             raise DivergedError(
-                f"{error} after step {done}; the last good student is {self._run.latest}, "
-                f"{self._request.output} is untouched; try a lower --learning-rate"
+                f"{error} after step {self._done}; the last good student is {self._run.latest}, "
+                f"{self._config.output} is untouched; try a lower --learning-rate"
             ) from None
-        trained = time.monotonic() - train_started
-        seconds = time.monotonic() - started
+        trained = time.monotonic() - began
+        return self._outcome(before, first, trained, interrupted)
+
+    def _open_logs(self, first: int) -> None:
+        """Take away what was logged after step `first`, and watch the beginning of a run."""
+        if self._processes.first:
+            self._losses = self._run.rewind(first)
+            self._run.track(self._config.tracker, first, self._settings())
+        if not first:
+            self._students.watch(0)
+
+    def _prepare(self, state: Mapping[str, Any] | None) -> None:
+        """What comes before the first step: the teachers' targets, the rate, maps of features."""
+        self._targets = compute_ahead(
+            self._sides,
+            self._config,
+            self._processes,
+            started=self._started,
+            again=None if state is None else int(state["drawings"]),
+            on_step=self._stepped,
+            on_notice=self._callbacks.on_notice,
+        )
+        if state is None:
+            self._choose_rate()
+            for side, learner, _ in self._students.each():
+                if learner.features is not None:
+                    side.fit_maps(learner.features)
+
+    def _learn(self, first: int) -> None:
+        run_steps(
+            self._trainer,
+            self._batches,
+            self._config.budget,
+            self._processes,
+            started=self._started,
+            first=first,
+            save_every=self._config.save_every,
+            on_step=self._stepped,
+            on_mark=self._marked,
+            on_save=self._save,
+            on_profile=self._callbacks.on_profile,
+        )
+
+    def _stepped(self, report: StepReport) -> None:
+        if report.phase == "train":
+            self._done = report.step
+            self._losses.append(report.losses)
+            if self._processes.first:
+                self._run.log(report.step, time.monotonic() - self._started, report.losses)
+        if self._callbacks.on_step is not None:
+            self._callbacks.on_step(report)
+
+    def _marked(self, step: int) -> None:
+        self._students.check()
+        self._students.save(step)
+        self._students.select(step)
+        self._students.watch(step)
+
+    def _save(self, step: int) -> None:
+        """Write the state that `resume` continues from."""
+        state = {
+            "seconds": time.monotonic() - self._started,
+            "drawings": self._targets,
+            "trainer": self._trainer.state_dict(),
+        }
+        if self._processes.first:
+            self._run.save_state(step, state)
+
+    def _outcome(
+        self, before: tuple[Fidelity | None, ...], first: int, trained: float, interrupted: bool
+    ) -> Outcome:
+        """Write and measure the students; `trained` are the seconds since step `first`."""
+        seconds, done = time.monotonic() - self._started, self._done
         if not done:  # stopped before anything was learned
             nothing = tuple(None for _ in self._sides)
             return Outcome(0, seconds, 0.0, {}, before, before, nothing, interrupted)
@@ -207,8 +231,8 @@ class Session:
         return Outcome(
             done,
             seconds,
-            (done - first) * self._recipe.images_per_step * self._ranks.count / trained,
-            mean_losses(losses[-max(1, done // 10) :]),
+            (done - first) * self._recipe.images_per_step * self._processes.count / trained,
+            mean_losses(self._losses[-max(1, done // 10) :]),
             before,
             self._finish(done, seconds, before, interrupted),
             self._students.selected(),
@@ -219,10 +243,10 @@ class Session:
         """Where the recipe leaves the rate open, it goes by how near the students start."""
         if self._recipe.learning_rate is not None:
             return
-        (nearest,) = self._ranks.of_first([max(side.nearness_db() for side in self._sides)])
+        (nearest,) = self._processes.of_first([max(side.nearness_db() for side in self._sides)])
         self._trainer.rate = rate_for(nearest)
         if self._trainer.rate < RATE:
-            self._notice(
+            self._callbacks.on_notice(
                 f"a student starts near its teacher, at {nearest:.1f} dB: the learning rate is "
                 f"{self._trainer.rate:.1e}, as {RATE:.1e} would take it further away"
             )
@@ -234,50 +258,17 @@ class Session:
         made_with = {"steps": steps, "seconds": round(seconds, 1)}
         results = self._students.results()
         self._students.write(results, made_with, [{}] * len(self._sides))
-        after = self._fidelity(results)
+        after = self._students.fidelity(results)
         figures = [
             {"before": dataclasses.asdict(a), "after": dataclasses.asdict(b)} if a and b else {}
             for a, b in zip(before, after, strict=True)
         ]
         self._students.write(results, made_with, figures)
-        self._watch(steps)
-        if not interrupted and self._ranks.first:
+        self._students.watch(steps)
+        if not interrupted and self._processes.first:
             self._write_options(finished=True)
             self._run.forget_states()
         return after
-
-    def _check(self) -> None:
-        """Make sure that the students are worth writing to a file.
-
-        Raises:
-            FloatingPointError: the weights, or what they draw, are not all numbers.
-        """
-        for side, learner in zip(self._sides, self._trainer.learners, strict=True):
-            drawn = self._compute.draw(learner.result, side.validation.inputs[0])
-            weights = learner.result.state_dict().values()
-            if not all(bool(t.isfinite().all()) for t in (drawn, *weights)):
-                raise FloatingPointError("the student's images stopped being numbers")
-
-    def _fidelity(self, networks: Sequence[nn.Module]) -> tuple[Fidelity | None, ...]:
-        return tuple(
-            side.validation.fidelity(network)
-            for side, network in zip(self._sides, networks, strict=True)
-        )
-
-    def _watch(self, step: int) -> None:
-        """A grid of images, and figures of a few more, so that the run can be watched."""
-        values: dict[str, float] = {}
-        if not self._ranks.first:
-            return
-        for side, learner, name in self._students.each():
-            network = learner.result if step else side.student
-            found, bands, rows = side.validation.watch(network)
-            self._run.save_sample(step, rows, name)
-            if found is not None:
-                mine = dataclasses.asdict(found) | bands
-                values |= {learner.prefix + key: value for key, value in mine.items()}
-        if values:
-            self._run.log_validation(step, values)
 
     def _batches(self, step: int) -> list[list[Batch]]:
         """The images of a step."""
@@ -291,7 +282,7 @@ class Session:
         return recipe | {k: v for k, v in self.made_with.items() if isinstance(v, plain)}
 
     def _write_options(self, *, finished: bool) -> None:
-        kept = {"request": self._request.as_plain(), "finished": finished}
+        kept = {"request": self._config.as_plain(), "finished": finished}
         self._run.write_options(self.made_with | {"digests": self.digests} | kept)
 
     @functools.cached_property
@@ -312,23 +303,16 @@ class Session:
         """What the run is made with, for its folder and for the students' cards."""
         return {
             "recipe": dataclasses.asdict(self._recipe),
-            "budget": dataclasses.asdict(self._request.budget),
-            "data": relative_to(Path(self._request.data), Path.cwd()),
+            "budget": dataclasses.asdict(self._config.budget),
+            "data": relative_to(Path(self._config.data), Path.cwd()),
             **self._sides[0].pair.described,
             "directions": len(self._sides),
             "device": str(self._compute.device),
             "precision": self._compute.precision,
             "compiled": self._compute.compiled,
-            "processes": self._ranks.count,
+            "processes": self._processes.count,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
-            "seed": self._request.seed,
+            "seed": self._config.seed,
             "run": str(self._run.path),
         }
-
-
-def mean_losses(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each loss over `steps`; empty where there are none."""
-    if not steps:
-        return {}
-    return {name: statistics.fmean(losses[name] for losses in steps) for name in steps[0]}

@@ -8,10 +8,11 @@ from torch import nn
 
 from wkdc.checkpoints.card import Card, read_card
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
+from wkdc.metrics.fidelity import Fidelity
 from wkdc.training.device import Compute
 from wkdc.training.direction import Side
-from wkdc.training.distributed import Ranks
-from wkdc.training.run_config import Request
+from wkdc.training.distributed import Processes
+from wkdc.training.run_config import RunConfig
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.trainer import Learner, Trainer
 
@@ -39,14 +40,19 @@ class Students:
         self,
         sides: Sequence[Side],
         trainer: Trainer,
-        request: Request,
+        config: RunConfig,
         run: RunFolder,
-        ranks: Ranks,
+        processes: Processes,
         compute: Compute,
         made_with: Mapping[str, Any],
     ) -> None:
-        self._sides, self._trainer, self._request = sides, trainer, request
-        self._run, self._ranks, self._compute, self._made_with = run, ranks, compute, made_with
+        self._sides, self._trainer, self._config = sides, trainer, config
+        self._run, self._processes, self._compute, self._made_with = (
+            run,
+            processes,
+            compute,
+            made_with,
+        )
         self._names = ["", REVERSE][: len(sides)]
 
     def each(self) -> Iterable[tuple[Side, Learner, str]]:
@@ -60,7 +66,7 @@ class Students:
 
     def save(self, step: int) -> None:
         """Write students that can be used into the run folder."""
-        if not self._ranks.first:
+        if not self._processes.first:
             return
         for side, learner, name in self.each():
             card = self._card(side, {"steps": step})
@@ -68,7 +74,7 @@ class Students:
 
     def select(self, step: int) -> None:
         """Keep each student that is better than all before, if one is to be picked."""
-        if self._request.select == "last" or not self._ranks.first:
+        if self._config.select == "last" or not self._processes.first:
             return
         for side, learner, name in self.each():
             found, best = side.selection.fidelity(learner.result), self._best_of(name)
@@ -82,14 +88,14 @@ class Students:
 
     def results(self) -> list[nn.Module]:
         """The students that are the result: the last ones, or the best ones."""
-        self._ranks.wait()  # for the files
+        self._processes.wait()  # for the files
         results = []
         for _, learner, name in self.each():
             best = self._run.best_of(name)
             if best is None:
                 results.append(learner.result)
             else:
-                picked = load_generator(best, arch=self._request.arch)
+                picked = load_generator(best, arch=self._config.arch)
                 results.append(self._compute.place(picked.network))
         return results
 
@@ -105,13 +111,47 @@ class Students:
             results: of `results`.
             made_with: for the cards of all; `figures` for each one's.
         """
-        if not self._ranks.first:
+        if not self._processes.first:
             return
         for side, picked, network, output, found in zip(
-            self._sides, self.selected(), results, self._request.outputs, figures, strict=True
+            self._sides, self.selected(), results, self._config.outputs, figures, strict=True
         ):
             selected = {"selected": dataclasses.asdict(picked)} if picked else {}
             save_generator(output, network, self._card(side, {**made_with, **selected, **found}))
+
+    def check(self) -> None:
+        """Make sure that the students are worth writing to a file.
+
+        Raises:
+            FloatingPointError: the weights, or images, are not all numbers.
+        """
+        for side, learner in zip(self._sides, self._trainer.learners, strict=True):
+            generated = self._compute.generate(learner.result, side.validation.inputs[0])
+            weights = learner.result.state_dict().values()
+            if not all(bool(t.isfinite().all()) for t in (generated, *weights)):
+                raise FloatingPointError("the student's images stopped being numbers")
+
+    def fidelity(self, networks: Sequence[nn.Module]) -> tuple[Fidelity | None, ...]:
+        """How near each network comes to what it should generate, on validation images."""
+        return tuple(
+            side.validation.fidelity(network)
+            for side, network in zip(self._sides, networks, strict=True)
+        )
+
+    def watch(self, step: int) -> None:
+        """A grid of images, and figures of a few more, so that the run can be watched."""
+        values: dict[str, float] = {}
+        if not self._processes.first:
+            return
+        for side, learner, name in self.each():
+            network = learner.result if step else side.student
+            found, bands, rows = side.validation.watch(network)
+            self._run.save_sample(step, rows, name)
+            if found is not None:
+                mine = dataclasses.asdict(found) | bands
+                values |= {learner.prefix + key: value for key, value in mine.items()}
+        if values:
+            self._run.log_validation(step, values)
 
     def _best_of(self, name: str) -> Selected | None:
         """What the file of the best student says; None where there is none."""
@@ -124,4 +164,4 @@ class Students:
     def _card(self, side: Side, more: Mapping[str, Any]) -> Card:
         made_with = {**self._made_with, **side.pair.described, **side.pair.digests, **more}
         made_with["learning_rate"] = self._trainer.rate
-        return side.pair.card(self._request.command, made_with)
+        return side.pair.card(self._config.command, made_with)

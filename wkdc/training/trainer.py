@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.errors import OptionError
-from wkdc.training.distributed import Ranks
+from wkdc.training.distributed import Processes
 from wkdc.training.features import FeatureLoss
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.recipe import RATE, Optimizer, Recipe, Schedule
@@ -44,7 +44,7 @@ class Learner:
     """A student with what it minimises; `average` follows its weights.
 
     Attributes:
-        prefix: of its losses' names, so that those of two directions are told apart.
+        prefix: of its losses' names, so that those of two directions have different names.
         features: compares blocks with the teacher's, where the recipe says so.
     """
 
@@ -61,12 +61,12 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain types and tensors."""
-        judge = self.objective.discriminator
+        layer_outputs = self.objective.discriminator
         return {
             "student": self.student.state_dict(),
             "average": self.average.network.state_dict(),
             "updates": self.average.updates,
-            "discriminator": None if judge is None else judge.state_dict(),
+            "discriminator": None if layer_outputs is None else layer_outputs.state_dict(),
             "maps": None if self.features is None else self.features.maps.state_dict(),
         }
 
@@ -98,13 +98,13 @@ class Trainer:
         self,
         learners: Sequence[Learner],
         recipe: Recipe,
-        ranks: Ranks,
+        processes: Processes,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.learners = tuple(learners)
         self.recipe = recipe
         self.rate = RATE if recipe.learning_rate is None else recipe.learning_rate
-        self._ranks = ranks
+        self._processes = processes
         self._scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         discriminators = [one.objective.discriminator for one in self.learners]
         learning: list[nn.Module] = [one.student for one in self.learners]
@@ -132,18 +132,18 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         losses: list[dict[str, Tensor]] = []
-        drawn: list[list[Tensor]] = []
+        generated: list[list[Tensor]] = []
         for batches in rounds:
-            found, pictures = self._student_losses(batches)
+            found, images = self._student_losses(batches)
             self._backward([found[f"{one.prefix}total"] for one in self.learners], len(rounds))
             losses.append({name: loss.detach() for name, loss in found.items()})
-            drawn.append([picture.detach() for picture in pictures])
+            generated.append([image.detach() for image in images])
         self._update(self._optimizers[0])
-        for found, batches, pictures in zip(losses, rounds, drawn, strict=True):
-            judged = self._discriminator_losses(batches, pictures)
-            if judged:
-                self._backward(list(judged.values()), len(rounds))
-            found |= {name: loss.detach() for name, loss in judged.items()}
+        for found, batches, images in zip(losses, rounds, generated, strict=True):
+            scored = self._discriminator_losses(batches, images)
+            if scored:
+                self._backward(list(scored.values()), len(rounds))
+            found |= {name: loss.detach() for name, loss in scored.items()}
         if self.recipe.adversarial:
             self._update(self._optimizers[1])
         self._scaler.update()
@@ -151,7 +151,7 @@ class Trainer:
             for one in self.learners:
                 one.average.update(one.student)
         names = losses[0]
-        means = self._ranks.mean(
+        means = self._processes.mean(
             statistics.fmean(found[name].item() for found in losses) for name in names
         )
         return dict(zip(names, means, strict=True))
@@ -159,31 +159,31 @@ class Trainer:
     def _student_losses(
         self, batches: Sequence[Batch]
     ) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
-        """All students' losses by name, and what each drew."""
+        """All students' losses by name, and their images."""
         pairs = list(zip(self.learners, batches, strict=True))
-        drawn: list[Tensor] = []
+        generated: list[Tensor] = []
         apart: list[Tensor | None] = []
         for one, batch in pairs:
-            drawn.append(one.objective.forward(one.student, batch.inputs))
+            generated.append(one.objective.forward(one.student, batch.inputs))
             # before another loss calls the student again
             apart.append(None if one.features is None else one.features.loss(batch.features))
         losses: dict[str, Tensor] = {}
-        for (one, batch), picture, missed in zip(pairs, drawn, apart, strict=True):
-            found = one.objective.student_losses(one.student, picture, batch)
+        for (one, batch), image, missed in zip(pairs, generated, apart, strict=True):
+            found = one.objective.student_losses(one.student, image, batch)
             if missed is not None:
                 total = found.pop("total") + (self.recipe.features or 0.0) * missed
                 found |= {"features": missed, "total": total}
             losses |= {one.prefix + name: loss for name, loss in found.items()}
-        return losses, drawn
+        return losses, generated
 
     def _discriminator_losses(
-        self, batches: Sequence[Batch], drawn: Sequence[Tensor]
+        self, batches: Sequence[Batch], generated: Sequence[Tensor]
     ) -> dict[str, Tensor]:
         """The loss of each discriminator that there is, by name."""
         return {
             f"{one.prefix}discriminator": loss
-            for one, batch, picture in zip(self.learners, batches, drawn, strict=True)
-            if (loss := one.objective.discriminator_loss(picture, batch)) is not None
+            for one, batch, image in zip(self.learners, batches, generated, strict=True)
+            if (loss := one.objective.discriminator_loss(image, batch)) is not None
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -200,12 +200,12 @@ class Trainer:
             "learners": [one.state_dict() for one in self.learners],
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "scaler": self._scaler.state_dict(),
-            "ranks": self._ranks.gather(mine),
+            "ranks": self._processes.gather(mine),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called, by as many processes."""
-        mine = state["ranks"][self._ranks.index]
+        mine = state["ranks"][self._processes.index]
         self.rate = state["rate"]
         for one, saved, pool in zip(self.learners, state["learners"], mine["pools"], strict=True):
             one.load_state_dict(saved)
@@ -220,14 +220,14 @@ class Trainer:
     def _backward(self, losses: Sequence[Tensor], rounds: int) -> None:
         """Add the gradients of the sum of `losses`, as one of so many rounds."""
         loss = torch.stack(list(losses)).sum()
-        (everywhere,) = self._ranks.sum([loss.item()])
+        (everywhere,) = self._processes.sum([loss.item()])
         if not math.isfinite(everywhere):
             raise FloatingPointError("the loss stopped being a number")
         self._scaler.scale(loss / rounds).backward()  # type: ignore[no-untyped-call]
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
         """One step along the mean of all processes' gradients."""
-        self._ranks.mean_gradients(
+        self._processes.mean_gradients(
             weight for group in optimizer.param_groups for weight in group["params"]
         )
         self._scaler.step(optimizer)

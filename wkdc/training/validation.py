@@ -16,17 +16,17 @@ WATCHED = 8
 SAMPLE_ROWS = 4
 """Rows of a sample grid."""
 
-Draw = Callable[[nn.Module, Tensor], Tensor]
+Generate = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Validation:
-    """Inputs, and the images that a student should draw from them.
+    """Inputs, and the images that a student should make of them.
 
     Args:
         squares: of each input, 1×C×side×side as networks have it: itself, and the truth where it is
             paired.
         teacher: whose images are wanted; None takes the truth where there is one.
-        draw: calls a network.
+        generate: calls a network.
         show: makes of an input what people see of it.
     """
 
@@ -34,23 +34,23 @@ class Validation:
         self,
         squares: Sequence[Sequence[Tensor]],
         teacher: nn.Module | None,
-        draw: Draw,
+        generate: Generate,
         show: Callable[[Tensor], Tensor],
     ) -> None:
         self.inputs = [one[0] for one in squares]
-        self._draw, self._show = draw, show
+        self._generate, self._show = generate, show
         self._wanted: list[Tensor] | None = None
         if teacher is not None:
-            self._wanted = [draw(teacher, image) for image in self.inputs]
+            self._wanted = [generate(teacher, image) for image in self.inputs]
         elif all(len(one) > 1 for one in squares):
             self._wanted = [one[1] for one in squares]
 
     def fidelity(self, network: nn.Module) -> Fidelity | None:
-        """How near `network` comes; None where nothing says what it should draw."""
+        """How near `network` comes; None where there is nothing to compare with."""
         if self._wanted is None:
             return None
         pairs = zip(self.inputs, self._wanted, strict=True)
-        return mean_fidelity((self._draw(network, image), wanted) for image, wanted in pairs)
+        return mean_fidelity((self._generate(network, image), wanted) for image, wanted in pairs)
 
     def watch(
         self, network: nn.Module
@@ -58,13 +58,13 @@ class Validation:
         """Of a few images: how near, the error in each band, and rows for a sample grid."""
         apart = max(1, len(self.inputs) // WATCHED)
         chosen = range(len(self.inputs))[::apart][:WATCHED]
-        drawn = [self._draw(network, self.inputs[i]) for i in chosen]
+        generated = [self._generate(network, self.inputs[i]) for i in chosen]
         shown = [self._show(self.inputs[i]) for i in chosen]
         if self._wanted is None:
-            rows = [[given, made] for given, made in zip(shown, drawn, strict=True)]
+            rows = [[given, made] for given, made in zip(shown, generated, strict=True)]
             return None, {}, rows[:SAMPLE_ROWS]
         wanted = [self._wanted[i] for i in chosen]
-        pairs = list(zip(drawn, wanted, strict=True))
+        pairs = list(zip(generated, wanted, strict=True))
         rows = [[given, b, a] for given, (a, b) in zip(shown, pairs, strict=True)]
         return mean_fidelity(pairs), mean_band_errors(pairs), rows[:SAMPLE_ROWS]
 

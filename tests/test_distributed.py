@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
-from wkdc.training.distributed import Ranks
+from wkdc.training.distributed import Processes
 
 pytestmark = pytest.mark.usefixtures("student", "photos")
 
@@ -95,10 +95,10 @@ def test_two_processes_are_killed_and_go_on_bit_for_bit(
     launch: Callable[..., subprocess.Popen[str]], call_wkdc: Call, tmp_path: Path
 ) -> None:
     """With a pool of old fakes in each process, and a discriminator that the first one made."""
-    torch.save(patchgan_state_dict(0, ndf=8), tmp_path / "judge.pth")
+    torch.save(patchgan_state_dict(0, ndf=8), tmp_path / "disc.pth")
     settings = (
         *(*COMMON, "--recipe", "paper", "--steps", 12, "--save-every", 1e-9),
-        *("--discriminator", "judge.pth", "--disc-ratio", 4),
+        *("--discriminator", "disc.pth", "--disc-ratio", 4),
     )
     process = launch("distill", *settings, "--output", "whole.pth", "--runs", "whole")
     assert process.wait() == 0, process.communicate()
@@ -148,7 +148,7 @@ def test_what_the_first_cannot_make_ends_all(launch: Callable[..., subprocess.Po
 
 
 def test_one_process_asks_nobody() -> None:
-    alone = Ranks(0, 1, torch.device("cpu"))
+    alone = Processes(0, 1, torch.device("cpu"))
     assert alone.sum([1.5, 2.0]) == [1.5, 2.0]
     assert alone.share("x") == "x"
     weight = torch.ones(2, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The teacher's drawings on disk: taken again by the same run, and by no other."""
+"""The teacher's targets on disk: taken again by the same run, and by no other."""
 
 import dataclasses
 import os
@@ -15,15 +15,14 @@ import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.checkpoints.weight_files import load_sealed, save_sealed
 from wkdc.distill import FAITHFUL
-from wkdc.training.cache import DrawingCache
-from wkdc.training.crops import Drawings
 from wkdc.training.device import Compute
+from wkdc.training.teacher_targets import TargetCache, Targets
 
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images networks drew in training steps or before, call by call."""
     calls: list[int] = []
     forward = Compute.forward
@@ -51,47 +50,49 @@ def same(first: list[Tensor], second: list[Tensor]) -> bool:
 
 
 def test_the_same_run_draws_nothing_and_learns_the_same(
-    student: Path, photos: Path, drawn: list[int]
+    student: Path, photos: Path, generated: list[int]
 ) -> None:
     without = run(student, photos, cache=None)
-    assert drawn == [4, 4]  # 36 images are wanted, each used six times
-    drawn.clear()
+    assert generated == [4, 4]  # 36 images are wanted, each used six times
+    generated.clear()
     first = run(student, photos)
-    assert drawn == [4, 4]
-    drawn.clear()
+    assert generated == [4, 4]
+    generated.clear()
     again = run(student, photos)
-    assert drawn == []
+    assert generated == []
     assert same(without, first)
     assert same(first, again)
 
 
-def test_a_longer_run_draws_what_is_missing(student: Path, photos: Path, drawn: list[int]) -> None:
+def test_a_longer_run_draws_what_is_missing(
+    student: Path, photos: Path, generated: list[int]
+) -> None:
     run(student, photos)
-    drawn.clear()
+    generated.clear()
     longer = run(student, photos, steps=15)
-    assert drawn == [4]
+    assert generated == [4]
     assert same(longer, run(student, photos, steps=15, cache=None))
-    drawn.clear()
+    generated.clear()
     assert same(run(student, photos, steps=9), run(student, photos, steps=9, cache=None))
-    assert drawn == [4, 4]  # by the one without
+    assert generated == [4, 4]  # by the one without
 
 
 def test_a_run_by_the_clock_takes_what_one_as_long_drew(
-    student: Path, photos: Path, drawn: list[int]
+    student: Path, photos: Path, generated: list[int]
 ) -> None:
     run(student, photos, steps=None, minutes=0.01)
-    assert drawn
-    drawn.clear()
+    assert generated
+    generated.clear()
     run(student, photos, steps=None, minutes=0.01)
-    assert drawn == []
+    assert generated == []
 
 
 @pytest.mark.parametrize("changed", ["seed", "crop", "teacher", "features", "pictures"])
-def test_other_drawings_are_not_taken(
-    changed: str, student: Path, photos: Path, drawn: list[int]
+def test_other_targets_are_not_taken(
+    changed: str, student: Path, photos: Path, generated: list[int]
 ) -> None:
     run(student, photos)
-    drawn.clear()
+    generated.clear()
     options: dict[str, Any] = {}
     match changed:
         case "seed":
@@ -108,7 +109,7 @@ def test_other_drawings_are_not_taken(
         case _:
             next(photos.iterdir()).unlink()
     run(student, photos, **options)
-    assert drawn == [4, 4]
+    assert generated == [4, 4]
     assert len(list((student.parent / "cache").iterdir())) == 2
 
 
@@ -124,35 +125,35 @@ def of_another_key(path: Path) -> None:
     ("harm", "said"), [(cut, "cannot be read"), (of_another_key, "of another teacher")]
 )
 def test_a_cache_that_does_not_match_is_named_and_drawn_anew(
-    harm: Callable[[Path], None], said: str, student: Path, photos: Path, drawn: list[int]
+    harm: Callable[[Path], None], said: str, student: Path, photos: Path, generated: list[int]
 ) -> None:
     whole = run(student, photos)
     (path,) = (student.parent / "cache").iterdir()
     harm(path)
-    drawn.clear()
+    generated.clear()
     notices: list[str] = []
     assert same(run(student, photos, on_notice=notices.append), whole)
-    assert drawn == [4, 4]
+    assert generated == [4, 4]
     (notice,) = notices
     assert str(path) in notice
     assert said in notice
-    assert notice.endswith("the teacher draws again")
-    drawn.clear()
+    assert notice.endswith("the teacher runs again")
+    generated.clear()
     run(student, photos)
-    assert drawn == []  # it was replaced
+    assert generated == []  # it was replaced
 
 
-def some(count: int) -> Drawings:
-    return Drawings((torch.zeros(count, 3, 32, 32).byte(),), torch.zeros(count, 3, 32, 32).half())
+def some(count: int) -> Targets:
+    return Targets((torch.zeros(count, 3, 32, 32).byte(),), torch.zeros(count, 3, 32, 32).half())
 
 
 def test_the_ones_used_longest_ago_go_first(tmp_path: Path) -> None:
     notices: list[str] = []
     size = 3 * (1 + 2) * 32 * 32 * 8
 
-    def cache(name: str) -> DrawingCache:
+    def cache(name: str) -> TargetCache:
         # Room for three, and for what a file has beside the images.
-        return DrawingCache(
+        return TargetCache(
             tmp_path, {"name": name}, most_bytes=7 * size // 2, on_notice=notices.append
         )
 
@@ -169,7 +170,7 @@ def test_the_ones_used_longest_ago_go_first(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_said(
-    student: Path, photos: Path, drawn: list[int]
+    student: Path, photos: Path, generated: list[int]
 ) -> None:
     (student.parent / "file").write_text("")
     notices: list[str] = []

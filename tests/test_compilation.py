@@ -16,7 +16,7 @@ import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, StepReport, distill
 from wkdc.system.compilation import compiled
-from wkdc.training.features import Watched
+from wkdc.training.features import BlockFeatures
 
 COMPILER = any(map(shutil.which, ("g++", "clang++", "c++")))
 
@@ -63,7 +63,7 @@ def test_a_watched_network_is_none_that_was_compiled_before(teacher: Path) -> No
     images = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         compiled(network)(images)
-        watched = Watched(network)
+        watched = BlockFeatures(network)
         compiled(network)(images)
         found = watched.take()
         network(images)

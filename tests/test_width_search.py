@@ -80,7 +80,7 @@ def test_the_clock_knows_what_the_export_makes_of_a_layer() -> None:
 
 def test_groups_come_in_the_order_of_the_forward_pass() -> None:
     groups, _, _, _ = priced(NETWORKS["resnet"]())
-    first = [next(iter(group.makers)) for group in groups]
+    first = [next(iter(group.producers)) for group in groups]
     assert [group.channels for group in groups] == [10, 18, 40, 30, 18, 42, 16, 8]
     assert [group.block for group in groups] == [
         *[None] * 3,

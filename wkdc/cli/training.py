@@ -1,0 +1,74 @@
+"""What distill and train have in common."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from wkdc.cli import render
+from wkdc.errors import OptionError
+from wkdc.system import units
+
+if TYPE_CHECKING:
+    from wkdc.training.loop import StepReport
+    from wkdc.training.recipe import Recipe
+
+RECIPE = (
+    *("wavelet_weight", "wavelet", "levels", "bands", "measure", "pixel", "features", "truth"),
+    *("cycle", "identity", "adversarial", "gan", "ndf", "scales", "feature_matching"),
+    *("learning_rate", "batch", "accumulate", "load_size", "crop", "reuse"),
+)
+"""Options that change the setting of the same name in a recipe."""
+
+
+def changed(recipe: "Recipe", context: typer.Context) -> "Recipe":
+    """The recipe with the settings that were given as options.
+
+    Raises:
+        OptionError: a value out of range.
+    """
+    given: dict[str, Any] = {name: context.params.get(name) for name in RECIPE}
+    return dataclasses.replace(recipe, **{k: v for k, v in given.items() if v is not None})
+
+
+def check_alone(context: typer.Context) -> None:
+    """Make sure that no settings come with --resume, as the run has its own.
+
+    Raises:
+        OptionError: there are some.
+    """
+    sources = {
+        parameter.opts[0]: context.get_parameter_source(parameter.name or "")
+        for parameter in context.command.params
+        if parameter.name not in ("resume", "arch", "json")
+    }
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        raise OptionError(
+            f"{', '.join(given)} cannot be given with --resume: a run goes on with the settings "
+            "in its options.json; start another run for others"
+        )
+
+
+def need_data(data: str | None) -> str:
+    """The value of --data, without which nothing is learned.
+
+    Raises:
+        OptionError: it is not given.
+    """
+    if data is None:
+        raise OptionError("nothing says what to learn from; give --data FOLDER, or --resume RUN")
+    return data
+
+
+def show_step(meter: render.Meter, report: "StepReport") -> None:
+    """Show a training step on the progress bar."""
+    if report.phase == "targets":
+        meter.show(report.progress, f"the teacher's outputs: {report.step} crops")
+        return
+    losses = "  ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+    meter.show(
+        report.progress,
+        f"step {report.step}  {losses}  {report.images_per_second:.1f} images/s  "
+        f"{units.duration(report.eta_seconds)} left",
+    )

@@ -1,0 +1,276 @@
+"""Open and check all that a run was given, or that one which is resumed began with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wkdc.checkpoints.checkpoint import Generator, load_discriminator, load_generator, teacher_path
+from wkdc.checkpoints.run_record import read_options
+from wkdc.data.inputs import check_inputs, check_reads
+from wkdc.data.layouts import Layout, read_layout
+from wkdc.errors import CheckpointError, OptionError, WkdcError
+from wkdc.inference.model import check_channels
+from wkdc.networks.architecture import valid_side
+from wkdc.pruning.discriminator import prune_discriminator
+from wkdc.pruning.student import PruneSettings
+from wkdc.system.files import check_writable
+from wkdc.training.checks import check_features, check_losses, check_reverse
+from wkdc.training.direction import Pair
+from wkdc.training.distributed import Processes
+from wkdc.training.features import why_incomparable
+from wkdc.training.recipe import FEATURES, Recipe
+from wkdc.training.run_config import Command, RunConfig
+
+MOST_ENLARGED = 2
+"""Images that would have to be enlarged by more to hold one crop are left out: they are blurs."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files that `wkdc.distill.distill` was given; see there."""
+
+    student: str | Path
+    teacher: str | Path | None = None
+    discriminator: str | Path | None = None
+    disc_ratio: float | None = None
+    output: str | Path | None = None
+    reverse_student: str | Path | None = None
+    reverse_teacher: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The files of a run, loaded.
+
+    Attributes:
+        pairs: who learns; one direction, or two.
+        closing: a frozen generator that closes the cycle of a single direction.
+        recipe: with crops that all networks can translate.
+    """
+
+    pairs: tuple[Pair, ...]
+    closing: Generator | None
+    recipe: Recipe
+
+
+def open_files(files: RunFiles, config: RunConfig, on_notice: Callable[[str], None]) -> Opened:
+    """Load and check all that `wkdc.distill.distill` was given; see there."""
+    recipe = config.recipe
+    first = load_pair(files.student, files.teacher, arch=config.arch)
+    reverse, closing = _open_reverse(files, recipe, config.arch)
+    back = reverse[0] if reverse else closing
+    if back is not None:
+        check_reverse(first[0], back)
+    recipe = _with_features(recipe, [first, *([reverse] if reverse else [])])
+    networks = [*first, *(reverse or ()), *([closing] if closing else [])]
+    crop = valid_side(recipe.crop, *(one.architecture for one in networks))
+    recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
+    layout = read_layout(
+        config.folder,
+        direction=config.direction,
+        seed=config.seed,
+        smallest=crop // MOST_ENLARGED,
+        both=reverse is not None,
+        select=config.select == "best",
+        on_notice=on_notice,
+    )
+    discriminator = _check_data(first[0], layout, recipe, files, back, on_notice)
+    pairs = [Pair(*first, layout, discriminator)]
+    if reverse:
+        pairs.append(Pair(*reverse, layout.reversed()))
+    return Opened(tuple(pairs), closing, recipe)
+
+
+def _open_reverse(
+    files: RunFiles, recipe: Recipe, arch: str | None
+) -> tuple[tuple[Generator, Generator] | None, Generator | None]:
+    """Student and teacher of the other direction, or its teacher alone, which closes the cycle."""
+    if files.reverse_student is not None:
+        if files.discriminator is not None:
+            raise OptionError(
+                f"discriminator {files.discriminator} is for one direction; train the directions "
+                "one by one, or leave it out"
+            )
+        pair = load_pair(
+            files.reverse_student, files.reverse_teacher, arch=arch, hint="name it with --reverse"
+        )
+        return pair, None
+    if files.reverse_teacher is None:
+        return None, None
+    closing = load_generator(files.reverse_teacher, arch=arch)
+    if not recipe.cycle:
+        raise OptionError(
+            f"the reverse teacher {closing.path} would not be used: the cycle's weight is 0; "
+            "give --cycle 10, or --recipe paper, or --reverse-student for both directions"
+        )
+    return None, closing
+
+
+def _check_data(
+    student: Generator,
+    layout: Layout,
+    recipe: Recipe,
+    files: RunFiles,
+    back: Generator | None,
+    on_notice: Callable[[str], None],
+) -> Generator | None:
+    """Make sure that the student learns something from this data; the discriminator, if given."""
+    check_reads(layout, student.path, student.in_channels)
+    check_inputs(layout, student.in_channels, student.out_channels)
+    whole = 2**recipe.levels
+    if recipe.wavelet_weight and recipe.crop % whole:
+        on_notice(
+            f"crops of {recipe.crop} are no multiple of {whole}, which {recipe.levels} wavelet "
+            "levels halve: the transform pads them with zeros"
+        )
+    alike = student.in_channels == student.out_channels
+    check_losses(recipe, layout, alike=alike, teacher=True, cycle=back is not None)
+    discriminator = None
+    if files.discriminator is not None:
+        paired = layout.kind == "paired"
+        discriminator = _load_discriminator(
+            Path(files.discriminator), recipe, student, paired=paired
+        )
+    check_features(recipe, layout, discriminator)
+    return discriminator
+
+
+def pruned_discriminator(
+    files: RunFiles, config: RunConfig, processes: Processes, on_notice: Callable[[str], None]
+) -> RunFiles:
+    """The files with a discriminator of `disc_ratio` times fewer parameters, if that is asked for.
+
+    It lies beside the student. The first process makes it, the others wait.
+
+    Raises:
+        OptionError: no discriminator is given, or the recipe has no adversarial loss.
+        WkdcError: see `wkdc.prune.prune`; in every process.
+    """
+    if files.disc_ratio is None:
+        return files
+    ratio, student = files.disc_ratio, Path(files.output or files.student)
+    if files.discriminator is None or not config.recipe.adversarial:
+        lacks = "no --discriminator is given"
+        if files.discriminator is not None:
+            lacks = "the adversarial weight is 0"
+        raise OptionError(f"disc-ratio {ratio:g} would not be used: {lacks}")
+    given = Path(files.discriminator)
+    output, wrong = student.with_name(f"{given.stem}-{ratio:g}x.pth"), None
+    if processes.first:
+        settings = PruneSettings(
+            ratio=ratio, data=config.folder, direction=config.direction, seed=config.seed
+        )
+        try:
+            prune_discriminator(given, output, settings, on_notice)
+        except WkdcError as error:
+            wrong = error
+    wrong = processes.share(wrong)  # the others wait for it here
+    if wrong is not None:
+        raise wrong
+    return replace(files, discriminator=output)
+
+
+def _with_features(recipe: Recipe, pairs: Sequence[tuple[Generator, Generator]]) -> Recipe:
+    """The recipe with a weight for features: its own, or one that these networks allow.
+
+    Raises:
+        OptionError: it has a weight, and they cannot be compared.
+    """
+    reasons = [why_incomparable(*(one.architecture for one in pair)) for pair in pairs]
+    why = next(filter(None, reasons), None)
+    if recipe.features and why:
+        raise OptionError(f"{why}; leave --features out")
+    if recipe.features is None:
+        return replace(recipe, features=0.0 if why else FEATURES)
+    return recipe
+
+
+def load_pair(
+    student: str | Path,
+    teacher: str | Path | None,
+    *,
+    arch: str | None = None,
+    hint: str = "name the teacher with --teacher",
+) -> tuple[Generator, Generator]:
+    """A student and its teacher, the one on its card unless another is named.
+
+    Raises:
+        CheckpointError: one of them cannot be loaded, or their channels differ or are no image's.
+    """
+    learner = load_generator(student, arch=arch)
+    if teacher is None:
+        teacher = teacher_path(learner, hint=hint)
+    guide = load_generator(teacher, arch=arch)
+    ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
+    if ours != theirs:
+        raise CheckpointError(
+            f"{learner.path} turns {ours[0]} channels into {ours[1]}, its teacher {guide.path} "
+            f"{theirs[0]} into {theirs[1]}; they must agree"
+        )
+    check_channels(learner.path, *ours)
+    return learner, guide
+
+
+def check_outputs(outputs: Sequence[Path], found: Opened) -> None:
+    """Make sure that the students can be written, and overwrite no teacher and not each other."""
+    teachers = [pair.teacher for pair in found.pairs] + [found.closing]
+    for number, path in enumerate(outputs):
+        if any(one is not None and path.resolve() == one.path.resolve() for one in teachers):
+            raise OptionError(
+                f"the student would overwrite its teacher {path}; give another --output"
+            )
+        if any(path.resolve() == other.resolve() for other in outputs[:number]):
+            raise OptionError(f"both students would be written to {path}; give another --output")
+        check_writable(path)
+
+
+def _load_discriminator(
+    path: Path, recipe: Recipe, student: Generator, *, paired: bool
+) -> Generator:
+    """The discriminator in `path`, if it reads what this run shows it.
+
+    Raises:
+        OptionError: the recipe has no adversarial loss.
+        CheckpointError: it cannot be loaded, or reads other channels.
+    """
+    if not recipe.adversarial:
+        raise OptionError(
+            f"discriminator {path} would not be used: the adversarial weight is 0; give "
+            "--adversarial 1, or --recipe paper"
+        )
+    discriminator = load_discriminator(path)
+    shown = student.out_channels + (student.in_channels if paired else 0)
+    if discriminator.in_channels != shown:
+        raise CheckpointError(
+            f"{path} reads {discriminator.in_channels} channels, but would be shown {shown}"
+            f"{' (input and image of a pair)' if paired else ''}; give another discriminator"
+        )
+    return discriminator
+
+
+def read_config(run: Path, command: Command, arch: str | None) -> tuple[dict[str, Any], RunConfig]:
+    """What a run began with, and what it was asked to do.
+
+    Args:
+        arch: what the user says makes a custom network: no file names the code that runs.
+
+    Raises:
+        OptionError: no run, one that came to its end, of another command, or with another `arch`.
+        CheckpointError: its options cannot be read.
+    """
+    begun = read_options(run)
+    try:
+        config = RunConfig.from_plain(begun["request"])
+    except (KeyError, TypeError):
+        raise CheckpointError(
+            f"{run / 'options.json'} is broken, or of another version of wkdc; start the run again"
+        ) from None
+    if config.command != command:
+        raise OptionError(f"{run} is a run of wkdc {config.command}; give it to that command")
+    if begun.get("finished"):
+        raise OptionError(f"{run} came to its end; start another run")
+    if arch != config.arch:
+        said = "without --arch" if config.arch is None else f"with --arch {config.arch}"
+        raise OptionError(f"{run} was begun {said}; give the same")
+    return begun, config
