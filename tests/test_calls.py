@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wkdc.benchmark.calls import InHalf, engines_on, file_call, picture_of, torch_call
+from wkdc.benchmark.calls import HalfPrecision, engines_on, file_call, outputs_to_images, torch_call
 from wkdc.benchmark.entries import as_onnx, open_entry
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.example_input import example_input
@@ -43,12 +43,12 @@ def test_float16_draws_the_same_in_both_runtimes(
     generator = load_generator(made_once / "student.pth")
     with torch.inference_mode():
         expected = generator.network(images)
-    drawn = torch_call(generator.network, images, place=CPU, half=True)()
-    assert psnr_db(picture_of(drawn), expected) > HALF_DB
+    drawn = torch_call(generator.network, images, device=CPU, half=True)()
+    assert psnr_db(outputs_to_images(drawn), expected) > HALF_DB
     file = as_onnx(one, tmp_path, half=True)
     assert file.stat().st_size < exported_once.stat().st_size
     assert psnr_db(OnnxNetwork(file, threads=1)(images), expected) > HALF_DB
-    weights = {weight.dtype for weight in InHalf(generator.network).parameters()}
+    weights = {weight.dtype for weight in HalfPrecision(generator.network).parameters()}
     assert weights == {torch.float16}
     assert next(generator.network.parameters()).dtype == torch.float32  # it is a copy
 
@@ -57,7 +57,7 @@ def test_torch_compile_draws_the_same(capfd: pytest.CaptureFixture[str]) -> None
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval()
     images = torch.rand(1, 3, 16, 16)
     try:
-        call = torch_call(network, images, place=CPU, compiled=True)
+        call = torch_call(network, images, device=CPU, compiled=True)
     except DeviceError as error:  # no compiler here
         assert "leave out --compile" in str(error)  # noqa: PT017
         return
@@ -73,7 +73,7 @@ def test_what_does_not_compile_is_said_in_one_line() -> None:
             raise RuntimeError("no such thing\nand more of it")
 
     with pytest.raises(DeviceError, match=r"torch\.compile does not work on device cpu: .+"):
-        torch_call(Broken(), torch.rand(1, 3, 8, 8), place=CPU, compiled=True)
+        torch_call(Broken(), torch.rand(1, 3, 8, 8), device=CPU, compiled=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is present")
@@ -84,6 +84,6 @@ def test_a_gpu_that_is_not_there_is_said_of_every_engine(exported_once: Path, en
             engine,  # type: ignore[arg-type]
             exported_once,
             torch.zeros(1, 3, 32, 32),
-            place=torch.device("cuda"),
+            device=torch.device("cuda"),
             threads=1,
         )

@@ -21,12 +21,12 @@ from originals import resnet_state_dict, unet_state_dict
 
 import wkdc
 from wkdc.benchmark.latency import WARM_UP
+from wkdc.benchmark.model_profile import time_warnings
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.errors import CheckpointError, DeviceError, OptionError, WkdcError
 from wkdc.inference.runtimes import OpenVinoNetwork, runtimes_on
 from wkdc.networks.complexity import measure_complexity
 from wkdc.networks.resnet import ResnetGenerator
-from wkdc.profile import _warnings
 
 Call = Callable[..., Called]
 
@@ -127,16 +127,16 @@ def test_an_interval_holds_the_ratio_of_medians(measured: wkdc.ProfileResult) ->
 
 
 def test_a_busy_machine_is_said() -> None:
-    (said,) = _warnings((), {"onnx-cpu": (4.0, 5.2), "torch-cpu": (3.0, 3.1)}, 15)
-    assert "would find it between 4.0 and 5.2 (onnx-cpu); close other programs" in said
-    assert list(_warnings((), {"torch-cpu": (3.0, 3.1)}, 15)) == []
+    (said,) = time_warnings((), {"onnx-cpu": (4.0, 5.2), "torch-cpu": (3.0, 3.1)}, 15)
+    assert "would find a speedup between 4.0 and 5.2 (onnx-cpu); close other programs" in said
+    assert list(time_warnings((), {"torch-cpu": (3.0, 3.1)}, 15)) == []
 
 
 def test_what_never_settled_is_said(measured: wkdc.ProfileResult) -> None:
     (model, _) = measured.models
-    restless = replace(model.latency_ms["onnx-cpu"], settled=False)
-    model = replace(model, latency_ms=model.latency_ms | {"onnx-cpu": restless})
-    said = list(_warnings((model,), {}, 15))
+    unsettled = replace(model.latency_ms["onnx-cpu"], settled=False)
+    model = replace(model, latency_ms=model.latency_ms | {"onnx-cpu": unsettled})
+    said = list(time_warnings((model,), {}, 15))
     assert any(line.startswith("onnx-cpu still got faster") for line in said)
 
 
@@ -302,7 +302,7 @@ def test_a_unet_as_onnx_draws_multiples_only(unet: Path) -> None:
 def test_a_deep_network_needs_a_larger_picture(tmp_path: Path) -> None:
     deep = ResnetGenerator(encoder=[2] * 4, stream=2, inner=[2], decoder=[2] * 4)
     torch.save(deep.state_dict(), tmp_path / "deep.pth")
-    with pytest.raises(OptionError, match=r"deep\.pth draws 32x32 and more, not 16x64"):
+    with pytest.raises(OptionError, match=r"deep\.pth takes 32x32 or more, not 16x64"):
         wkdc.profile([tmp_path / "deep.pth"], size=(16, 64), rounds=1)
 
 

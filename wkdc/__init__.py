@@ -12,6 +12,7 @@ from wkdc.system.version import __version__
 
 if TYPE_CHECKING:
     from wkdc.analyze import AnalyzeResult, analyze
+    from wkdc.benchmark.model_profile import ModelProfile
     from wkdc.checkpoints.checkpoint import Generator, load_generator
     from wkdc.compare import CompareResult, compare
     from wkdc.deploy.triton import TritonResult, export_triton
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from wkdc.evaluate import EvaluateResult, evaluate
     from wkdc.export import ExportResult, export
     from wkdc.info import InfoResult, info
-    from wkdc.profile import ModelProfile, ProfileResult, profile
+    from wkdc.profile import ProfileResult, profile
     from wkdc.prune import PruneResult, prune
     from wkdc.report import ReportResult, report
     from wkdc.train import TrainResult, resume_training, train
@@ -43,7 +44,7 @@ _HOMES = {
     "export": "export",
     "InfoResult": "info",
     "info": "info",
-    "ModelProfile": "profile",
+    "ModelProfile": "benchmark.model_profile",
     "ProfileResult": "profile",
     "profile": "profile",
     "PruneResult": "prune",

@@ -1,4 +1,4 @@
-"""One call of a model in each of the runtimes that `wkdc profile` sets beside each other."""
+"""Calls of a model in each runtime that `wkdc profile` times."""
 
 import copy
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Engine = Literal[
     "openvino",
     "openvino-bf16",
 ]
-"""A runtime, how it is used, and its number format where that is not float32."""
+"""A runtime, how it is used, and its number format if that is not float32."""
 
 OPTIONAL = (
     "openvino",
@@ -39,19 +39,19 @@ OPTIONAL = (
     "tensorrt",
     "tensorrt-fp16",
 )
-"""What a model need not run in: that it does not is said, and the others are measured."""
+"""Engines that may fail on a model: a warning says so, and the others are timed."""
 
 Call = Callable[[], Tensor]
 
 
-def engines_on(place: torch.device, *, compiled: bool = False) -> tuple[Engine, ...]:
-    """What can be measured on a device of this machine, the reference first.
+def engines_on(device: torch.device, *, compiled: bool = False) -> tuple[Engine, ...]:
+    """The engines that can be timed on a device of this machine, the reference first.
 
     Args:
-        compiled: whether torch.compile is among it.
+        compiled: whether to include torch.compile.
     """
-    if place.type == "cpu":
-        first, *others = runtimes_on(place)
+    if device.type == "cpu":
+        first, *others = runtimes_on(device)
         return (first, *(("torch-compile",) if compiled else ()), *others)
     return (
         "torch",
@@ -65,44 +65,44 @@ def engines_on(place: torch.device, *, compiled: bool = False) -> tuple[Engine, 
     )
 
 
-class InHalf(nn.Module):
-    """A copy of a network that computes in float16, between images in float32."""
+class HalfPrecision(nn.Module):
+    """A copy of a network that computes in float16, with float32 images in and out."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).half()
 
     def forward(self, images: Tensor) -> Tensor:
-        drawn: Tensor = self.network(images.half())
-        return drawn.float()
+        outputs: Tensor = self.network(images.half())
+        return outputs.float()
 
 
 def torch_call(
     network: nn.Module,
     images: Tensor,
     *,
-    place: torch.device,
+    device: torch.device,
     half: bool = False,
     compiled: bool = False,
 ) -> Call:
-    """What draws `images` in PyTorch and leaves the image on the device.
+    """A call that translates `images` in PyTorch and leaves the outputs on the device.
 
     Args:
         half: whether it computes in float16.
-        compiled: whether by torch.compile, for these shapes; it compiles here.
+        compiled: whether to use torch.compile, for these shapes; it compiles here.
 
     Raises:
         DeviceError: torch.compile does not work here.
     """
-    batch = images.to(place)
+    batch = images.to(device)
     # A copy: the network itself is exported, too, and stays where it is.
-    ours = (InHalf(network) if half else copy.deepcopy(network)).to(place)
-    drawing = compilation.compiled(ours) if compiled else ours
+    ours = (HalfPrecision(network) if half else copy.deepcopy(network)).to(device)
+    callee = compilation.compiled(ours) if compiled else ours
 
     def call() -> Tensor:
         with torch.inference_mode():
-            drawn: Tensor = drawing(batch)
-        return drawn
+            outputs: Tensor = callee(batch)
+        return outputs
 
     if compiled:
         call()
@@ -110,26 +110,27 @@ def torch_call(
 
 
 def file_call(
-    engine: Engine, file: Path, images: Tensor, *, place: torch.device, threads: int
+    engine: Engine, file: Path, images: Tensor, *, device: torch.device, threads: int
 ) -> Call:
-    """What draws `images` with a .onnx file: on a GPU from and into its memory, without a copy.
+    """A call that translates `images` with a .onnx file.
 
-    On the processor it is drawn as `wkdc translate` draws, at open sizes.
+    On a GPU inputs and outputs stay in its memory. On the processor it runs at open sizes, as in
+    `wkdc translate`.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not draw such images.
+        CheckpointError: the file cannot be read, or does not take such images.
         DeviceError: a library of the runtime is missing, or it does not use the device.
     """
     network: Callable[[Tensor], Tensor]
     match engine:
         case "openvino" | "openvino-bf16":
             network = OpenVinoNetwork(file, threads=threads, bfloat16=engine == "openvino-bf16")
-        case "onnx" if place.type == "cpu":
+        case "onnx" if device.type == "cpu":
             network = OnnxNetwork(file, threads=threads)
         case _:
-            given = images_to_nhwc(images) if OnnxNetwork(file).pixels else images
+            inputs = images_to_nhwc(images) if OnnxNetwork(file).pixels else images
             provider = _provider(engine)
-            return IoBoundNetwork(file, given, device=place, provider=provider, threads=threads)
+            return IoBoundNetwork(file, inputs, device=device, provider=provider, threads=threads)
     return lambda: network(images)
 
 
@@ -145,7 +146,7 @@ def _provider(engine: Engine) -> Provider:
             raise DeviceError(f"{engine} does not run a .onnx on a GPU")
 
 
-def picture_of(drawn: Tensor) -> Tensor:
+def outputs_to_images(outputs: Tensor) -> Tensor:
     """What a call returned, as float32 N×C×H×W in [-1, 1] in the processor's memory."""
-    images = nhwc_to_images(drawn) if drawn.dtype == torch.uint8 else drawn
+    images = nhwc_to_images(outputs) if outputs.dtype == torch.uint8 else outputs
     return images.float().cpu()

@@ -1,4 +1,4 @@
-"""A model on its way to be measured: opened, checked, exported, and what it costs on paper."""
+"""Models of `wkdc profile`: opened, checked, exported, and their calls and computed costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wkdc.benchmark.calls import OPTIONAL, Call, Engine, InHalf, file_call, torch_call
+from wkdc.benchmark.calls import OPTIONAL, Call, Engine, HalfPrecision, file_call, torch_call
 from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.errors import CheckpointError, DeviceError, OptionError
 from wkdc.networks.architecture import Architecture
@@ -22,14 +22,14 @@ from wkdc.onnx.file import OnnxNetwork, count_onnx_params, write_onnx
 
 @dataclass(frozen=True)
 class Entry:
-    """A .pth or .onnx file to be measured.
+    """A .pth or .onnx file to profile.
 
     Attributes:
         generator: None for a .onnx.
         architecture: None for a .onnx that wkdc did not write, or that holds a custom network.
-        params: its number of weights.
-        channels: that it reads.
-        precision: what a .onnx says that it computes in.
+        params: number of weights.
+        channels: of its inputs.
+        precision: that a .onnx computes in, by its metadata.
     """
 
     path: Path
@@ -41,10 +41,10 @@ class Entry:
 
 
 def open_entry(path: Path, arch: str | None) -> Entry:
-    """Open a file of `wkdc profile`.
+    """Open a file to profile.
 
     Raises:
-        CheckpointError: it cannot be used.
+        CheckpointError: the file cannot be used.
     """
     if path.suffix.lower() != ".onnx":
         generator = load_generator(path, arch=arch)
@@ -54,7 +54,7 @@ def open_entry(path: Path, arch: str | None) -> Entry:
     stored, channels = network.metadata, network.shape[1]
     if channels is None:
         raise CheckpointError(f"{path} does not say how many channels it takes")
-    # A custom network would be made by code that a file names, which no file may.
+    # Building a custom network would run code that the file names.
     known = stored.get("family") not in (None, "custom")
     architecture = Architecture(stored["family"], stored["options"]) if known else None
     params = stored.get("params") or count_onnx_params(path)
@@ -63,7 +63,7 @@ def open_entry(path: Path, arch: str | None) -> Entry:
 
 
 def check_size(entry: Entry, size: tuple[int, int]) -> None:
-    """Make sure that it draws at `size`, as far as its architecture is known.
+    """Check that the network takes `size` (height, width), if its architecture is known.
 
     Raises:
         OptionError: it does not.
@@ -73,18 +73,18 @@ def check_size(entry: Entry, size: tuple[int, int]) -> None:
         return
     if architecture.strict and any(side % architecture.multiple for side in size):
         raise OptionError(
-            f"{entry.path} draws multiples of {architecture.multiple} only, not "
+            f"{entry.path} takes multiples of {architecture.multiple} only, not "
             f"{size[0]}x{size[1]}; give another --size"
         )
     if min(size) < architecture.smallest:
         raise OptionError(
-            f"{entry.path} draws {architecture.smallest}x{architecture.smallest} and more, "
+            f"{entry.path} takes {architecture.smallest}x{architecture.smallest} or more, "
             f"not {size[0]}x{size[1]}; give another --size"
         )
 
 
 def as_onnx(entry: Entry, folder: Path, *, half: bool = False) -> Path:
-    """The contestant as .onnx: its own file, or one that is written into `folder`.
+    """The entry as .onnx: its own file, or one that is written into `folder`.
 
     Args:
         half: whether the written one computes in float16.
@@ -95,7 +95,7 @@ def as_onnx(entry: Entry, folder: Path, *, half: bool = False) -> Path:
     path = folder / f"{generator.sha256}{'-fp16' if half else ''}.onnx"
     if not path.exists():
         write_onnx(
-            InHalf(generator.network) if half else generator.network,
+            HalfPrecision(generator.network) if half else generator.network,
             path,
             in_channels=generator.in_channels,
             multiple=generator.architecture.multiple,
@@ -112,29 +112,30 @@ def calls_of(
     folder: Path,
     images: Mapping[Path, Tensor],
     threads: int,
-    place: torch.device,
+    device: torch.device,
 ) -> tuple[dict[Engine, dict[Path, Call]], tuple[str, ...]]:
-    """What draws each contestant's images, by engine and path, and why some are left out.
+    """A call for each engine and entry, and sentences on those that are left out.
 
     Args:
-        folder: where .onnx files may be written.
+        folder: for temporary .onnx files.
+        images: of each entry, by its path.
 
     Raises:
-        CheckpointError, DeviceError: PyTorch or ONNX Runtime cannot draw.
+        CheckpointError, DeviceError: an entry does not run in PyTorch or ONNX Runtime.
     """
     calls: dict[Engine, dict[Path, Call]] = {engine: {} for engine in engines}
     left_out: dict[str, None] = {}
     for engine in engines:
-        for one in entries:
+        for entry in entries:
             try:
-                call = _call(one, engine, folder, images[one.path], threads, place)
+                call = _call(entry, engine, folder, images[entry.path], threads, device)
             except (CheckpointError, DeviceError) as error:
                 if engine not in OPTIONAL:
                     raise
                 left_out[f"{error}; {engine} is left out"] = None
             else:
                 if call is not None:
-                    calls[engine][one.path] = call
+                    calls[engine][entry.path] = call
     return calls, tuple(left_out)
 
 
@@ -144,25 +145,25 @@ def _call(
     folder: Path,
     images: Tensor,
     threads: int,
-    place: torch.device,
+    device: torch.device,
 ) -> Call | None:
-    """None where a .onnx would have to be another file."""
+    """The call of one entry; None if the engine needs another file than the entry's .onnx."""
     generator, half = entry.generator, engine.endswith("-fp16")
     if engine.startswith("torch"):
         if generator is None:
             return None
         compiled = engine.startswith("torch-compile")
-        return torch_call(generator.network, images, place=place, half=half, compiled=compiled)
-    # TensorRT chooses its numbers itself.
+        return torch_call(generator.network, images, device=device, half=half, compiled=compiled)
+    # TensorRT converts to float16 itself.
     rewritten = half and not engine.startswith("tensorrt")
     if rewritten and generator is None:
         return None
     file = as_onnx(entry, folder, half=rewritten)
-    return file_call(engine, file, images, place=place, threads=threads)
+    return file_call(engine, file, images, device=device, threads=threads)
 
 
 def complexity_of(entry: Entry, size: tuple[int, int]) -> Complexity | None:
-    """What one image costs; None where the architecture is not known."""
+    """Parameters and MACs of one image; None if the architecture is not known."""
     architecture, generator = entry.architecture, entry.generator
     if architecture is None:
         return None
@@ -170,19 +171,16 @@ def complexity_of(entry: Entry, size: tuple[int, int]) -> Complexity | None:
     return measure_complexity(network, entry.channels, size)
 
 
-def peak_memory(entry: Entry, images: Tensor, place: torch.device) -> int | None:
-    """Bytes that one call needs beyond weights and input, at the highest point.
-
-    None for a .onnx.
-    """
+def peak_memory(entry: Entry, images: Tensor, device: torch.device) -> int | None:
+    """Peak memory of one call beyond weights and inputs, in bytes; None for a .onnx."""
     if entry.generator is None:
         return None
     network = entry.generator.network
-    if place.type != "cuda":
+    if device.type != "cuda":
         return measure_activation_bytes(network, images.shape)
-    call = torch_call(network, images, place=place)
+    call = torch_call(network, images, device=device)
     call()
-    torch.cuda.reset_peak_memory_stats(place)
-    held = torch.cuda.memory_allocated(place)
+    torch.cuda.reset_peak_memory_stats(device)
+    held = torch.cuda.memory_allocated(device)
     call()
-    return int(torch.cuda.max_memory_allocated(place) - held)
+    return int(torch.cuda.max_memory_allocated(device) - held)

@@ -1,4 +1,4 @@
-"""How long networks take, measured in turn so that a ratio of them is fair."""
+"""Latency of calls, timed in turn so that their ratio is fair."""
 
 import math
 import statistics
@@ -16,18 +16,18 @@ from torch import nn
 from wkdc.onnx.file import OnnxNetwork, write_onnx
 
 FASTER = 0.98
-"""While a call takes less than this share of its shortest time so far, it is still warming up."""
+"""A call that takes less than this share of its shortest time so far is still warming up."""
 
 STEADY = 2
-"""Rounds in a row in which no call got faster, after which the timed ones begin."""
+"""Rounds in a row without a faster call, after which timing begins."""
 
 WARM_UP = 12
-"""Untimed rounds at most."""
+"""Most untimed rounds."""
 
 BURSTS = 5
-"""Over how many stretches the timed rounds are spread: what drifts is different in each."""
+"""Stretches that the timed rounds are spread over, so that a drift shows as their spread."""
 
-STUDENT = (12.706, 4.303, 3.182, 2.776)
+STUDENT_T = (12.706, 4.303, 3.182, 2.776)
 """Student's t for 95 %, by degrees of freedom from 1."""
 
 Key = TypeVar("Key")
@@ -38,15 +38,15 @@ Clock = Callable[[Call], float]
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: the median, the 90th percentile and the fastest of `rounds`.
-
-    The fastest says what the machine can do: other programs only ever slow a call down.
+    """Milliseconds of one call: median, 90th percentile and fastest of `rounds`.
 
     Attributes:
-        times: of each round, in their order.
-        warm_up: untimed rounds before the first; `settled`, whether it had stopped getting faster.
-        energy_j: median of what the processor took during a call, other programs included; None
-            where the system does not tell.
+        fastest: least disturbed by other programs, which only slow a call down.
+        times: of each round, in order.
+        warm_up: untimed rounds before the first.
+        settled: whether calls had stopped getting faster by then.
+        energy_j: median energy of the processor during a call, other programs included; None if
+            the system does not report it.
     """
 
     median: float
@@ -66,13 +66,13 @@ def wall_clock(call: Call) -> float:
     return 1000 * (time.perf_counter() - started)
 
 
-def clock_on(place: torch.device) -> Clock:
-    """What times a call: on a GPU two events around it, the second waited for."""
-    if place.type == "cpu":
+def clock_on(device: torch.device) -> Clock:
+    """The clock of a device: on a GPU two CUDA events around the call, the second waited for."""
+    if device.type == "cpu":
         return wall_clock
 
     def event_clock(call: Call) -> float:
-        with torch.cuda.device(place):
+        with torch.cuda.device(device):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             start.record()
             call()
@@ -84,7 +84,7 @@ def clock_on(place: torch.device) -> Clock:
 
 
 def time_in_turn(calls: Mapping[Key, Call], rounds: int) -> dict[Key, Latency]:
-    """Call each once a round; the order turns from round to round."""
+    """Time each call once a round, the rounds starting with different calls."""
     return time_in_bursts({"": calls}, rounds, bursts=1)[""]
 
 
@@ -97,17 +97,18 @@ def time_in_bursts(
     energy: Callable[[], float | None] = lambda: None,
     bursts: int = BURSTS,
 ) -> dict[Group, dict[Key, Latency]]:
-    """Time the calls of one group in turn, then those of the next, and all groups several times.
+    """Time the calls of each group in turn, in several bursts.
 
-    Each group first warms up: at least three rounds, until no call got faster in the last two. In
-    the later bursts its first round is not timed.
+    Each group warms up first: at least three rounds, until no call got faster in the last two. In
+    later bursts the first round of a group is not timed.
 
     Args:
-        rounds: timed ones of each group.
-        on_round: called after each of them.
-        clock: how long a call takes, in milliseconds.
+        groups: calls that are timed in turn, such as those of one runtime.
+        rounds: timed rounds of each group.
+        on_round: called after each timed round.
+        clock: milliseconds of a call.
         energy: a meter in joules, read before and after each call.
-        bursts: over how many the rounds are spread.
+        bursts: number of stretches that the rounds are spread over.
     """
     found = {group: {key: _Record() for key in calls} for group, calls in groups.items()}
     for burst, length in enumerate(burst_lengths(rounds, bursts)):
@@ -135,7 +136,7 @@ def burst_lengths(rounds: int, bursts: int = BURSTS) -> list[int]:
 
 @dataclass
 class _Record:
-    """What is known of one call so far."""
+    """Measurements of one call so far."""
 
     times: list[float] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)
@@ -161,7 +162,7 @@ def _run_round(
     records: Mapping[Key, _Record] | None = None,
     energy: Callable[[], float | None] = lambda: None,
 ) -> dict[Key, float]:
-    """Each call once, beginning with another one in each round."""
+    """Run each call once, starting with another call in each round."""
     order, found = list(calls), {}
     first = number % len(order) if order else 0
     for key in order[first:] + order[:first]:
@@ -176,7 +177,7 @@ def _run_round(
 
 
 def _warm_up(calls: Mapping[Key, Call], clock: Clock) -> tuple[int, bool]:
-    """Untimed rounds; how many, and whether the calls stopped getting faster."""
+    """Run untimed rounds; their number, and whether calls stopped getting faster."""
     fastest: dict[Key, float] = {}
     steady = 0
     for number in range(WARM_UP):
@@ -190,11 +191,11 @@ def _warm_up(calls: Mapping[Key, Call], clock: Clock) -> tuple[int, bool]:
 
 
 def ratio_interval(before: Latency, after: Latency) -> tuple[float, float] | None:
-    """Where the ratio of medians of another such run lies, 95 %; None for a single round.
+    """95 % prediction interval of the ratio of medians in another run; None for a single round.
 
-    Rounds that follow each other are alike, and resampling them would take a drift for certainty.
-    So the bursts count: from the spread of the logarithms of their ratios, Student's t (batch
-    means, Law and Kelton), and sqrt(2) wider than for the mean, as the other run errs as much.
+    Successive rounds are correlated, so that resampling them would hide a drift. The interval is
+    therefore Student's t over the logarithms of the bursts' ratios (batch means, Law and Kelton),
+    sqrt(2) wider than for their mean, as the other run has the same error.
     """
     lengths = burst_lengths(before.rounds)
     if len(lengths) < 2:
@@ -202,7 +203,7 @@ def ratio_interval(before: Latency, after: Latency) -> tuple[float, float] | Non
     medians = (_burst_medians(latency, lengths) for latency in (before, after))
     ratios = [math.log(one / other) for one, other in zip(*medians, strict=True)]
     spread = statistics.stdev(ratios) * math.sqrt(2 / len(ratios))
-    half = math.exp(STUDENT[len(ratios) - 2] * spread)
+    half = math.exp(STUDENT_T[len(ratios) - 2] * spread)
     ratio = before.median / after.median
     return ratio / half, ratio * half
 
@@ -225,18 +226,18 @@ def onnx_calls(
     size: tuple[int, int],
     device: str = "cpu",
 ) -> Iterator[Callable[[nn.Module], Callable[[], object]]]:
-    """For the time of the block, a function that makes of a network a call of it in ONNX Runtime.
+    """For the time of the block, a function network -> a call of it in ONNX Runtime.
 
-    The call draws one image of `size` (height, width), with as many threads as PyTorch uses.
+    The call translates one image of `size` (height, width), with as many threads as PyTorch uses.
 
     Args:
         multiple, smallest, strict: see `write_onnx`.
         device: `cpu` or `cuda`.
 
     Raises:
-        DeviceError: from the function, where ONNX Runtime cannot use the device.
+        DeviceError: from the function, if ONNX Runtime cannot use the device.
     """
-    picture = torch.rand(1, in_channels, *size) * 2 - 1
+    image = torch.rand(1, in_channels, *size) * 2 - 1
     threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:
 
@@ -251,7 +252,7 @@ def onnx_calls(
                 strict=strict,
                 metadata={},
             )
-            drawn = OnnxNetwork(path, threads=threads, device=device)
-            return lambda: drawn(picture)
+            runtime = OnnxNetwork(path, threads=threads, device=device)
+            return lambda: runtime(image)
 
         yield call_of

@@ -1,4 +1,4 @@
-"""What the machine tells of itself while something is measured: clocks, energy, versions."""
+"""Conditions of a measurement: clock frequency, energy, versions of the runtimes."""
 
 import importlib.metadata
 import re
@@ -12,9 +12,9 @@ MHZ = re.compile(r"^cpu MHz\s*:\s*(\d+(?:\.\d+)?)\s*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Clock:
-    """MHz of the slowest and the fastest core at one moment.
+    """Frequency of the slowest and the fastest core at one moment, in MHz.
 
-    A virtual machine says what its host promises, whatever the cores really run at.
+    A virtual machine reports a nominal value.
     """
 
     lowest_mhz: float
@@ -22,7 +22,7 @@ class Clock:
 
 
 def read_clock(cpus: Path = CPUS, listed: Path = Path("/proc/cpuinfo")) -> Clock | None:
-    """The clock of the processor's cores now; None where the system does not tell."""
+    """The current clock of the processor's cores; None if the system does not report it."""
     found = [
         value / 1000  # of kHz
         for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
@@ -36,11 +36,11 @@ def read_clock(cpus: Path = CPUS, listed: Path = Path("/proc/cpuinfo")) -> Clock
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which something was measured.
+    """Conditions of a measurement.
 
     Attributes:
-        versions: of the runtimes that are installed, by package.
-        clock_before, clock_after: None where the system does not tell.
+        versions: of the installed runtimes, by package.
+        clock_before, clock_after: None if the system does not report it.
     """
 
     versions: dict[str, str]
@@ -49,14 +49,14 @@ class Conditions:
 
 
 class EnergyMeter:
-    """Joules that the processor's packages have taken, by their running average power limit.
+    """Energy of the processor's packages in joules, from RAPL (running average power limit).
 
     Args:
-        folder: where the kernel lists the counters, one `intel-rapl:N` a package, AMD's too.
+        folder: of the kernel's counters, one `intel-rapl:N` a package, on AMD too.
     """
 
     def __init__(self, folder: Path = POWER) -> None:
-        # Not their parts (`intel-rapl:0:0`), nor the whole platform, which would count twice.
+        # Neither their parts (`intel-rapl:0:0`) nor the whole platform: they would count twice.
         self._packages = [
             path
             for path in sorted(folder.glob("intel-rapl:*"))
@@ -66,13 +66,13 @@ class EnergyMeter:
         self._sum = 0.0
 
     def read(self) -> float | None:
-        """Joules since the first call; None where the system does not tell, or not to this user."""
+        """Joules since the first call; None if the system does not report it to this user."""
         for package in self._packages:
             now = _number(package / "energy_uj")
             if now is None:
                 return None
             before = self._last.get(package, now)
-            if now < before:  # the counter began anew
+            if now < before:  # the counter wrapped around
                 highest = _number(package / "max_energy_range_uj")
                 if highest is None:
                     return None
@@ -83,7 +83,7 @@ class EnergyMeter:
 
 
 def versions() -> dict[str, str]:
-    """Of what computes here, those that are installed."""
+    """Versions of the installed runtimes, by package."""
     found = {}
     for name in ("torch", "onnxruntime-gpu", "onnxruntime", "openvino", "tensorrt", "triton"):
         try:

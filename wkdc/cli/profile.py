@@ -17,7 +17,8 @@ SLOWEST = 12
 
 if TYPE_CHECKING:
     from wkdc.benchmark.latency import Latency
-    from wkdc.profile import ModelProfile, ProfileResult
+    from wkdc.benchmark.model_profile import ModelProfile
+    from wkdc.profile import ProfileResult
 
 
 def profile(
