@@ -1,14 +1,13 @@
 """Steps of several batches, and gradients in float16."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Called, Died
-from test_ranks import COMMON, images_of, launch, losses_of
+from test_distributed import COMMON, images_of, losses_of
 from torch import Tensor, nn
 
 import wkdc
@@ -21,28 +20,28 @@ from wkdc.training.distributed import Processes
 from wkdc.training.objective import Batch, Objective
 from wkdc.training.trainer import Averager, Learner, Trainer
 
-__all__ = ["launch"]  # a fixture
+pytestmark = pytest.mark.usefixtures("small_validation")
 
 Call = Callable[..., Called]
 
 CPU = torch.device("cpu")
 ALONE = Processes(0, 1, CPU)
 
-JUDGED = dataclasses.replace(PAPER, crop=32, load_size=48, ndf=4, pixel=1.0, identity=0.0)
+AGAINST = dataclasses.replace(PAPER, crop=32, load_size=48, ndf=4, pixel=1.0, identity=0.0)
 
 
 def made(recipe: Recipe, student: Path, compute: Compute) -> Trainer:
     """A student with a discriminator, the same each time."""
     torch.manual_seed(0)
     network = trainable(compute.place(load_generator(student).network))
-    layer_outputs = compute.place(PatchGAN(3, widths=patchgan_widths(recipe.ndf)))
-    objective = Objective(recipe, layer_outputs, conditional=False, forward=compute.forward, seed=0)
+    discriminator = compute.place(PatchGAN(3, widths=patchgan_widths(recipe.ndf)))
+    objective = Objective(recipe, discriminator, conditional=False, forward=compute.forward, seed=0)
     return Trainer(
         [Learner(network, objective, Averager(network))], recipe, ALONE, compute.scaler()
     )
 
 
-def pictures(count: int, seed: int = 0) -> Batch:
+def images(count: int, seed: int = 0) -> Batch:
     values = torch.Generator().manual_seed(seed)
     inputs, targets, real = torch.rand(3, count, 3, 32, 32, generator=values) * 2 - 1
     return Batch(inputs, targets, real)
@@ -61,9 +60,9 @@ def test_two_batches_are_a_step_of_one_twice_as_large(student: Path) -> None:
     """Losses, and gradients of student and discriminator, the pool of old fakes included."""
     compute = Compute.of(CPU, "float32", 2)
     whole, parts = (
-        made(dataclasses.replace(JUDGED, image_pool=2), student, compute) for _ in range(2)
+        made(dataclasses.replace(AGAINST, image_pool=2), student, compute) for _ in range(2)
     )
-    batch = pictures(4)
+    batch = images(4)
     first, second = whole.step([[batch]], 0.0), parts.step(halves(batch), 0.0)
     # float32 keeps seven digits, of which sums in another order eat some.
     assert second == pytest.approx(first, rel=1e-5)
@@ -100,29 +99,8 @@ def test_a_run_that_accumulates_sees_the_crops_of_one_that_does_not(
     assert card["history"][-1]["options"]["recipe"]["accumulate"] == 2
 
 
-@pytest.mark.usefixtures("photos", "student")
-def test_two_processes_accumulate_as_one_with_four_times_the_batch(
-    launch: Callable[..., object],
-    call_wkdc: Call,
-    tmp_path: Path,
-) -> None:
-    settings = (*COMMON, "--steps", 4)
-    done = call_wkdc("distill", *settings, "--batch", 4, "--output", "a.pth", "--runs", "a")
-    assert done.code == 0, done.stderr
-    process = launch(
-        *("distill", *settings, "--batch", 1, "--accumulate", 2, "--output", "b.pth"),
-        *("--runs", "b", "--json"),
-    )
-    told, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert json.loads(told)["steps"] == 4
-    first, second = (losses_of(tmp_path / name / "distill-001") for name in ("a", "b"))
-    for ours, theirs in zip(first, second, strict=True):
-        assert theirs == pytest.approx(ours, rel=1e-3)
-
-
 def test_a_run_that_accumulates_goes_on_bit_for_bit(student: Path, photos: Path) -> None:
-    recipe = dataclasses.replace(JUDGED, accumulate=2)
+    recipe = dataclasses.replace(AGAINST, accumulate=2)
 
     def run(output: str, on_step: Callable[[StepReport], None] | None = None) -> list[Tensor]:
         wkdc.distill(
@@ -174,13 +152,13 @@ def narrow() -> Compute:
 def test_losses_are_scaled_in_float16_and_steps_are_not(student: Path) -> None:
     """Gradients of float16 are those of float32 but for its ten bits; so is the scaled step."""
     exact, rounded = (
-        made(JUDGED, student, Compute.of(CPU, "float32", 2)),
-        made(JUDGED, student, narrow()),
+        made(AGAINST, student, Compute.of(CPU, "float32", 2)),
+        made(AGAINST, student, narrow()),
     )
     state = rounded.state_dict()
     state["scaler"]["scale"] = 128.0  # at which nothing here comes near the end of float16
     rounded.load_state_dict(state)
-    batch = pictures(2)
+    batch = images(2)
     first, second = exact.step([[batch]], 0.0), rounded.step([[batch]], 0.0)
     # Ten bits are a thousandth; a dozen layers pass it on.
     assert second == pytest.approx(first, rel=0.02)
@@ -201,26 +179,26 @@ def test_losses_are_scaled_in_float16_and_steps_are_not(student: Path) -> None:
 def test_a_step_whose_gradients_are_infinite_is_left_out_and_the_scale_falls(
     student: Path,
 ) -> None:
-    trainer = made(JUDGED, student, narrow())
+    trainer = made(AGAINST, student, narrow())
     state = trainer.state_dict()
     state["scaler"]["scale"] = 1e30  # which float16, up to 65504, cannot hold
     trainer.load_state_dict(state)
     before = [weight.clone() for weight in trainer.learners[0].student.parameters()]
-    trainer.step([[pictures(1)]], 0.0)
+    trainer.step([[images(1)]], 0.0)
     after = trainer.learners[0].student.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     # the state of a run has the scale, so that it goes on with it
     assert trainer.state_dict()["scaler"]["scale"] == pytest.approx(5e29)
-    again = made(JUDGED, student, narrow())
+    again = made(AGAINST, student, narrow())
     again.load_state_dict(trainer.state_dict())
     assert again.state_dict()["scaler"] == trainer.state_dict()["scaler"]
 
 
-def test_what_float16_draws_is_compared_in_float32(student: Path) -> None:
+def test_what_float16_generates_is_compared_in_float32(student: Path) -> None:
     network = load_generator(student).network
-    generated = narrow().forward(network, pictures(1).inputs)
+    generated = narrow().forward(network, images(1).inputs)
     assert generated.dtype is torch.float32
-    assert torch.equal(generated, generated.half().float())  # it was drawn in float16
+    assert torch.equal(generated, generated.half().float())  # it was computed in float16
 
 
 def test_float16_is_for_gpus(call_wkdc: Call) -> None:

@@ -17,6 +17,8 @@ from wkdc.data.layouts import read_layout
 from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport, distill
 from wkdc.errors import CheckpointError, DatasetError, OptionError
 
+pytestmark = pytest.mark.usefixtures("small_validation")
+
 
 @pytest.fixture
 def folder(student: Path, photos: Path) -> Path:
@@ -213,7 +215,7 @@ def test_what_cannot_be_reversed(folder: Path, photos: Path) -> None:
     with pytest.raises(OptionError, match="overwrite its teacher"):
         run(reverse_student=back_student, output=back)
     with pytest.raises(OptionError, match="is for one direction"):
-        run(reverse_student=back_student, discriminator=folder / "judge.pth")
+        run(reverse_student=back_student, discriminator=folder / "discriminator.pth")
     torch.save(resnet_state_dict(1, blocks=2, ngf=4, in_channels=1), folder / "grey.pth")
     with pytest.raises(CheckpointError, match=r"to reverse .* it has to turn 3 into 3"):
         run(reverse_teacher=folder / "grey.pth")

@@ -31,6 +31,8 @@ from wkdc.training.recipe import FAR_DB, HALVED_DB, RATE, rate_for
 from wkdc.training.setup import MOST_ENLARGED
 from wkdc.training.trainer import MAX_DECAY, Averager, rate_factor
 
+pytestmark = pytest.mark.usefixtures("small_validation")
+
 SMALL = {"crop": 32, "load_size": 48}
 
 
@@ -95,9 +97,9 @@ def test_the_total_is_the_weighted_sum() -> None:
 @pytest.mark.parametrize("conditional", [False, True])
 def test_each_side_trains_its_own_network_only(conditional: bool) -> None:
     torch.manual_seed(0)
-    layer_outputs = PatchGAN(6 if conditional else 3, widths=patchgan_widths(4))
+    discriminator = PatchGAN(6 if conditional else 3, widths=patchgan_widths(4))
     objective = Objective(
-        small(PAPER), layer_outputs, conditional=conditional, forward=lambda net, x: net(x), seed=0
+        small(PAPER), discriminator, conditional=conditional, forward=lambda net, x: net(x), seed=0
     )
     student = nn.Conv2d(3, 3, 1)
     inputs, targets, real = torch.rand(3, 1, 3, 32, 32)
@@ -106,13 +108,13 @@ def test_each_side_trains_its_own_network_only(conditional: bool) -> None:
     objective.student_losses(student, generated, batch)["total"].backward()
     assert student.weight.grad is not None
     assert student.weight.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in layer_outputs.parameters())
+    assert all(parameter.grad is None for parameter in discriminator.parameters())
     student.zero_grad()
     loss = objective.discriminator_loss(generated, batch)
     assert loss is not None
     loss.backward()
     assert student.weight.grad is None
-    assert all(parameter.grad is not None for parameter in layer_outputs.parameters())
+    assert all(parameter.grad is not None for parameter in discriminator.parameters())
 
 
 def test_cycle_and_identity_by_hand() -> None:
@@ -506,14 +508,17 @@ def test_larger_crops_are_drawn_ahead_in_fewer(
             recipe=small(FAITHFUL, crop=crop, load_size=64, batch=1, reuse=2),
             steps=20,
             runs=student.parent / "runs",
-            on_step=lambda report: counts.append(report.step) if report.phase == "draw" else None,
+            on_step=lambda it: counts.append(it.step) if it.phase == "targets" else None,
         )
         return counts[-1]
 
     assert (generated(32), generated(64)) == (8, 2)
 
 
-def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:
+def test_what_a_run_leaves_behind(
+    student: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wkdc.training.direction.MEASURE_SIZE", 256)  # as it is for users
     seen: list[tuple[str, int]] = []
     result = distill(
         photos,
@@ -525,7 +530,7 @@ def test_what_a_run_leaves_behind(student: Path, photos: Path) -> None:
     )
     assert result.run == student.parent / "runs" / "distill-001"
     assert [step for phase, step in seen if phase == "train"] == list(range(1, 21))
-    assert seen[0][0] == "draw"
+    assert seen[0][0] == "targets"
     lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 21))
     assert {"seconds", "wavelet", "pixel", "total"} <= set(lines[0])
@@ -592,7 +597,7 @@ def test_the_best_is_picked_on_pictures_set_aside(student: Path, photos: Path) -
     layout = read_layout(photos, select=True)
     assert len({*layout.train, *layout.selection, *layout.validation}) == 6
     teacher = load_generator(student.parent / "teacher.pth").network
-    image = load_square(layout.selection[0], 256)
+    image = load_square(layout.selection[0], 32)
     with torch.no_grad():
         found = psnr_db(best.network(image), teacher(image))
     assert found == pytest.approx(result.selected.psnr_db, abs=1e-3)

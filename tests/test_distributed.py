@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import several_commands
 import torch
 from conftest import Called, wait_until
 from originals import patchgan_state_dict
@@ -18,21 +20,22 @@ from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
 from wkdc.training.distributed import Processes
 
-pytestmark = pytest.mark.usefixtures("student", "photos")
+pytestmark = pytest.mark.usefixtures("student", "photos", "small_validation")
 
 Call = Callable[..., Called]
 
 COMMON = ("--data", "photos", "--precision", "float32", "--crop", 32, "--load-size", 48)
-TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 @pytest.fixture
 def launch(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
-    """Start `wkdc ARGUMENTS` in two processes."""
+    """Start two processes, which run some commands of wkdc together, one after the other."""
 
-    def start(*arguments: object, launcher: tuple[object, ...] = TORCHRUN) -> subprocess.Popen[str]:
+    def start(*commands: tuple[object, ...]) -> subprocess.Popen[str]:
+        plain = json.dumps([list(map(str, command)) for command in commands])
         return subprocess.Popen(
-            [sys.executable, "-m", *map(str, (*launcher, "-m", "wkdc", *arguments))],
+            [sys.executable, "-m", *TORCHRUN, several_commands.__file__, plain],
             cwd=tmp_path,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -41,6 +44,12 @@ def launch(tmp_path: Path, environment: dict[str, str]) -> Callable[..., subproc
         )
 
     return start
+
+
+def endings(errors: str) -> list[tuple[int, int]]:
+    """Process and exit code of each command."""
+    found = re.findall(r"^(\d) ended with (\d+)$", errors, re.MULTILINE)
+    return [(int(process), int(code)) for process, code in found]
 
 
 def images_of(path: Path) -> Tensor:
@@ -55,40 +64,47 @@ def losses_of(run: Path) -> list[dict[str, float]]:
     return [{key: line[key] for key in line if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize(
-    "more",
+RUNS: dict[str, tuple[tuple[object, ...], int, tuple[object, ...]]] = {
     # With --reuse 6, maps of features would fit the two crops exactly: noise is their gradient.
-    [("--reuse", 2), ("--recipe", "paper", "--adversarial", 0, "--pixel", 1)],
-    ids=["drawn ahead", "drawn anew"],
-)
-def test_two_processes_take_the_steps_of_one_with_twice_the_batch(
-    more: tuple[object, ...],
-    launch: Callable[..., subprocess.Popen[str]],
-    call_wkdc: Call,
-    tmp_path: Path,
+    "ahead": (("--reuse", 2, "--steps", 6), 2, ()),
+    "anew": (("--recipe", "paper", "--adversarial", 0, "--pixel", 1, "--steps", 6), 2, ()),
+    "accumulated": (("--steps", 4), 4, ("--accumulate", 2)),
+}
+"""Of each run: its settings, the batch of a single process, and what two add to `--batch 1`."""
+
+
+def test_two_processes_take_the_steps_of_one_with_a_larger_batch(
+    launch: Callable[..., subprocess.Popen[str]], call_wkdc: Call, tmp_path: Path
 ) -> None:
-    settings = (*COMMON, *more, "--steps", 6)
-    alone = call_wkdc(
-        "distill", *settings, "--batch", 2, "--output", "alone.pth", "--runs", "alone"
-    )
-    assert alone.code == 0, alone.stderr
-    process = launch(
-        *("distill", *settings, "--batch", 1, "--output", "both.pth", "--runs", "both", "--json")
-    )
+    """With targets computed ahead and anew, and with several batches a step."""
+    commands = []
+    for name, (settings, batch, more) in RUNS.items():
+        common = ("distill", *COMMON, *settings)
+        files = ("--output", f"{name}-alone.pth", "--runs", f"{name}-alone")
+        alone = call_wkdc(*common, "--batch", batch, *files)
+        assert alone.code == 0, alone.stderr
+        files = ("--output", f"{name}.pth", "--runs", name, "--json")
+        commands.append((*common, "--batch", 1, *more, *files))
+    process = launch(*commands)
     told, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert json.loads(told)["steps"] == 6  # one object, said by one of them
-    # A mean of means instead of one mean: float32 sums of other orders, about 1e-6 of a loss;
-    # Adam passes that on, and each step adds to it.
-    first, second = (losses_of(tmp_path / name / "distill-001") for name in ("alone", "both"))
-    for ours, theirs in zip(first, second, strict=True):
-        assert theirs == pytest.approx(ours, rel=1e-3)
-    # Weights that the norms behind them ignore get gradients of rounding errors alone, which Adam
-    # makes as large as any, so images are compared: to a hundredth of a step of 8 bits each.
-    gap = (images_of(tmp_path / "alone.pth") - images_of(tmp_path / "both.pth")).abs().max()
-    learned = (images_of(tmp_path / "alone.pth") - images_of(tmp_path / "student.pth")).abs()
-    assert gap < 2e-3
-    assert learned.max() > 20 * gap
+    assert sorted(endings(errors)) == [(0, 0)] * 3 + [(1, 0)] * 3, errors
+    # Each command says one object: only the first process speaks.
+    assert [json.loads(line)["steps"] for line in told.splitlines()] == [6, 6, 4]
+    for name in RUNS:
+        # A mean of means instead of one mean: float32 sums of other orders, about 1e-6 of a loss;
+        # Adam passes that on, and each step adds to it.
+        first, second = (losses_of(tmp_path / n / "distill-001") for n in (f"{name}-alone", name))
+        for ours, theirs in zip(first, second, strict=True):
+            assert theirs == pytest.approx(ours, rel=1e-3)
+    for name in ("ahead", "anew"):
+        # Weights that the norms behind them ignore get gradients of rounding errors alone, which
+        # Adam makes as large as any, so images are compared: to a hundredth of a step of 8 bits
+        # each.
+        alone = images_of(tmp_path / f"{name}-alone.pth")
+        gap = (alone - images_of(tmp_path / f"{name}.pth")).abs().max()
+        learned = (alone - images_of(tmp_path / "student.pth")).abs()
+        assert gap < 2e-3
+        assert learned.max() > 20 * gap
 
 
 def test_two_processes_are_killed_and_go_on_bit_for_bit(
@@ -97,13 +113,11 @@ def test_two_processes_are_killed_and_go_on_bit_for_bit(
     """With a pool of old fakes in each process, and a discriminator that the first one made."""
     torch.save(patchgan_state_dict(0, ndf=8), tmp_path / "disc.pth")
     settings = (
-        *(*COMMON, "--recipe", "paper", "--steps", 12, "--save-every", 1e-9),
+        *("distill", *COMMON, "--recipe", "paper", "--steps", 12, "--save-every", 1e-9),
         *("--discriminator", "disc.pth", "--disc-ratio", 4),
     )
-    process = launch("distill", *settings, "--output", "whole.pth", "--runs", "whole")
-    assert process.wait() == 0, process.communicate()
     metrics = tmp_path / "killed" / "distill-001" / "metrics.jsonl"
-    process = launch("distill", *settings, "--output", "killed.pth", "--runs", "killed")
+    process = launch((*settings, "--output", "killed.pth", "--runs", "killed"))
     wait_until(
         lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 4,
         process,
@@ -113,13 +127,16 @@ def test_two_processes_are_killed_and_go_on_bit_for_bit(
     for one in (*launcher.children(recursive=True), launcher):
         one.kill()
     process.communicate()
-    done = call_wkdc("distill", "--resume", "killed/distill-001")
+    resume = ("distill", "--resume", "killed/distill-001")
+    done = call_wkdc(*resume)
     assert done.code == 2
     assert "was begun by 2 processes; start as many" in done.errors[0]
-    process = launch("distill", "--resume", "killed/distill-001", "--json")
+    process = launch(
+        (*resume, "--json"), (*settings, "--output", "whole.pth", "--runs", "whole", "--json")
+    )
     told, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert json.loads(told)["steps"] == 12
+    assert sorted(endings(errors)) == [(0, 0)] * 2 + [(1, 0)] * 2, errors
+    assert [json.loads(line)["steps"] for line in told.splitlines()] == [12, 12]
     whole, killed = (
         load_generator(tmp_path / name).network.state_dict().values()
         for name in ("whole.pth", "killed.pth")
@@ -127,24 +144,27 @@ def test_two_processes_are_killed_and_go_on_bit_for_bit(
     assert all(torch.equal(a, b) for a, b in zip(whole, killed, strict=True))
 
 
-def test_bad_input_is_said_by_the_first(launch: Callable[..., subprocess.Popen[str]]) -> None:
-    process = launch("distill", "--data", "nowhere", "--steps", 1)
-    _, errors = process.communicate()
-    assert process.returncode != 0
-    lines = [line for line in errors.splitlines() if line.startswith("wkdc:")]
-    assert any("nowhere" in line and "process" not in line for line in lines)
-
-
-def test_what_the_first_cannot_make_ends_all(launch: Callable[..., subprocess.Popen[str]]) -> None:
+def test_an_error_ends_all_processes_and_is_said_by_the_first(
+    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "single").mkdir()
+    next((tmp_path / "photos").iterdir()).rename(tmp_path / "single" / "image.png")
     process = launch(
-        *("distill", *COMMON, "--recipe", "paper", "--steps", 1),
-        *("--discriminator", "nowhere.pth", "--disc-ratio", 4),
+        # The first alone finds that one out, and the other waits for it.
+        (
+            *("distill", *COMMON, "--recipe", "paper", "--steps", 1),
+            *("--discriminator", "nowhere.pth", "--disc-ratio", 4),
+        ),
+        ("distill", "--data", "absent", "--steps", 1),
+        ("distill", "--data", "single", *COMMON[2:], "--batch", 1, "--steps", 2),
     )
     _, errors = process.communicate()
-    assert process.returncode != 0
+    assert sorted(endings(errors)) == [(0, 1), (0, 1), (0, 2), (1, 1), (1, 1), (1, 2)], errors
     lines = [line for line in errors.splitlines() if line.startswith("wkdc:")]
-    assert any("nowhere.pth" in line and "process" not in line for line in lines)
+    for what in ("nowhere.pth", "absent", "2 processes would share 1 images"):
+        assert any(what in line and "process 1" not in line for line in lines)
     assert not any("unexpected" in line for line in lines)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_one_process_asks_nobody() -> None:
@@ -155,15 +175,3 @@ def test_one_process_asks_nobody() -> None:
     weight.sum().backward()
     alone.mean_gradients([weight])
     assert torch.equal(weight.grad, torch.ones(2))
-
-
-def test_more_processes_than_pictures_are_refused(
-    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    for path in sorted((tmp_path / "photos").iterdir())[1:]:
-        path.unlink()
-    process = launch("distill", *COMMON, "--batch", 1, "--steps", 2)
-    _, errors = process.communicate()
-    assert process.returncode
-    assert "2 processes would share 1 images" in errors
-    assert not (tmp_path / "runs").exists()

@@ -20,6 +20,8 @@ from wkdc.distill import FAITHFUL, PAPER, StepReport
 from wkdc.errors import OptionError
 from wkdc.training.features import APART, LAYERS, BlockFeatures, FeatureLoss
 
+pytestmark = pytest.mark.usefixtures("small_validation")
+
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48, features=1.0)
 
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -30,6 +30,8 @@ from wkdc.pruning.width_search import TOLERANCE
 from wkdc.train import recipe_for, stock_architecture
 from wkdc.training.recipe import PIX2PIXHD
 
+pytestmark = pytest.mark.usefixtures("small_validation")
+
 Call = Callable[..., Called]
 
 CHANNELS = LABELS + 1
@@ -106,7 +108,7 @@ def test_a_local_enhancer_is_recognised_and_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("norm", "ratio"), [("instance", 1.5), ("instance", 7), ("instance", 25), ("batch", 7)]
 )
-def test_every_target_is_met_and_exported(norm: str, ratio: float, tmp_path: Path) -> None:
+def test_every_target_is_met(norm: str, ratio: float, tmp_path: Path) -> None:
     state_dict = global_generator_state_dict(2, ngf=8, blocks=1, in_channels=CHANNELS, norm=norm)
     teacher = file_of(tmp_path / "teacher.pth", state_dict)
     output = tmp_path / "student.pth"
@@ -116,8 +118,9 @@ def test_every_target_is_met_and_exported(norm: str, ratio: float, tmp_path: Pat
     assert params == pytest.approx(ratio, rel=TOLERANCE)
     assert result.params_ratio == params
     assert student.in_channels == CHANNELS
-    exported = wkdc.export(student)
-    assert exported.max_abs_error <= exported.tolerance == 1e-4
+    if ratio == 25 or norm == "batch":  # the narrowest, and the other norm; the chain exports, too
+        exported = wkdc.export(student)
+        assert exported.max_abs_error <= exported.tolerance == 1e-4
 
 
 def test_macs_are_met_too(tmp_path: Path) -> None:
@@ -240,8 +243,8 @@ def test_other_instances_are_other_data(hd_student: Path, label_data: Path, tmp_
 def test_the_discriminator_may_come_from_a_file(
     hd_student: Path, label_data: Path, tmp_path: Path
 ) -> None:
-    layer_outputs = multiscale_state_dict(0, ndf=4, in_channels=CHANNELS + 3, apart=False)
-    path = file_of(tmp_path / "latest_net_D.pth", layer_outputs)
+    weights = multiscale_state_dict(0, ndf=4, in_channels=CHANNELS + 3, apart=False)
+    path = file_of(tmp_path / "latest_net_D.pth", weights)
     options: dict[str, Any] = {"student": hd_student, "steps": 2, "runs": tmp_path / "runs"}
     recipe = small(PAPER, feature_matching=10.0)
     result = wkdc.distill(label_data, recipe=recipe, discriminator=path, **options)
@@ -288,17 +291,18 @@ def test_from_label_maps_to_onnx(call_wkdc: Call, label_data: Path, tmp_path: Pa
     pruned = call("prune", "teacher.pth", "--ratio", 4, "--data", label_data, "--json")
     assert pruned["ratio"]["params"] == pytest.approx(4, rel=TOLERANCE)
     features = ("--recipe", "paper", "--scales", 2, "--feature-matching", 10, "--truth", 0)
-    learned = call("distill", "--data", label_data, "--steps", 10, *features, *short)
-    assert learned["steps"] == 10
+    learned = call("distill", "--data", label_data, "--steps", 2, *features, *short)
+    assert learned["steps"] == 2
     assert learned["losses"]["feature_matching"] > 0
     exported = call("export", "student.pth", "--onnx", "--json")
     assert exported["max_abs_error"] <= exported["tolerance"]
     timed = call("profile", "--size", "64x64", "--rounds", 1, "--json")
     assert timed["speedup"]["params"] == pytest.approx(4, rel=TOLERANCE)
-    scored = call("evaluate", "student.onnx", "student.pth", "--data", label_data, "--json")
+    few = ("--data", label_data, "--size", 64, "--json")
+    scored = call("evaluate", "student.onnx", "student.pth", *few)
     assert scored["protocol"]["inputs"] == 2
-    call("analyze", "student.pth", "--data", label_data, "--json")
-    call("compare", "student.pth", "--data", label_data, "--json")
+    call("analyze", "student.pth", *few)
+    call("compare", "student.pth", *few)
     assert (tmp_path / "comparison.png").exists()
     generated = call("translate", "student.onnx", label_data / "test_label", "-o", "out", "--json")
     assert len(generated["outputs"]) == 2
@@ -328,7 +332,7 @@ def test_what_label_maps_and_their_generators_are_not(
     refused(call_wkdc("translate", "student.pth", photos, "-o", "out"), "is RGB, no map of ids")
     refused(call_wkdc("export", "student.pth", "--onnx", "--uint8-io"), reads, "--uint8-io", code=2)
     refused(
-        call_wkdc("distill", "--data", label_data, "--direction", "BtoA"), "BtoA", "inputs alone"
+        call_wkdc("distill", "--data", label_data, "--direction", "BtoA"), "BtoA", "only be inputs"
     )
     path = sorted((label_data / "train_label").iterdir())[0]
     Image.new("L", (72, 64), LABELS).save(path)

@@ -18,6 +18,8 @@ from wkdc.distill import FAITHFUL
 from wkdc.training.device import Compute
 from wkdc.training.teacher_targets import TargetCache, Targets
 
+pytestmark = pytest.mark.usefixtures("small_validation")
+
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 
 

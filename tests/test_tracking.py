@@ -19,6 +19,8 @@ from wkdc.distill import FAITHFUL, StepReport
 from wkdc.errors import OptionError
 from wkdc.training.tracking import Tracking
 
+pytestmark = pytest.mark.usefixtures("small_validation")
+
 SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 
 

@@ -19,6 +19,8 @@ from wkdc.errors import CheckpointError, DatasetError, OptionError, OutputError
 from wkdc.train import recipe_for, stock_architecture, train
 from wkdc.training.recipe import CYCLEGAN, PAPER, PIX2PIX, Recipe
 
+pytestmark = pytest.mark.usefixtures("small_validation")
+
 
 @pytest.fixture
 def unpaired(photos: Path) -> Path:
@@ -94,12 +96,15 @@ def test_unpaired_pictures_train_both_directions(unpaired: Path, tmp_path: Path)
         wkdc.distill(unpaired, student=result.output, steps=1)
 
 
-def test_pairs_teach_what_they_show(paired: Path, tmp_path: Path) -> None:
+def test_pairs_teach_what_they_show(
+    paired: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A negative is one linear map of the colours, which convolutions learn in some hundred steps.
 
     They come 2 to 5 dB nearer on images set aside, by the seed; with fewer steps, or larger ones,
     some seeds hardly do.
     """
+    monkeypatch.setattr("wkdc.training.direction.MEASURE_SIZE", 256)
     assert recipe_for(paired) == PIX2PIX
     figures = []
     for steps in (1, 300):
