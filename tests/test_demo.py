@@ -42,10 +42,10 @@ def test_the_demo_makes_everything_it_promises(
     photo = sorted((folder / "photos" / "testA").iterdir())[0]
     image = load_square(photo, 256)
     with torch.inference_mode():
-        drawn = load_generator(folder / "teacher.pth").network(image)
+        target = load_generator(folder / "teacher.pth").network(image)
     shown = pixels_to_images(sheet[:, 22 : 22 + 256, 260 : 260 + 256]).unsqueeze(0)
     # Rounding to 8 bits alone leaves 58.9 dB: an error spread evenly over one step of 2/255.
-    assert psnr_db(shown, drawn) > 58
+    assert psnr_db(shown, target) > 58
 
     again = run_wkdc("demo", "--steps", 2)
     assert again.code == 1

@@ -26,7 +26,7 @@ from wkdc.metrics.lpips import LPIPS_FILES
 
 Call = Callable[..., Called]
 
-# Photos for features: enough for a set, small enough to draw.
+# Photos for features: enough for a set, small enough to be fast.
 MANY = 12
 
 
@@ -43,7 +43,7 @@ def domains(tmp_path: Path) -> Path:
     return tmp_path / "domains"
 
 
-def test_likeness_is_that_of_the_pictures_kept(student: Path, photos: Path, tmp_path: Path) -> None:
+def test_scores_are_those_of_the_images_kept(student: Path, photos: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     done = wkdc.evaluate([student], photos, size=64, keep=kept)
     names = [score.name for score in done.scores]
@@ -51,12 +51,12 @@ def test_likeness_is_that_of_the_pictures_kept(student: Path, photos: Path, tmp_
     assert done.protocol.inputs == PHOTOS  # of a plain folder, all
     folders = sorted(folder for folder in kept.iterdir() if folder.is_dir())
     for folder, score in zip(folders, done.scores, strict=True):
-        drawn = [load_square(path, 64) for path in sorted(folder.iterdir())]
-        wanted = [load_square(path, 64) for path in sorted(folders[1].iterdir())]
+        outputs = [load_square(path, 64) for path in sorted(folder.iterdir())]
+        targets = [load_square(path, 64) for path in sorted(folders[1].iterdir())]
         if score.name == "teacher":
             assert score.to_teacher is None
             continue
-        by_hand = mean_fidelity(zip(drawn, wanted, strict=True))
+        by_hand = mean_fidelity(zip(outputs, targets, strict=True))
         assert score.to_teacher is not None
         # The same 8 bits, the same sums.
         assert score.to_teacher.psnr_db.mean == pytest.approx(by_hand.psnr_db, rel=1e-9)
@@ -247,7 +247,7 @@ def test_lpips_is_torch_fidelitys(
     assert set(said["protocol"]["lpips_sha256"]) == set(LPIPS_FILES)
     distance = SampleSimilarityLPIPS("lpips-vgg16", None, "uint8")
     folders = sorted(path for path in Path("kept").iterdir())
-    pictures = [
+    images = [
         [
             torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1).unsqueeze(0)
             for path in sorted(folder.glob("*.png"))
@@ -255,7 +255,7 @@ def test_lpips_is_torch_fidelitys(
         for folder in folders[:3]
     ]
     for place, score in ((0, said["scores"][0]), (2, said["scores"][2])):
-        pairs = zip(pictures[place], pictures[1], strict=True)
+        pairs = zip(images[place], images[1], strict=True)
         wanted = statistics.fmean(float(distance(one, other)) for one, other in pairs)
         # float32, and the same images of 8 bits.
         assert score["to_teacher"]["lpips"]["mean"] == pytest.approx(wanted, rel=1e-5)
