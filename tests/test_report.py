@@ -225,6 +225,7 @@ def test_names_are_no_markup(
     assert "wkdc export" in page.locator("#export").inner_text()
 
 
+@pytest.mark.usefixtures("few_features")
 def test_results_of_other_commands_are_shown(
     reported: Chain, call_wkdc: Call, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
