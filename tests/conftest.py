@@ -19,10 +19,12 @@ from originals import resnet_state_dict
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from shared_exports import shared_exports
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 import wkdc
 from wkdc.cli import main
 from wkdc.data.photos import photo_paths
+from wkdc.metrics.distribution import find_extractor
 
 PHOTO_SIZE = (72, 64)  # width and height, as Pillow counts
 PHOTOS = 6
@@ -281,3 +283,14 @@ def _exports_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process measure students on images of 32 pixels, in a tenth of the time."""
     monkeypatch.setattr("wkdc.training.direction.MEASURE_SIZE", 32)
+
+
+@pytest.fixture
+def few_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only 128 of EfficientNet's 1280 features: FID takes the root of a matrix of that size."""
+    name = find_extractor("efficientnet").name
+    extractor = FEATURE_EXTRACTORS_REGISTRY[name]
+    forward = extractor.forward
+    monkeypatch.setattr(
+        extractor, "forward", lambda self, pixels: (forward(self, pixels)[0][:, :128],)
+    )

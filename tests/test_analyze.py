@@ -15,13 +15,13 @@ from wkdc.metrics.fidelity import BandEnergies, mean_band_errors
 Call = Callable[..., Called]
 
 
-def test_energies_of_a_picture_and_its_blur() -> None:
+def test_energies_of_a_image_and_its_blur() -> None:
     torch.manual_seed(0)
-    picture = torch.randn(1, 3, 64, 64)
-    blurred = torch.nn.functional.avg_pool2d(picture, 2).repeat_interleave(2, 2)
+    image = torch.randn(1, 3, 64, 64)
+    blurred = torch.nn.functional.avg_pool2d(image, 2).repeat_interleave(2, 2)
     blurred = blurred.repeat_interleave(2, 3)  # means of 2x2: what the first level's low band holds
     bands = BandEnergies()
-    bands.add(blurred, picture)
+    bands.add(blurred, image)
     shares, errors = bands.shares(), bands.errors()
     for name in ("lh1", "hl1", "hh1"):
         # All of this is gone; float32 sums.
@@ -32,20 +32,20 @@ def test_energies_of_a_picture_and_its_blur() -> None:
         assert errors[name] == pytest.approx(0, abs=1e-5)
 
 
-def test_energies_of_equal_scaled_and_empty_pictures() -> None:
+def test_energies_of_equal_scaled_and_empty_images() -> None:
     torch.manual_seed(0)
-    picture, nothing = torch.randn(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
+    image, nothing = torch.randn(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
     half = BandEnergies()
-    half.add(picture / 2, picture)
+    half.add(image / 2, image)
     # Linear: half of each coefficient, a quarter of its energy.
     assert list(half.shares().values()) == pytest.approx([0.25] * 13)
-    assert half.errors() == pytest.approx(mean_band_errors([(picture / 2, picture)]))
+    assert half.errors() == pytest.approx(mean_band_errors([(image / 2, image)]))
     assert list(half.errors().values()) == pytest.approx([0.5] * 13)
     empty = BandEnergies()
     empty.add(nothing, nothing)
     assert set(empty.errors().values()) == {0.0}
     assert set(empty.shares().values()) == {1.0}
-    empty.add(picture, nothing)
+    empty.add(image, nothing)
     assert set(empty.errors().values()) == {float("inf")}
 
 

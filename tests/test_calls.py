@@ -1,4 +1,4 @@
-"""What is measured on which device, and that each way of drawing draws the same image."""
+"""What is timed on which device, and that each engine gives the same image."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_engines_of_a_gpu() -> None:
     assert "torch-compile" not in engines_on(torch.device("cuda"))
 
 
-def test_float16_draws_the_same_in_both_runtimes(
+def test_float16_gives_the_same_in_both_runtimes(
     made_once: Path, exported_once: Path, tmp_path: Path
 ) -> None:
     one = open_entry(made_once / "student.pth", None)
@@ -43,8 +43,8 @@ def test_float16_draws_the_same_in_both_runtimes(
     generator = load_generator(made_once / "student.pth")
     with torch.inference_mode():
         expected = generator.network(images)
-    drawn = torch_call(generator.network, images, device=CPU, half=True)()
-    assert psnr_db(outputs_to_images(drawn), expected) > HALF_DB
+    outputs = torch_call(generator.network, images, device=CPU, half=True)()
+    assert psnr_db(outputs_to_images(outputs), expected) > HALF_DB
     file = as_onnx(one, tmp_path, half=True)
     assert file.stat().st_size < exported_once.stat().st_size
     assert psnr_db(OnnxNetwork(file, threads=1)(images), expected) > HALF_DB
@@ -53,7 +53,7 @@ def test_float16_draws_the_same_in_both_runtimes(
     assert next(generator.network.parameters()).dtype == torch.float32  # it is a copy
 
 
-def test_torch_compile_draws_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+def test_torch_compile_gives_the_same(capfd: pytest.CaptureFixture[str]) -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval()
     images = torch.rand(1, 3, 16, 16)
     try:

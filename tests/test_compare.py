@@ -25,7 +25,7 @@ def cell(sheet: torch.Tensor, row: int, column: int) -> torch.Tensor:
     return sheet[:, top : top + SIDE, left : left + SIDE]
 
 
-def test_the_sheet_holds_pictures_details_and_differences(
+def test_the_sheet_holds_images_details_and_differences(
     call_wkdc: Call, student: Path, teacher: Path, photos: Path
 ) -> None:
     called = call_wkdc("compare", "--data", photos, "--size", SIDE, "--count", 2, "--json")

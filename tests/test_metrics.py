@@ -14,7 +14,7 @@ from wkdc.metrics.fidelity import Fidelity, high_band_error, mean_fidelity, psnr
 SAME_ERROR = 1e-5
 
 
-def picture(seed: int, height: int = 32, width: int = 48) -> Tensor:
+def random_image(seed: int, height: int = 32, width: int = 48) -> Tensor:
     random = torch.Generator().manual_seed(seed)
     return torch.rand(1, 3, height, width, generator=random) * 2 - 1
 
@@ -33,8 +33,8 @@ def test_psnr_of_one_wrong_pixel_by_hand() -> None:
     assert psnr_db(images, target) == pytest.approx(10 * math.log10(16), abs=1e-9)
 
 
-def test_psnr_is_infinite_for_equal_pictures_and_finite_for_the_next_float() -> None:
-    target = picture(1)
+def test_psnr_is_infinite_for_equal_images_and_finite_for_the_next_float() -> None:
+    target = random_image(1)
     assert psnr_db(target.clone(), target) == math.inf
     images = target.clone()
     images[0, 0, 0, 0] = torch.nextafter(images[0, 0, 0, 0], torch.tensor(2.0))
@@ -42,7 +42,7 @@ def test_psnr_is_infinite_for_equal_pictures_and_finite_for_the_next_float() -> 
 
 
 def test_psnr_is_symmetric_and_gains_6_db_when_the_error_halves() -> None:
-    target, other = picture(1), picture(2)
+    target, other = random_image(1), random_image(2)
     assert psnr_db(other, target) == psnr_db(target, other)
     nearer = target + (other - target) / 2
     gain = psnr_db(nearer, target) - psnr_db(other, target)
@@ -51,7 +51,7 @@ def test_psnr_is_symmetric_and_gains_6_db_when_the_error_halves() -> None:
 
 
 def test_high_band_error_is_its_definition() -> None:
-    images, target = picture(1, 37, 29), picture(2, 37, 29)
+    images, target = random_image(1, 37, 29), random_image(2, 37, 29)
     ours, theirs = (
         pywt.wavedec2(x.double().numpy(), "haar", mode="zero", level=3) for x in (images, target)
     )
@@ -65,32 +65,32 @@ def test_high_band_error_is_its_definition() -> None:
 
 
 def test_high_band_error_uses_four_levels_unless_told() -> None:
-    images, target = picture(1), picture(2)
+    images, target = random_image(1), random_image(2)
     assert high_band_error(images, target) == high_band_error(images, target, levels=4)
     assert high_band_error(images, target) != high_band_error(images, target, levels=3)
 
 
-def test_high_band_error_is_nothing_between_a_picture_and_itself() -> None:
-    assert high_band_error(picture(1), picture(1)) == 0
+def test_high_band_error_is_nothing_between_a_image_and_itself() -> None:
+    assert high_band_error(random_image(1), random_image(1)) == 0
 
 
 @pytest.mark.parametrize("grey", [0.0, 0.5, -1.0])
-def test_high_band_error_is_one_for_a_flat_picture(grey: float) -> None:
+def test_high_band_error_is_one_for_a_flat_image(grey: float) -> None:
     flat = torch.full((1, 3, 32, 48), grey)
-    assert high_band_error(flat, picture(1)) == pytest.approx(1, abs=SAME_ERROR)
+    assert high_band_error(flat, random_image(1)) == pytest.approx(1, abs=SAME_ERROR)
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.75, 1.0, 3.0])
 def test_high_band_error_of_scaled_detail_in_closed_form(scale: float) -> None:
-    target = picture(1)
+    target = random_image(1)
     error = high_band_error(scale * target, target)
     assert error == pytest.approx(abs(scale - 1), abs=SAME_ERROR)
 
 
 def test_high_band_error_is_blind_to_the_low_band_and_to_a_common_scale() -> None:
-    images, target = picture(1), picture(2)
+    images, target = random_image(1), random_image(2)
     error = high_band_error(images, target)
-    blocks = picture(3, 2, 3).repeat_interleave(16, -2).repeat_interleave(16, -1)
+    blocks = random_image(3, 2, 3).repeat_interleave(16, -2).repeat_interleave(16, -1)
     assert high_band_error(images + blocks, target) == pytest.approx(error, rel=SAME_ERROR)
     assert high_band_error(target + blocks, target) < SAME_ERROR
     assert high_band_error(images / 4, target / 4) == error  # a power of two rounds nothing
@@ -99,11 +99,11 @@ def test_high_band_error_is_blind_to_the_low_band_and_to_a_common_scale() -> Non
 def test_high_band_error_where_the_target_has_no_detail() -> None:
     flat = torch.zeros(1, 3, 32, 48)
     assert high_band_error(flat, flat) == 0
-    assert high_band_error(picture(1), flat) == math.inf
+    assert high_band_error(random_image(1), flat) == math.inf
 
 
 def test_mean_fidelity_is_the_mean_over_pairs_by_hand() -> None:
-    target = picture(1)
+    target = random_image(1)
     pairs = [(target * 0.5, target), (target * 3, target), (target + 0.25, target)]
     fidelity = mean_fidelity(iter(pairs))  # any iterable, read once
     decibels = sum(psnr_db(a, b) for a, b in pairs) / 3
@@ -113,13 +113,13 @@ def test_mean_fidelity_is_the_mean_over_pairs_by_hand() -> None:
 
 
 def test_mean_fidelity_of_one_pair_is_that_pair_and_order_does_not_matter() -> None:
-    a, b, target = picture(1), picture(2), picture(3)
+    a, b, target = random_image(1), random_image(2), random_image(3)
     assert mean_fidelity([(a, target)]) == Fidelity(
         psnr_db(a, target), high_band_error(a, target), 1
     )
     assert mean_fidelity([(a, target), (b, target)]) == mean_fidelity([(b, target), (a, target)])
 
 
-def test_mean_fidelity_of_equal_pictures() -> None:
-    target = picture(1)
+def test_mean_fidelity_of_equal_images() -> None:
+    target = random_image(1)
     assert mean_fidelity([(target, target)] * 2) == Fidelity(math.inf, 0.0, 2)

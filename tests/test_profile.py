@@ -266,7 +266,7 @@ def test_what_openvino_cannot_read_is_left_out_and_said(tmp_path: Path) -> None:
     assert any("cannot be read by OpenVINO" in warning for warning in result.warnings)
 
 
-def test_runtimes_agree_on_a_picture(measured: wkdc.ProfileResult) -> None:
+def test_runtimes_agree_on_a_image(measured: wkdc.ProfileResult) -> None:
     teacher, student = measured.models
     assert set(teacher.agreement_db) == set(teacher.latency_ms) - {"torch-cpu"}
     assert set(student.agreement_db) == set(student.latency_ms) - {"onnx-cpu"}
@@ -287,19 +287,19 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_unet_draws_multiples_only(unet: Path) -> None:
+def test_a_unet_takes_multiples_only(unet: Path) -> None:
     with pytest.raises(OptionError, match=r"unet\.pth .*32 .*48x64"):
         wkdc.profile([unet], size=(48, 64), rounds=1)
 
 
-def test_a_unet_as_onnx_draws_multiples_only(unet: Path) -> None:
+def test_a_unet_as_onnx_takes_multiples_only(unet: Path) -> None:
     exported = wkdc.export(unet, tolerance=0.05).output
     assert wkdc.profile([exported], size=(32, 64), rounds=1).models[0].macs is not None
     with pytest.raises(WkdcError, match=r"unet\.onnx .*48x64"):
         wkdc.profile([exported], size=(48, 64), rounds=1)
 
 
-def test_a_deep_network_needs_a_larger_picture(tmp_path: Path) -> None:
+def test_a_deep_network_needs_a_larger_image(tmp_path: Path) -> None:
     deep = ResnetGenerator(encoder=[2] * 4, stream=2, inner=[2], decoder=[2] * 4)
     torch.save(deep.state_dict(), tmp_path / "deep.pth")
     with pytest.raises(OptionError, match=r"deep\.pth takes 32x32 or more, not 16x64"):

@@ -136,12 +136,12 @@ def test_teacher_and_student_stand_below_their_names(
     page = open_page(reported.result.output, java_script_enabled=script)
     page.emulate_media(media="print")
     for slider in page.locator(".slider").all():
-        pictures = slider.locator("img").all()
-        boxes = [picture.bounding_box() for picture in pictures]
+        images = slider.locator("img").all()
+        boxes = [image.bounding_box() for image in images]
         assert all(box is not None and box["width"] > 20 for box in boxes)
         assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
-        for picture, name in zip(pictures, ("teacher", "student"), strict=True):
-            assert name in (picture.get_attribute("alt") or "")
+        for image, name in zip(images, ("teacher", "student"), strict=True):
+            assert name in (image.get_attribute("alt") or "")
         left = slider.locator(".left").bounding_box()
         assert left["x"] < boxes[0]["x"] + boxes[0]["width"]
         assert slider.locator(".left").inner_text() == "teacher"
@@ -192,7 +192,7 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(reported: Chain) -> N
             assert (of.get(name) or "#").startswith(("#", "data:")), (tag, of)
 
 
-def test_pictures_are_spread_from_the_first_to_the_last() -> None:
+def test_images_are_spread_from_the_first_to_the_last() -> None:
     paths = [Path(str(number)) for number in range(20)]
     assert evenly_spread(paths, 4) == [paths[n] for n in (0, 6, 12, 19)]
     assert evenly_spread(paths, 15)[-1] == paths[-1]
@@ -225,6 +225,7 @@ def test_names_are_no_markup(
     assert "wkdc export" in page.locator("#export").inner_text()
 
 
+@pytest.mark.usefixtures("few_features")
 def test_results_of_other_commands_are_shown(
     reported: Chain, call_wkdc: Call, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:

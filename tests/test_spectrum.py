@@ -42,7 +42,7 @@ def test_a_constant_has_none_and_a_blur_less_of_the_high() -> None:
     assert float(share[20:].mean()) < 0.1
 
 
-def test_pictures_have_to_be_single_squares() -> None:
+def test_images_have_to_be_single_squares() -> None:
     for shape in ((1, 3, 32, 64), (2, 3, 32, 32)):
         with pytest.raises(ValueError, match="square"):
             radial_power(torch.zeros(shape))

@@ -20,7 +20,7 @@ SIZES = ((32, 48), (37, 29), (6, 33), (1, 5))
 SAME_BANDS = 1e-5
 
 
-def pictures(height: int, width: int, count: int = 2, channels: int = 3) -> Tensor:
+def random_images(height: int, width: int, count: int = 2, channels: int = 3) -> Tensor:
     random = torch.Generator().manual_seed(100 * height + width)
     return torch.rand(count, channels, height, width, generator=random) * 2 - 1
 
@@ -34,7 +34,7 @@ def energy(bands: Bands) -> float:
 @pytest.mark.parametrize("wavelet", WAVELETS)
 def test_every_band_is_that_of_pywavelets(wavelet: str, levels: int) -> None:
     for height, width in SIZES:
-        images = pictures(height, width)
+        images = random_images(height, width)
         bands = decompose(images, wavelet=wavelet, levels=levels)
         low, *high = pywt.wavedec2(images.double().numpy(), wavelet, mode="zero", level=levels)
 
@@ -48,9 +48,9 @@ def test_every_band_is_that_of_pywavelets(wavelet: str, levels: int) -> None:
 
 
 @pytest.mark.parametrize("wavelet", WAVELETS)
-def test_the_bands_rebuild_the_picture(wavelet: str) -> None:
+def test_the_bands_rebuild_the_image(wavelet: str) -> None:
     for height, width in ((32, 48), (37, 29)):
-        images = pictures(height, width)
+        images = random_images(height, width)
         bands = decompose(images, wavelet=wavelet, levels=3)
         details = [tuple(band.double().numpy().swapaxes(0, 2)) for band in reversed(bands.high)]
         # swapaxes made 3×C×N×h×w of N×C×3×h×w, so the low band and the images turn likewise.
@@ -70,7 +70,7 @@ def test_haar_of_two_by_two_pixels_by_hand() -> None:
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 def test_haar_keeps_the_energy_of_sizes_that_halve_evenly(levels: int) -> None:
     for rows, columns in ((1, 1), (2, 3)):
-        images = pictures(rows * 2**levels, columns * 2**levels)
+        images = random_images(rows * 2**levels, columns * 2**levels)
         # Parseval; float32 rounds each coefficient by 6e-8 of itself, level upon level.
         assert energy(decompose(images, levels=levels)) == pytest.approx(
             float(images.double().square().sum()), rel=2e-6
@@ -89,7 +89,7 @@ def test_a_constant_has_no_detail_and_a_low_band_doubled_by_each_level(levels: i
 
 
 def test_adding_a_constant_changes_the_low_band_alone() -> None:
-    images = pictures(32, 48)
+    images = random_images(32, 48)
     plain, shifted = decompose(images), decompose(images + 0.3)
     for before, after in zip(plain.high, shifted.high, strict=True):
         assert torch.allclose(before, after, rtol=0, atol=SAME_BANDS)
@@ -97,7 +97,7 @@ def test_adding_a_constant_changes_the_low_band_alone() -> None:
 
 
 def test_the_transform_is_linear() -> None:
-    first, second = pictures(37, 29), pictures(37, 29).flip(-1)
+    first, second = random_images(37, 29), random_images(37, 29).flip(-1)
     summed = decompose(2 * first - second, wavelet="db2", levels=2)
     one, two = (decompose(x, wavelet="db2", levels=2) for x in (first, second))
     for whole, a, b in zip(
@@ -129,8 +129,8 @@ def test_stripes_land_in_the_band_of_their_name_and_width(
         assert share == pytest.approx(1.0 if (i, j) == (level, place) else 0.0, abs=1e-6)
 
 
-def test_pictures_and_channels_do_not_mix() -> None:
-    images = pictures(16, 16)
+def test_images_and_channels_do_not_mix() -> None:
+    images = random_images(16, 16)
     whole = decompose(images)
     alone = decompose(images[1:, 2:])
     # Equal but for the order of the sums, which the library may choose by shape.
@@ -140,7 +140,7 @@ def test_pictures_and_channels_do_not_mix() -> None:
 
 
 def test_autocast_leaves_the_transform_in_float32() -> None:
-    images = pictures(32, 32)
+    images = random_images(32, 32)
     expected = decompose(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         bands = decompose(images)
@@ -152,7 +152,7 @@ def test_autocast_leaves_the_transform_in_float32() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_precisions_are_transformed_in_float32(dtype: torch.dtype) -> None:
-    images = pictures(16, 16).to(dtype)
+    images = random_images(16, 16).to(dtype)
     bands, expected = decompose(images), decompose(images.float())
     assert bands.low.dtype == torch.float32
     assert torch.equal(bands.low, expected.low)
@@ -160,7 +160,7 @@ def test_other_precisions_are_transformed_in_float32(dtype: torch.dtype) -> None
 
 
 def test_gradients_are_those_of_an_orthonormal_transform() -> None:
-    images = pictures(16, 16).requires_grad_()
+    images = random_images(16, 16).requires_grad_()
     bands = decompose(images)
     (sum(band.square().sum() for band in (bands.low, *bands.high)) / 2).backward()
     # Half the energy is the same before and after, so its gradient is the image itself.
@@ -179,8 +179,8 @@ def fresh_transforms() -> Iterator[None]:
 @pytest.mark.usefixtures("fresh_transforms")
 def test_gradients_flow_after_a_first_use_in_inference_mode() -> None:
     with torch.inference_mode():
-        decompose(pictures(16, 16))
-    images = pictures(16, 16).requires_grad_()
+        decompose(random_images(16, 16))
+    images = random_images(16, 16).requires_grad_()
     decompose(images).low.sum().backward()
     assert images.grad is not None
     # The sum of a 16x16 block over its root's size is the low coefficient: 1/16 a pixel.
@@ -190,10 +190,10 @@ def test_gradients_flow_after_a_first_use_in_inference_mode() -> None:
 @pytest.mark.parametrize("wavelet", ["nope", "", "Haar", "morl"])  # morl is continuous
 def test_an_unknown_wavelet_is_refused_with_what_is_allowed(wavelet: str) -> None:
     with pytest.raises(OptionError, match=rf"{wavelet!r} is not known.*haar, db2 or bior2\.2"):
-        decompose(pictures(16, 16), wavelet=wavelet)
+        decompose(random_images(16, 16), wavelet=wavelet)
 
 
 @pytest.mark.parametrize("levels", [0, -1])
 def test_no_levels_are_refused(levels: int) -> None:
     with pytest.raises(OptionError, match=f"{levels} wavelet levels .* 1 or more"):
-        decompose(pictures(16, 16), levels=levels)
+        decompose(random_images(16, 16), levels=levels)

@@ -1,15 +1,15 @@
-"""The whole chain on a real generator and the bundled photos, in minutes, without a network."""
+"""The whole chain on a real generator and the bundled photos, without a network."""
 
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.data.images import grid, load_square, save_pixels
 from wkdc.data.photos import photo_paths
 from wkdc.distill import DistillResult, StepReport, check_length, distill
@@ -22,10 +22,10 @@ from wkdc.system.devices import check_device
 RATIO = 7.0
 
 MINUTES = 4.6
-"""That the whole may take; people were promised five."""
+"""Time of the whole; the docs promise five."""
 
 AFTERWARDS = 0.8
-"""Of these, in minutes, for export and profile. Training has what pruning leaves."""
+"""Of these, minutes for export and profile; training gets what pruning leaves."""
 
 SHOWN = (
     "categorization_fish5.jpg",
@@ -33,12 +33,12 @@ SHOWN = (
     "categorization_volleyball.jpg",
     "categorization_windmill.jpg",
 )
-"""Photos that are never trained on: they are measured and shown."""
+"""Held-out photos, which are measured and shown."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the chain made in `folder`, step by step."""
+    """Results of each step of the chain in `folder`."""
 
     folder: Path
     comparison: Path
@@ -65,14 +65,13 @@ def demo(
 
     Args:
         folder: where teacher.pth, student.pth, student.onnx, comparison.png and the run go.
-        steps, minutes: length of the training; unless one is given, what makes the whole take
-            4.6 minutes.
-        overwrite: whether an earlier demo's files may be replaced.
+        steps, minutes: length of the training; by default the time that is left of `MINUTES`.
+        overwrite: whether to replace an earlier demo's files.
         on_stage: called with a sentence at the start of each step of the chain.
         on_prune, on_step: the progress of `prune` and `distill`.
 
     Raises:
-        OptionError, DeviceError: a length or device that cannot be, before anything is written.
+        OptionError, DeviceError: an invalid length or device; nothing is written.
         MissingExtraError: the package vintagify is not installed.
         OutputError: the folder holds files already, or cannot be written.
     """
@@ -97,7 +96,7 @@ def demo(
     start = load_generator(student)
     if not length_given:
         minutes = max(1.0, MINUTES - AFTERWARDS - (time.monotonic() - started) / 60)
-    tell(f"distill: {len(photo_paths()) - len(SHOWN)} photos to learn from")
+    tell(f"distill: {len(photo_paths()) - len(SHOWN)} photos to train on")
     distilled = distill(
         folder / "photos",
         student=student,
@@ -113,22 +112,27 @@ def demo(
     tell("profile: teacher and student side by side")
     profiled = profile([teacher, student], rounds=5)
 
-    guide, learned = load_generator(teacher).network, load_generator(student).network
-    rows = []
-    for path in sorted((folder / "photos" / "testA").iterdir()):
-        image = load_square(path, 256)
-        with torch.inference_mode():
-            rows.append([image, guide(image), start.network(image), learned(image)])
     comparison = folder / "comparison.png"
-    save_pixels(comparison, grid(rows, ("input", "teacher", "student at start", "student")))
+    models = (load_generator(teacher), start, load_generator(student))
+    _write_comparison(comparison, folder / "photos" / "testA", models)
     return DemoResult(folder, comparison, pruned, distilled, exported, profiled)
 
 
+def _write_comparison(output: Path, photos: Path, models: Sequence[Generator]) -> None:
+    """Write a sheet of the photos and their translations by the teacher and both students."""
+    rows = []
+    for path in sorted(photos.iterdir()):
+        image = load_square(path, 256)
+        with torch.inference_mode():
+            rows.append([image, *(one.network(image) for one in models)])
+    save_pixels(output, grid(rows, ("input", "teacher", "student at start", "student")))
+
+
 def teacher_file() -> Path:
-    """The checkpoint inside the package vintagify, which is not imported."""
+    """The checkpoint in the package vintagify, which is not imported."""
     spec = importlib.util.find_spec("vintagify")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        files = sorted(Path(place).glob("resources/*.pth"))
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        files = sorted(Path(folder).glob("resources/*.pth"))
         if files:
             return files[0]
     raise MissingExtraError(
@@ -138,7 +142,7 @@ def teacher_file() -> Path:
 
 
 def _lay_out(folder: Path, teacher: Path, overwrite: bool) -> None:
-    """Put the teacher and the photos into `folder`: trainA to learn from, testA to show."""
+    """Copy the teacher and the photos into `folder`: trainA for training, testA to show."""
     made = [name for name in ("student.pth", "student.onnx") if (folder / name).exists()]
     if made and not overwrite:
         raise OutputError(

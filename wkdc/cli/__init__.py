@@ -48,9 +48,7 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the whole traceback of an error.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Make a pretrained image-to-image generator several times smaller and faster."""
 
@@ -58,7 +56,7 @@ def root(
 def main(argv: Sequence[str] | None = None) -> Never:
     """Run one command and exit: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # A polite kill ends a run as Ctrl-C does, with what was learned kept.
+    # SIGTERM ends a run as Ctrl-C does, and the training so far is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     debug = "--debug" in arguments
     if debug:
@@ -78,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> Never:
     except (KeyboardInterrupt, typer.Abort):
         say_error("interrupted")
         sys.exit(130)
-    except BrokenPipeError:  # whoever read our output has left
+    except BrokenPipeError:  # the reader of the output has closed it
         sys.stderr.close()
         sys.exit(1)
     except Exception as error:

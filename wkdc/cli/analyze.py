@@ -12,7 +12,9 @@ def analyze(
     models: options.Models = None,
     data: options.Images = None,
     teacher: options.Teacher = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw it, too: a .svg, .png or .pdf.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Plot the result into a .svg, .png or .pdf too.")
+    ] = None,
     size: options.ComparedSize = 256,
     limit: options.Limit = None,
     direction: options.Direction = "AtoB",
@@ -22,7 +24,7 @@ def analyze(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Say which detail of its teacher's a student misses, by wavelet band and by frequency."""
+    """Show which detail of its teacher a student lacks, by wavelet band and by frequency."""
     import wkdc
     from wkdc.system.devices import default_device
 
@@ -50,7 +52,7 @@ def analyze(
         for band in reversed(bands)
     ]
     render.table(
-        f"error to {found.teacher}, and energy of the teacher's, by Haar band; "
+        f"error against {found.teacher}, and energy over the teacher's, by Haar band; "
         f"{found.images} images of {found.size}x{found.size}",
         ("coarse to fine", *(model.name for model in found.models)),
         rows,
@@ -58,4 +60,4 @@ def analyze(
     for sentence in found.sentences:
         render.out.print(sentence, markup=False)
     if found.figure is not None:
-        render.out.print(f"drawn: {found.figure}", markup=False)
+        render.out.print(f"figure: {found.figure}", markup=False)

@@ -15,7 +15,7 @@ def compare(
         "comparison.png"
     ),
     teacher: options.Teacher = None,
-    count: Annotated[int, typer.Option(help="How many inputs.")] = 4,
+    count: Annotated[int, typer.Option(help="Number of inputs on the sheet.")] = 4,
     size: options.ComparedSize = 256,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
@@ -24,7 +24,7 @@ def compare(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Draw a sheet: what models make of the same images, where they differ, and how much."""
+    """Write a sheet of images: outputs of models for the same inputs, and where they differ."""
     import wkdc
     from wkdc.system.devices import default_device
 
@@ -50,9 +50,9 @@ def compare(
     rows = [
         (row.picture.name, *(f"{row.psnr_db[name]:.1f} dB" for name in names)) for row in found.rows
     ]
-    render.table(f"PSNR to {found.reference}", ("", *names), rows)
+    render.table(f"PSNR against {found.reference}", ("", *names), rows)
     render.out.print(
-        f"{found.output}: of each input the images, the framed square {found.zoom} times "
-        f"enlarged, and the differences to {found.reference} times {found.gain}",
+        f"{found.output}: for each input the images, the framed square enlarged {found.zoom} "
+        f"times, and the differences from {found.reference} times {found.gain}",
         markup=False,
     )

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("wkdc-demo"),
+    folder: Annotated[Path, typer.Argument(help="Where the files are written.")] = Path(
+        "wkdc-demo"
+    ),
     steps: Annotated[
-        int | None, typer.Option(help="Training steps.", show_default="as many as fit the time")
+        int | None,
+        typer.Option(help="Training steps.", show_default="as many as fit into the time"),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Minutes of training.", show_default="what keeps the whole below 5"),
+        typer.Option(
+            help="Minutes of training.", show_default="so that the whole takes less than 5"
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demo's files.")
@@ -31,7 +36,7 @@ def demo(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """The whole chain on a real CycleGAN generator and bundled photos: five minutes, no network."""
+    """Run the whole chain on a real CycleGAN generator and bundled photos, in five minutes."""
     from wkdc.demo import demo as run_demo
     from wkdc.system.devices import default_device
 

@@ -23,26 +23,29 @@ def evaluate(
     features: Annotated[
         Literal["inception", "efficientnet"] | None,
         typer.Option(
-            help="Adds KID, FID, precision and recall; efficientnet needs no download.",
+            help="Add KID, FID, precision and recall of these features: inception for figures "
+            "that can be published, efficientnet where nothing can be downloaded.",
             show_default="none",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Inception's weights, for a machine without a network."),
+        typer.Option(help="File of Inception's weights, for a machine without a network."),
     ] = None,
-    lpips: Annotated[bool, typer.Option("--lpips", help="Adds LPIPS, of VGG16.")] = False,
+    lpips: Annotated[
+        bool, typer.Option("--lpips", help="Add LPIPS of VGG16; downloads 0.5 GB.")
+    ] = False,
     size: options.ComparedSize = 256,
     limit: options.Limit = None,
     direction: options.Direction = "AtoB",
-    keep: Annotated[Path | None, typer.Option(help="A new folder that keeps the images.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="A new folder to keep the images in.")] = None,
     data_url: options.DataUrl = None,
     device: options.Device = None,
     seed: options.Seed = 0,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Say how near models draw to their teacher and to true images, with the protocol."""
+    """Score models against their teacher and true images: PSNR, SSIM, and more on request."""
     import wkdc
     from wkdc.system.devices import default_device
 
@@ -94,7 +97,7 @@ def _show(result: "EvaluateResult") -> None:
     if protocol.extractor is not None:
         of = f", {protocol.extractor_sha256[:12]}" if protocol.extractor_sha256 else ""
         render.out.print(
-            f"KID ± its deviation over {protocol.kid_subsets} subsets of "
+            f"KID ± standard deviation over {protocol.kid_subsets} subsets of "
             f"{protocol.kid_subset_size}; {protocol.domain} true images of the domain; "
             f"seed {protocol.seed}; {protocol.extractor}{of}"
         )

@@ -10,10 +10,10 @@ from wkdc.cli import options, render
 from wkdc.system import units
 
 EXACT_DB = 70.0
-"""Images that are nearer to each other differ in no pixel of 8 bits that an eye could find."""
+"""Above this PSNR images differ by less than an eye can see."""
 
 SLOWEST = 12
-"""Layers that are shown one by one."""
+"""Number of layers that are shown one by one."""
 
 if TYPE_CHECKING:
     from wkdc.benchmark.latency import Latency
@@ -26,18 +26,22 @@ def profile(
         list[Path] | None,
         typer.Argument(help=".pth and .onnx files.", show_default="student.pth and its teacher"),
     ] = None,
-    size: Annotated[str, typer.Option(help="Height and width: 256, or 192x320.")] = "256",
-    batch: Annotated[int, typer.Option(help="Images a call.")] = 1,
+    size: Annotated[
+        str, typer.Option(help="Height and width of the images: 256, or 192x320.")
+    ] = "256",
+    batch: Annotated[int, typer.Option(help="Images in a call.")] = 1,
     threads: Annotated[
         int | None, typer.Option(help="Threads of each runtime.", show_default="all cores")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Timed calls of each model.")] = 15,
+    rounds: Annotated[
+        int, typer.Option(help="Timed calls of each model; more narrow the interval.")
+    ] = 15,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Time torch.compile, too, which compiles first.")
+        bool, typer.Option("--compile", help="Time torch.compile too; it compiles first.")
     ] = False,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Show which layers ONNX Runtime's time goes to.")
+        bool, typer.Option("--layers", help="Show the time of each layer in ONNX Runtime.")
     ] = False,
     arch: options.Arch = None,
     json: options.Json = False,
@@ -70,7 +74,7 @@ def profile(
 
 
 def show_profile(result: "ProfileResult") -> None:
-    """The tables of a profile."""
+    """Print the tables of a profile."""
     models, speedup = result.models, result.speedup
 
     def row(name: str, cells: list[str], ratio: str = "") -> tuple[str, ...]:
@@ -94,7 +98,7 @@ def show_profile(result: "ProfileResult") -> None:
         found = [model.latency_ms.get(runtime) for model in models]
         rows.append(row(runtime, [_time(latency) for latency in found], runtime))
         near = [model.agreement_db.get(runtime, math.inf) for model in models]
-        if min(near) < EXACT_DB:  # float32 in another order is nearer
+        if min(near) < EXACT_DB:  # float32 sums in another order stay above it
             rows.append(row("  to the first runtime", [f"{db:.1f} dB" for db in near]))
     height, width = result.size
     render.table(
@@ -116,7 +120,7 @@ def _time(latency: "Latency | None") -> str:
 
 
 def _show_layers(model: "ModelProfile") -> None:
-    """All layers by kind, and the slowest ones one by one."""
+    """Print the time of all layers by kind, and of the slowest ones one by one."""
     if model.layers is None:
         return
     found, total = model.layers, model.layers.total_ms

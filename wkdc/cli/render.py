@@ -1,4 +1,4 @@
-"""What the commands print: tables and next steps on stdout, progress and notes on stderr."""
+"""Output of the commands: tables and next steps on stdout, progress and notes on stderr."""
 
 import json
 import os
@@ -16,36 +16,36 @@ from rich.text import Text
 from wkdc.system import units
 
 RANK = int(os.environ.get("RANK") or 0) if int(os.environ.get("WORLD_SIZE") or 1) > 1 else 0
-"""Which of several processes this is, as torchrun numbers them; the first one speaks for all."""
+"""Rank of this process under torchrun; only rank 0 prints."""
 
 out = Console(highlight=False, soft_wrap=True, quiet=RANK > 0)
 err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=RANK > 0)
 
 
 def say_error(message: str) -> None:
-    """One line on stderr."""
+    """Print an error as one line on stderr."""
     which = f"process {RANK}: " if RANK else ""
     typer.echo(f"wkdc: {which}{' '.join(message.split())}", err=True)
 
 
 def say(message: str) -> None:
-    """A note to the user, on stderr so that stdout stays the result."""
+    """Print a note on stderr, which keeps stdout for the result."""
     err.print(message, style="dim", markup=False)
 
 
 def say_notes(notes: Sequence[str]) -> None:
-    """What a weight file could not tell, in one line."""
+    """Print in one line what a weight file does not say and was assumed."""
     if notes:
         say(f"assumed, as the file cannot tell: {'; '.join(notes)}")
 
 
 def say_next(command: str) -> None:
-    """The command that usually comes next."""
+    """Print the command that usually comes next."""
     out.print(f"next: [bold]{command}[/bold]")
 
 
 def print_json(result: Any) -> None:
-    """A result, a dataclass or a dict, as one JSON object on stdout; see `to_plain`."""
+    """Print a dataclass or dict as one JSON object on stdout; see `to_plain`."""
     from wkdc.reporting.results import to_plain
 
     if not RANK:
@@ -53,7 +53,7 @@ def print_json(result: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout, its first column to the left, the others to the right."""
+    """Print a table, the first column left-aligned, the others right-aligned."""
     view = Table(title=title, title_justify="left", title_style="bold")
     for n, column in enumerate(columns):
         view.add_column(column, justify="right" if n else "left", overflow="fold")
@@ -63,7 +63,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Names and what is to be said of them, on stdout."""
+    """Print names and values as a table."""
     view = Table(title=title, title_justify="left", title_style="bold", show_header=False)
     view.add_column()
     view.add_column(overflow="fold")
@@ -73,7 +73,7 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
 
 
 class Meter:
-    """A progress bar on a terminal; elsewhere a plain line now and then."""
+    """A progress bar on a terminal; elsewhere a line every `EVERY` seconds."""
 
     EVERY = 15.0
 
@@ -92,7 +92,7 @@ class Meter:
             say(f"{share:4.0%} {text}")
 
     def count(self, done: int, total: int) -> None:
-        """Show `done` of `total` things, and the time that the others take at the same pace."""
+        """Show `done` of `total` items, and the time left at the same pace."""
         left = (time.monotonic() - self._started) / done * (total - done)
         eta = f", {units.duration(left)} left" if done < total else ""
         self.show(done / total, f"{done} of {total}{eta}")

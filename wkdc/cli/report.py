@@ -18,7 +18,7 @@ def report(
         typer.Option(
             "--data",
             help="A data set's name, or a folder of images.",
-            show_default="what the student was taught on",
+            show_default="what the student was trained on",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path(
@@ -27,19 +27,19 @@ def report(
     result: Annotated[
         list[Path] | None,
         typer.Option(
-            help="What profile, evaluate or analyze printed with --json, shown instead of "
-            "measuring again; may be given for each."
+            help="File with what profile, evaluate or analyze printed with --json, shown instead "
+            "of measuring again: one for each command."
         ),
     ] = None,
     teacher: options.Teacher = None,
-    count: Annotated[int, typer.Option(help="How many images it shows.")] = 4,
+    count: Annotated[int, typer.Option(help="Number of images shown.")] = 4,
     size: options.ComparedSize = 256,
     limit: options.Limit = None,
     direction: Annotated[
         Literal["AtoB", "BtoA"] | None,
         typer.Option(
             help="Which domain, or half of a paired image, is the input.",
-            show_default="as it was taught",
+            show_default="as in its training",
         ),
     ] = None,
     data_url: options.DataUrl = None,
@@ -48,7 +48,7 @@ def report(
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
-    """Write one page on a student: images, what was lost, size, speed, and how it was made."""
+    """Write one HTML page on a student: images, scores, size, speed, and how it was made."""
     import wkdc
     from wkdc.system.devices import default_device
 

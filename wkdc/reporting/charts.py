@@ -1,4 +1,4 @@
-"""Charts, drawn by matplotlib onto axes that are given; they read in grey, and on a dark page."""
+"""Charts by matplotlib, readable in grey and on a dark page."""
 
 import io
 import math
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK = "#010203"
-"""Stands for the colour of the text around an inline chart, which may be light."""
+"""Placeholder for the colour of the text around an inline chart, which may be light."""
 
 COLOURS = ("#808080", "#c8690a", "#2b7bd3", "#2f9a5d", "#a24fc0")
-"""Of the lines and bars, dark enough on white and light enough on black."""
+"""Of lines and bars, visible on white and on black."""
 
 LINES = ("--", "-.", "-", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKS = "s^oDv"
 ROLES = {"input": 0, "before training": 1, "student": 2}
-"""What has the same colour in every chart."""
+"""Models that have the same colour in every chart."""
 
 PANEL = (4.6, 3.2)
-"""Inches of an inline chart: at a phone's width its text is still 9 points high."""
+"""Inches of an inline chart, whose text stays readable at a phone's width."""
 
 DETAILS = ("lh", "hl", "hh")
 
 Values = Sequence[float | None]
-"""Numbers as JSON has them: None is one that it does not have."""
+"""Numbers from JSON, where None stands for infinite or undefined."""
 
 
 def check_matplotlib(what: str, extra: str, instead: str = "") -> None:
-    """Make sure that charts can be drawn, before anything else is done.
+    """Check that charts can be plotted.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -52,7 +52,7 @@ def save_figure(path: Path, suffix: str, draw: Sequence[Callable[["Axes"], None]
     """Draw charts side by side into a file.
 
     Args:
-        suffix: its kind: .svg, .png or .pdf.
+        suffix: the format: .svg, .png or .pdf.
     """
     from matplotlib.figure import Figure
 
@@ -67,7 +67,7 @@ def inline_svg(draw: Callable[["Axes"], None], description: str) -> str:
     """A chart as an `<svg>` element for a page, in the colour of the text around it.
 
     Args:
-        description: what it shows, for those who do not see it.
+        description: what it shows, for screen readers.
     """
     from matplotlib.figure import Figure
 
@@ -91,16 +91,16 @@ def plot_errors(axes: "Axes", errors: Mapping[str, Mapping[str, float | None]]) 
         errors: of each model, by band: `lh1` (finest) to `hh4` and `ll4`; 0 is a copy.
     """
     levels = max(int(band[2:]) for of in errors.values() for band in of)
-    places = range(levels, 0, -1)
+    order = range(levels, 0, -1)
     for number, (name, of) in enumerate(errors.items()):
         means = [
             math.sqrt(sum(_number(of[f"{band}{n}"]) ** 2 for band in DETAILS) / len(DETAILS))
-            for n in places
+            for n in order
         ]
         axes.plot(
             [_number(of[f"ll{levels}"]), *means], **_line(ROLES.get(name, number)), label=name
         )
-    axes.set_xticks(range(levels + 1), ["coarse", *(f"level {n}" for n in places)])
+    axes.set_xticks(range(levels + 1), ["coarse", *(f"level {n}" for n in order)])
     axes.set(title="error in each wavelet level (0 is a copy)", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -128,7 +128,7 @@ def plot_spectra(
         axes.plot(cycles, ratio(power), **style, label=name)
     axes.axhline(1, color=axes.spines["bottom"].get_edgecolor(), linewidth=0.8)
     axes.set(
-        title="power, of the teacher's (1 is as much detail)",
+        title="power over the teacher's (1 is equal detail)",
         xlabel="cycles per pixel",
         xlim=(0, 0.5),
         yscale="log",
@@ -140,28 +140,28 @@ def plot_spectra(
 
 
 def plot_widths(axes: "Axes", stages: Sequence[tuple[str, Sequence[int], Sequence[int]]]) -> None:
-    """Channels layer by layer, the teacher's and the student's side by side.
+    """Channels of each layer, the teacher's beside the student's.
 
     Args:
         stages: name, the teacher's widths and the student's, of which there may be fewer.
     """
     names, wide, narrow = [], [], []
     for name, before, after in stages:
-        for place in range(max(len(before), len(after))):
-            names.append(name if len(before) == 1 else f"{name} {place + 1}")
-            wide.append(before[place] if place < len(before) else 0)
-            narrow.append(after[place] if place < len(after) else 0)
-    places = range(len(names))
-    axes.bar([p - 0.2 for p in places], wide, 0.4, label="teacher", **_bar(axes, 0))
-    axes.bar([p + 0.2 for p in places], narrow, 0.4, label="student", **_bar(axes, 1))
+        for index in range(max(len(before), len(after))):
+            names.append(name if len(before) == 1 else f"{name} {index + 1}")
+            wide.append(before[index] if index < len(before) else 0)
+            narrow.append(after[index] if index < len(after) else 0)
+    positions = range(len(names))
+    axes.bar([p - 0.2 for p in positions], wide, 0.4, label="teacher", **_bar(axes, 0))
+    axes.bar([p + 0.2 for p in positions], narrow, 0.4, label="student", **_bar(axes, 1))
     axes.margins(y=0.3)  # room for the legend
-    axes.set_xticks(places, names, rotation=90)
+    axes.set_xticks(positions, names, rotation=90)
     axes.set(title="channels of each layer")
     axes.legend()
 
 
 def plot_times(axes: "Axes", times: Mapping[str, Mapping[str, float]]) -> None:
-    """Milliseconds an image, a bar for each model in each runtime.
+    """Milliseconds of an image, a bar for each model in each runtime.
 
     Args:
         times: by runtime, by model.
@@ -169,9 +169,9 @@ def plot_times(axes: "Axes", times: Mapping[str, Mapping[str, float]]) -> None:
     models = list(dict.fromkeys(name for of in times.values() for name in of))
     height = 0.8 / len(models)
     for number, model in enumerate(models):
-        places = [place + (number - (len(models) - 1) / 2) * height for place in range(len(times))]
+        offset = (number - (len(models) - 1) / 2) * height
         bars = axes.barh(
-            places,
+            [row + offset for row in range(len(times))],
             [of.get(model, 0.0) for of in times.values()],
             height,
             label=model,
@@ -188,7 +188,7 @@ def plot_times(axes: "Axes", times: Mapping[str, Mapping[str, float]]) -> None:
 def plot_curves(
     axes: "Axes", curves: Mapping[str, Sequence[tuple[float, float]]], title: str
 ) -> None:
-    """Figures over training steps, a line for each."""
+    """Values over training steps, a line for each curve."""
     for number, (name, points) in enumerate(curves.items()):
         across, up = zip(*points, strict=True)
         few = len(points) <= 20
@@ -209,7 +209,7 @@ def _line(number: int) -> dict[str, Any]:
 
 
 def _bar(axes: "Axes", number: int) -> dict[str, Any]:
-    """The first model's bars are hollow, so that they differ in grey, too."""
+    """The first model's bars are hollow, so that they differ in grey too."""
     ink = axes.spines["bottom"].get_edgecolor()
     return {
         "facecolor": COLOURS[(number + 1) % len(COLOURS)] if number else "none",
@@ -224,7 +224,7 @@ def _number(value: float | None) -> float:
 
 @contextmanager
 def _style(ink: str, salt: str = "") -> Iterator[None]:
-    """Names are taken as they stand, text stays text, and frames have the colour `ink`."""
+    """Plot with text and frames in the colour `ink`, and text as text, not as math or outlines."""
     import matplotlib
 
     with matplotlib.rc_context(

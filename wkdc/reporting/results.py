@@ -1,4 +1,4 @@
-"""What a command found, as plain types: what `--json` prints, and what a report reads again."""
+"""Results as plain types: what `--json` prints and a report reads."""
 
 import dataclasses
 import datetime
@@ -20,10 +20,10 @@ from wkdc.system.version import __version__
 
 @dataclass(frozen=True)
 class Made:
-    """What made a result, and on what.
+    """What made a result, on which machine.
 
     Attributes:
-        processor: what computed: the processor's name, or the GPU's; `cores` of the machine.
+        processor: name of the processor or GPU that computed; `cores` of the machine.
         date: ISO 8601, UTC.
     """
 
@@ -54,7 +54,7 @@ class Made:
 
 
 def to_plain(result: Any) -> Any:
-    """Dataclasses, paths and tuples as what JSON has; numbers that it does not have as None."""
+    """Dataclasses, paths and tuples as JSON types; infinite and undefined numbers as None."""
     if dataclasses.is_dataclass(result) and not isinstance(result, type):
         return {
             field.name: to_plain(getattr(result, field.name))
@@ -74,10 +74,10 @@ def to_plain(result: Any) -> Any:
 
 
 def read_result(path: str | Path, commands: Sequence[str]) -> dict[str, Any]:
-    """What one of `commands` printed with `--json` into the file `path`.
+    """Read what one of `commands` printed with `--json` into a file.
 
     Raises:
-        OptionError: it is not there, or something else.
+        OptionError: the file cannot be read, or holds something else.
     """
     allowed = ", ".join(f"wkdc {command} --json" for command in commands)
     try:
