@@ -33,8 +33,8 @@ AGAINST = dataclasses.replace(PAPER, crop=32, load_size=48, ndf=4, pixel=1.0, id
 def made(recipe: Recipe, student: Path, compute: Compute) -> Trainer:
     """A student with a discriminator, the same each time."""
     torch.manual_seed(0)
-    network = trainable(compute.place(load_generator(student).network))
-    discriminator = compute.place(PatchGAN(3, widths=patchgan_widths(recipe.ndf)))
+    network = trainable(compute.move(load_generator(student).network))
+    discriminator = compute.move(PatchGAN(3, widths=patchgan_widths(recipe.ndf)))
     objective = Objective(recipe, discriminator, conditional=False, forward=compute.forward, seed=0)
     return Trainer(
         [Learner(network, objective, Averager(network))], recipe, ALONE, compute.scaler()

@@ -164,7 +164,7 @@ def test_gradients_are_those_of_float64(recipe: Recipe, student: Path) -> None:
     network = load_generator(student).network
     images = torch.rand(2, recipe.batch, 3, 32, 32) * 2 - 1
     compute = Compute.of(torch.device("cpu"), "float32", recipe.batch)
-    found = gradients_of(compute.place(copy.deepcopy(network)), images, compute.forward)
+    found = gradients_of(compute.move(copy.deepcopy(network)), images, compute.forward)
     exact = gradients_of(copy.deepcopy(network).double(), images.double(), lambda net, x: net(x))
     for name, ours in found.items():
         if ours.dim() == 4:  # biases in front of a norm have no gradient but rounding errors

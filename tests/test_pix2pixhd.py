@@ -118,7 +118,7 @@ def test_every_target_is_met(norm: str, ratio: float, tmp_path: Path) -> None:
     assert params == pytest.approx(ratio, rel=TOLERANCE)
     assert result.params_ratio == params
     assert student.in_channels == CHANNELS
-    if ratio == 25 or norm == "batch":  # the narrowest, and the other norm; the chain exports, too
+    if norm == "batch":  # of the other norm a narrower one is exported in the chain below
         exported = wkdc.export(student)
         assert exported.max_abs_error <= exported.tolerance == 1e-4
 

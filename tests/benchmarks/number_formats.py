@@ -33,8 +33,8 @@ def main() -> None:
     calls: dict[str, Callable[[], object]] = {}
     for precision in FORMATS:
         compute = Compute.of(torch.device("cpu"), precision, FAITHFUL.batch)
-        student = trainable(compute.place(load_generator(given.student).network))
-        teacher = compute.place(load_generator(given.teacher).network)
+        student = trainable(compute.move(load_generator(given.student).network))
+        teacher = compute.move(load_generator(given.teacher).network)
         objective = Objective(
             FAITHFUL,
             None,

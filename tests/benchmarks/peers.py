@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     learner, guide = load_pair(options.student, None)
     compute = Compute.of(torch.device("cpu"), "auto", FAITHFUL.batch)
-    teacher, student = compute.place(guide.network), trainable(compute.place(learner.network))
+    teacher, student = compute.move(guide.network), trainable(compute.move(learner.network))
     layout = read_layout(options.data, select=True)
     crops, real = (
         Crops(
@@ -237,7 +237,7 @@ def trained_judge(compute: Compute, pool: Pool, real: Crops) -> nn.Module:
     """A discriminator of true images against the teacher's."""
     layer_outputs = PatchGAN(3, widths=patchgan_widths(64))
     initialise(layer_outputs)
-    layer_outputs = compute.place(layer_outputs).train()
+    layer_outputs = compute.move(layer_outputs).train()
     optimizer = torch.optim.Adam(layer_outputs.parameters(), 2e-4, (0.5, 0.999))
     for step in range(JUDGE_STEPS):
         (pixels,) = real.batch(step * FAITHFUL.batch, FAITHFUL.batch)

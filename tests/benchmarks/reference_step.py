@@ -33,7 +33,7 @@ from wkdc.networks.layers import initialise
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.networks.stock import stock_architecture
 from wkdc.training.device import Compute
-from wkdc.training.direction import Pair, Side
+from wkdc.training.direction import Pair, TrainingDirection
 from wkdc.training.distributed import Processes
 from wkdc.training.recipe import PAPER, Precision, Recipe
 from wkdc.training.trainer import Trainer
@@ -194,7 +194,7 @@ def ours(
     processes = Processes(0, 1, torch.device(device))
     compute = Compute.of(processes.device, precision, recipe.batch, compiled=compiled)
     sides = [
-        Side(
+        TrainingDirection(
             Pair(load_generator(files["student"]), load_generator(files["teacher"]), one),
             recipe,
             compute,

@@ -65,11 +65,10 @@ class Pair:
         inputs = [*self.layout.train, *self.layout.real, *self.layout.selection]
         images = self.layout.parts(inputs)
         data = hashlib.sha256("".join(sha256_of(path) for path in images).encode())
-        layer_outputs = self.discriminator
         return {
             "student_sha256": self.student.sha256,
             "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
-            "discriminator_sha256": None if layer_outputs is None else layer_outputs.sha256,
+            "discriminator_sha256": self.discriminator.sha256 if self.discriminator else None,
             "data_sha256": data.hexdigest(),
         }
 
@@ -101,12 +100,12 @@ class Pair:
         return make_card(self.student.architecture, teacher, [*earlier.get("history", []), entry])
 
 
-class Side:
+class TrainingDirection:
     """A `Pair` at work: networks on their device, crops, and what the teacher makes of them.
 
     Args:
         seed: of the crops, and of the pool that the discriminator sees.
-        ranks: the processes that train it; each sees other crops.
+        processes: those that train it; each has crops of its own.
     """
 
     def __init__(
@@ -115,8 +114,8 @@ class Side:
         self.pair = pair
         self._recipe, self._compute, self._seed, self._processes = recipe, compute, seed, processes
         self._forward = compute.in_steps
-        self.student = trainable(compute.place(copy.deepcopy(pair.student.network)))
-        self.teacher = None if pair.teacher is None else compute.place(pair.teacher.network)
+        self.student = trainable(compute.move(copy.deepcopy(pair.student.network)))
+        self.teacher = None if pair.teacher is None else compute.move(pair.teacher.network)
         layout, student = pair.layout, pair.student
         self._reader = reader = Reader(layout, student.in_channels, student.out_channels)
         size, crop = recipe.load_size, recipe.crop
@@ -146,12 +145,12 @@ class Side:
     def learner(self, back: nn.Module | None, *, prefix: str = "") -> Learner:
         """The student with its losses; see `Objective` for `back`."""
         conditional = self.pair.layout.kind == "paired"
-        layer_outputs: nn.Module | None = None
+        discriminator: nn.Module | None = None
         if self._recipe.adversarial:
-            layer_outputs = self._compute.place(self._ready_discriminator(conditional))
+            discriminator = self._compute.move(self._ready_discriminator(conditional))
         objective = Objective(
             self._recipe,
-            layer_outputs,
+            discriminator,
             conditional=conditional,
             back=back,
             forward=self._forward,
@@ -179,7 +178,7 @@ class Side:
 
     def _first(self) -> list[Batch]:
         """The first images of the training, the same in every process and for every batch."""
-        return [self._pictures(start, TOGETHER) for start in range(0, FITTED, TOGETHER)]
+        return [self._images(start, TOGETHER) for start in range(0, FITTED, TOGETHER)]
 
     def fit_maps(self, features: FeatureLoss) -> None:
         """Start the maps of features from the first images; the same in all processes."""
@@ -207,7 +206,7 @@ class Side:
 
         How many batches there are, and for how long a run in seconds they are enough.
         """
-        self._cache = TargetCache(folder, self._drawn_from(), on_notice=on_notice)
+        self._cache = TargetCache(folder, self._cache_key(), on_notice=on_notice)
         found = self._cache.load()
         if found is None:
             return 0, 0.0
@@ -220,7 +219,7 @@ class Side:
         if self._cache is not None:
             self._cache.save(Targets.joined(self._ahead), seconds)
 
-    def _drawn_from(self) -> dict[str, Any]:
+    def _cache_key(self) -> dict[str, Any]:
         """All that the teacher's targets depend on."""
         if self.pair.teacher is None:
             raise RuntimeError("there is no teacher")
@@ -250,9 +249,9 @@ class Side:
 
     def batch(self, number: int) -> Batch:
         """The images of step `number`."""
-        return self._pictures(self._first_of(number), self._recipe.batch)
+        return self._images(self._first_of(number), self._recipe.batch)
 
-    def _pictures(self, start: int, count: int) -> Batch:
+    def _images(self, start: int, count: int) -> Batch:
         recipe, device, layout = self._recipe, self._compute.device, self.pair.layout
         targets: Tensor | None = None
         features: tuple[Tensor, ...] = ()

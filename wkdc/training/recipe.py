@@ -27,7 +27,7 @@ HALVED_DB = 2.5
 LEAST_RATE = RATE / 32
 """However near it starts: of one that is 38.5 dB from its teacher."""
 
-SMALLEST_JUDGED = 24
+SMALLEST_SCORED = 24
 """Of smaller crops, the discriminator's last norm would see a single value, which has no spread."""
 
 
@@ -136,10 +136,10 @@ class Recipe:
                 f"crop {self.crop} is larger than the {self.load_size} that images are resized "
                 "to; lower --crop or raise --load-size"
             )
-        if self.adversarial and self.crop < SMALLEST_JUDGED:
+        if self.adversarial and self.crop < SMALLEST_SCORED:
             raise OptionError(
                 f"crop {self.crop} is too small for a discriminator; give --crop "
-                f"{SMALLEST_JUDGED} or more, or --adversarial 0"
+                f"{SMALLEST_SCORED} or more, or --adversarial 0"
             )
         rate = self.learning_rate
         # Adam moves every weight by about so much a step.

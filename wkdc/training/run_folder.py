@@ -112,48 +112,50 @@ class RunFolder:
             for values in _keep_until(self._metrics, step)
         ]
 
-    def save_sample(self, step: int, rows: Sequence[Sequence[Tensor]], side: str = "") -> None:
+    def save_sample(self, step: int, rows: Sequence[Sequence[Tensor]], direction: str = "") -> None:
         """Write a grid of images, input | teacher | student, as `samples/step-000123.png`.
 
         Args:
-            side: ends the name, here and below, where a run has a second direction.
+            direction: ends the name, here and below, where a run has a second direction.
         """
-        save_pixels(self.path / "samples" / f"{_named(step, side)}.png", grid(rows))
+        save_pixels(self.path / "samples" / f"{_named(step, direction)}.png", grid(rows))
 
-    def start_of(self, side: str = "") -> Path:
+    def start_of(self, direction: str = "") -> Path:
         """The student as it was before the run, `checkpoints/start.pth`."""
-        return self.path / "checkpoints" / f"start{side and '-' + side}.pth"
+        return self.path / "checkpoints" / f"start{direction and '-' + direction}.pth"
 
-    def best_of(self, side: str = "") -> Path | None:
+    def best_of(self, direction: str = "") -> Path | None:
         """The student that was the best so far, where one is picked."""
-        found = [path for path in self._bests() if _side_of(path) == side]
+        found = [path for path in self._bests() if _direction_of(path) == direction]
         return found[-1] if found else None
 
-    def save_best(self, step: int, network: nn.Module, card: Card, side: str = "") -> None:
+    def save_best(self, step: int, network: nn.Module, card: Card, direction: str = "") -> None:
         """Write the best student so far as `checkpoints/best-000123.pth`.
 
         The one before stays until there is a state of this step, to which a run could go back.
         """
-        name = _named(step, side).replace("step", "best")
+        name = _named(step, direction).replace("step", "best")
         save_generator(self.path / "checkpoints" / f"{name}.pth", network, card)
 
     def _bests(self) -> list[Path]:
         found = (self.path / "checkpoints").glob("best-*.pth")
         return sorted(found, key=lambda path: (step_of(path), path.name))
 
-    def keep_start(self, student: Path, side: str = "") -> None:
+    def keep_start(self, student: Path, direction: str = "") -> None:
         """Copy the student as it was before the run.
 
         Raises:
             OutputError: the disk is full.
         """
-        start = self.start_of(side)
+        start = self.start_of(direction)
         if student != start:
             write_atomically(start, lambda file: shutil.copyfile(student, file))
 
-    def save_checkpoint(self, step: int, network: nn.Module, card: Card, side: str = "") -> None:
+    def save_checkpoint(
+        self, step: int, network: nn.Module, card: Card, direction: str = ""
+    ) -> None:
         """Write a usable student as `checkpoints/step-000123.pth`, keeping the latest `KEEP`."""
-        save_generator(self.path / "checkpoints" / f"{_named(step, side)}.pth", network, card)
+        save_generator(self.path / "checkpoints" / f"{_named(step, direction)}.pth", network, card)
         self._keep_latest(".pth")
 
     def save_state(self, step: int, state: Mapping[str, Any]) -> None:
@@ -162,7 +164,7 @@ class RunFolder:
         save_sealed(path, {"step": step, **state})
         self._keep_latest(".state")
         bests = self._bests()
-        for old in set(bests) - {self.best_of(_side_of(path)) for path in bests}:
+        for old in set(bests) - {self.best_of(_direction_of(path)) for path in bests}:
             old.unlink()
 
     def load_state(self, on_notice: Callable[[str], None]) -> dict[str, Any] | None:
@@ -209,11 +211,11 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
 
-def _named(step: int, side: str) -> str:
-    return f"step-{step:06d}{side and '-' + side}"
+def _named(step: int, direction: str) -> str:
+    return f"step-{step:06d}{direction and '-' + direction}"
 
 
-def _side_of(path: Path) -> str:
+def _direction_of(path: Path) -> str:
     """The direction in `best-000123-reverse.pth`."""
     return path.stem.partition("-")[2].partition("-")[2]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.checkpoint import Generator
@@ -15,7 +16,7 @@ from wkdc.errors import DivergedError
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.training.checks import check_same
 from wkdc.training.device import Compute
-from wkdc.training.direction import Pair, Side
+from wkdc.training.direction import Pair, TrainingDirection
 from wkdc.training.distributed import Processes
 from wkdc.training.loop import StepReport, Stopped, mean_losses, run_steps
 from wkdc.training.objective import Batch
@@ -72,21 +73,23 @@ class Session:
         self._compute = Compute.of(
             processes.device, config.precision, recipe.batch, compiled=config.compiled
         )
-        self._sides = [
-            Side(pair, recipe, self._compute, processes, seed=config.seed + 2 * number)
+        self._directions = [
+            TrainingDirection(pair, recipe, self._compute, processes, seed=config.seed + 2 * number)
             for number, pair in enumerate(pairs)
         ]
-        backs = [side.student for side in reversed(self._sides)] if len(pairs) > 1 else [None]
+        backs: list[nn.Module | None] = [None]
+        if len(pairs) > 1:
+            backs = [one.student for one in reversed(self._directions)]
         if closing is not None:
-            backs = [self._compute.place(closing.network)]
+            backs = [self._compute.move(closing.network)]
         learners = [
-            side.learner(back, prefix=prefix)
-            for side, back, prefix in zip(self._sides, backs, ("", f"{REVERSE}_"), strict=False)
+            one.learner(back, prefix=prefix)
+            for one, back, prefix in zip(self._directions, backs, ("", f"{REVERSE}_"), strict=False)
         ]
         self._trainer = Trainer(learners, recipe, processes, self._compute.scaler())
         made_with = self.made_with | self._closing_digest()
         self._students = Students(
-            self._sides, self._trainer, config, run, processes, self._compute, made_with
+            self._directions, self._trainer, config, run, processes, self._compute, made_with
         )
         self._losses: list[dict[str, float]] = []
         self._done, self._targets = 0, 0
@@ -126,7 +129,7 @@ class Session:
         Raises:
             DivergedError: the loss, or an image of a student, stopped being numbers.
         """
-        before = self._students.fidelity([side.student for side in self._sides])
+        before = self._students.fidelity([one.student for one in self._directions])
         first = self._done = 0 if state is None else int(state["step"])
         self._open_logs(first)
         if state is not None:
@@ -164,7 +167,7 @@ class Session:
     def _prepare(self, state: Mapping[str, Any] | None) -> None:
         """What comes before the first step: the teachers' targets, the rate, maps of features."""
         self._targets = compute_ahead(
-            self._sides,
+            self._directions,
             self._config,
             self._processes,
             started=self._started,
@@ -174,9 +177,9 @@ class Session:
         )
         if state is None:
             self._choose_rate()
-            for side, learner, _ in self._students.each():
+            for direction, learner, _ in self._students.each():
                 if learner.features is not None:
-                    side.fit_maps(learner.features)
+                    direction.fit_maps(learner.features)
 
     def _learn(self, first: int) -> None:
         run_steps(
@@ -224,7 +227,7 @@ class Session:
         """Write and measure the students; `trained` are the seconds since step `first`."""
         seconds, done = time.monotonic() - self._started, self._done
         if not done:  # stopped before anything was learned
-            nothing = tuple(None for _ in self._sides)
+            nothing = tuple(None for _ in self._directions)
             return Outcome(0, seconds, 0.0, {}, before, before, nothing, interrupted)
         if not interrupted:
             self._students.select(done)
@@ -243,7 +246,8 @@ class Session:
         """Where the recipe leaves the rate open, it goes by how near the students start."""
         if self._recipe.learning_rate is not None:
             return
-        (nearest,) = self._processes.of_first([max(side.nearness_db() for side in self._sides)])
+        mine = max(one.nearness_db() for one in self._directions)
+        (nearest,) = self._processes.of_first([mine])
         self._trainer.rate = rate_for(nearest)
         if self._trainer.rate < RATE:
             self._callbacks.on_notice(
@@ -254,16 +258,8 @@ class Session:
     def _finish(
         self, steps: int, seconds: float, before: Sequence[Fidelity | None], interrupted: bool
     ) -> tuple[Fidelity | None, ...]:
-        """Write the students, measure them, and write them again with their figures."""
-        made_with = {"steps": steps, "seconds": round(seconds, 1)}
-        results = self._students.results()
-        self._students.write(results, made_with, [{}] * len(self._sides))
-        after = self._students.fidelity(results)
-        figures = [
-            {"before": dataclasses.asdict(a), "after": dataclasses.asdict(b)} if a and b else {}
-            for a, b in zip(before, after, strict=True)
-        ]
-        self._students.write(results, made_with, figures)
+        """Write and measure the students; what the run could go on from is needed no more."""
+        after = self._students.finish(before, {"steps": steps, "seconds": round(seconds, 1)})
         self._students.watch(steps)
         if not interrupted and self._processes.first:
             self._write_options(finished=True)
@@ -273,7 +269,7 @@ class Session:
     def _batches(self, step: int) -> list[list[Batch]]:
         """The images of a step."""
         numbers = batches_of(step, self._recipe)
-        return [[side.batch(number) for side in self._sides] for number in numbers]
+        return [[one.batch(number) for one in self._directions] for number in numbers]
 
     def _settings(self) -> dict[str, str | float | int | bool | None]:
         """What the run was asked to do, flat, as trackers show it."""
@@ -290,8 +286,8 @@ class Session:
         """Of all files that the run began with, by what they are."""
         found = {
             learner.prefix + key: value
-            for side, learner in zip(self._sides, self._trainer.learners, strict=True)
-            for key, value in side.pair.digests.items()
+            for direction, learner, _ in self._students.each()
+            for key, value in direction.pair.digests.items()
         }
         return found | self._closing_digest()
 
@@ -305,8 +301,8 @@ class Session:
             "recipe": dataclasses.asdict(self._recipe),
             "budget": dataclasses.asdict(self._config.budget),
             "data": relative_to(Path(self._config.data), Path.cwd()),
-            **self._sides[0].pair.described,
-            "directions": len(self._sides),
+            **self._directions[0].pair.described,
+            "directions": len(self._directions),
             "device": str(self._compute.device),
             "precision": self._compute.precision,
             "compiled": self._compute.compiled,

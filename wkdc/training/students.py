@@ -10,7 +10,7 @@ from wkdc.checkpoints.card import Card, read_card
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.training.device import Compute
-from wkdc.training.direction import Side
+from wkdc.training.direction import TrainingDirection
 from wkdc.training.distributed import Processes
 from wkdc.training.run_config import RunConfig
 from wkdc.training.run_folder import RunFolder
@@ -32,13 +32,13 @@ class Students:
     """What a run makes, one student for each direction. The first process writes.
 
     Args:
-        sides: the directions that `trainer` trains.
+        directions: the directions that `trainer` trains.
         made_with: what the run is made with, for the students' cards.
     """
 
     def __init__(
         self,
-        sides: Sequence[Side],
+        directions: Sequence[TrainingDirection],
         trainer: Trainer,
         config: RunConfig,
         run: RunFolder,
@@ -46,47 +46,62 @@ class Students:
         compute: Compute,
         made_with: Mapping[str, Any],
     ) -> None:
-        self._sides, self._trainer, self._config = sides, trainer, config
-        self._run, self._processes, self._compute, self._made_with = (
-            run,
-            processes,
-            compute,
-            made_with,
-        )
-        self._names = ["", REVERSE][: len(sides)]
+        self._directions, self._trainer, self._config = directions, trainer, config
+        self._run, self._processes, self._compute = run, processes, compute
+        self._made_with = made_with
+        self._names = ["", REVERSE][: len(directions)]
 
-    def each(self) -> Iterable[tuple[Side, Learner, str]]:
+    def each(self) -> Iterable[tuple[TrainingDirection, Learner, str]]:
         """Each direction, who learns in it, and the mark of its files."""
-        return zip(self._sides, self._trainer.learners, self._names, strict=True)
+        return zip(self._directions, self._trainer.learners, self._names, strict=True)
 
     def keep_starts(self) -> None:
         """Copy the students as they were before the run."""
-        for side, name in zip(self._sides, self._names, strict=True):
-            self._run.keep_start(side.pair.student.path, name)
+        for direction, name in zip(self._directions, self._names, strict=True):
+            self._run.keep_start(direction.pair.student.path, name)
 
     def save(self, step: int) -> None:
         """Write students that can be used into the run folder."""
         if not self._processes.first:
             return
-        for side, learner, name in self.each():
-            card = self._card(side, {"steps": step})
+        for direction, learner, name in self.each():
+            card = self._card(direction, {"steps": step})
             self._run.save_checkpoint(step, learner.result, card, name)
 
     def select(self, step: int) -> None:
         """Keep each student that is better than all before, if one is to be picked."""
         if self._config.select == "last" or not self._processes.first:
             return
-        for side, learner, name in self.each():
-            found, best = side.selection.fidelity(learner.result), self._best_of(name)
+        for direction, learner, name in self.each():
+            found, best = direction.selection.fidelity(learner.result), self._best_of(name)
             if found is not None and (best is None or found.psnr_db > best.psnr_db):
-                card = self._card(side, {"steps": step, "selected_psnr_db": found.psnr_db})
+                card = self._card(direction, {"steps": step, "selected_psnr_db": found.psnr_db})
                 self._run.save_best(step, learner.result, card, name)
 
     def selected(self) -> tuple[Selected | None, ...]:
         """The best students so far, where one is picked."""
         return tuple(map(self._best_of, self._names))
 
-    def results(self) -> list[nn.Module]:
+    def finish(
+        self, before: Sequence[Fidelity | None], made_with: Mapping[str, Any]
+    ) -> tuple[Fidelity | None, ...]:
+        """Write the run's outputs, measure them, and write them again with their figures.
+
+        Args:
+            before: what was measured before the run.
+            made_with: for the cards of all.
+        """
+        results = self._results()
+        self._write(results, made_with, [{}] * len(results))
+        after = self.fidelity(results)
+        figures = [
+            {"before": dataclasses.asdict(a), "after": dataclasses.asdict(b)} if a and b else {}
+            for a, b in zip(before, after, strict=True)
+        ]
+        self._write(results, made_with, figures)
+        return after
+
+    def _results(self) -> list[nn.Module]:
         """The students that are the result: the last ones, or the best ones."""
         self._processes.wait()  # for the files
         results = []
@@ -96,28 +111,24 @@ class Students:
                 results.append(learner.result)
             else:
                 picked = load_generator(best, arch=self._config.arch)
-                results.append(self._compute.place(picked.network))
+                results.append(self._compute.move(picked.network))
         return results
 
-    def write(
+    def _write(
         self,
         results: Sequence[nn.Module],
         made_with: Mapping[str, Any],
         figures: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Write the run's outputs.
-
-        Args:
-            results: of `results`.
-            made_with: for the cards of all; `figures` for each one's.
-        """
+        """Write the run's outputs, each with its `figures` on the card."""
         if not self._processes.first:
             return
-        for side, picked, network, output, found in zip(
-            self._sides, self.selected(), results, self._config.outputs, figures, strict=True
+        for direction, picked, network, output, found in zip(
+            self._directions, self.selected(), results, self._config.outputs, figures, strict=True
         ):
             selected = {"selected": dataclasses.asdict(picked)} if picked else {}
-            save_generator(output, network, self._card(side, {**made_with, **selected, **found}))
+            card = self._card(direction, {**made_with, **selected, **found})
+            save_generator(output, network, card)
 
     def check(self) -> None:
         """Make sure that the students are worth writing to a file.
@@ -125,8 +136,8 @@ class Students:
         Raises:
             FloatingPointError: the weights, or images, are not all numbers.
         """
-        for side, learner in zip(self._sides, self._trainer.learners, strict=True):
-            generated = self._compute.generate(learner.result, side.validation.inputs[0])
+        for direction, learner in zip(self._directions, self._trainer.learners, strict=True):
+            generated = self._compute.generate(learner.result, direction.validation.inputs[0])
             weights = learner.result.state_dict().values()
             if not all(bool(t.isfinite().all()) for t in (generated, *weights)):
                 raise FloatingPointError("the student's images stopped being numbers")
@@ -134,8 +145,8 @@ class Students:
     def fidelity(self, networks: Sequence[nn.Module]) -> tuple[Fidelity | None, ...]:
         """How near each network comes to what it should generate, on validation images."""
         return tuple(
-            side.validation.fidelity(network)
-            for side, network in zip(self._sides, networks, strict=True)
+            direction.validation.fidelity(network)
+            for direction, network in zip(self._directions, networks, strict=True)
         )
 
     def watch(self, step: int) -> None:
@@ -143,9 +154,9 @@ class Students:
         values: dict[str, float] = {}
         if not self._processes.first:
             return
-        for side, learner, name in self.each():
-            network = learner.result if step else side.student
-            found, bands, rows = side.validation.watch(network)
+        for direction, learner, name in self.each():
+            network = learner.result if step else direction.student
+            found, bands, rows = direction.validation.watch(network)
             self._run.save_sample(step, rows, name)
             if found is not None:
                 mine = dataclasses.asdict(found) | bands
@@ -161,7 +172,8 @@ class Students:
         options = (read_card(path) or {})["history"][-1]["options"]
         return Selected(options["steps"], options["selected_psnr_db"])
 
-    def _card(self, side: Side, more: Mapping[str, Any]) -> Card:
-        made_with = {**self._made_with, **side.pair.described, **side.pair.digests, **more}
+    def _card(self, direction: TrainingDirection, more: Mapping[str, Any]) -> Card:
+        pair = direction.pair
+        made_with = {**self._made_with, **pair.described, **pair.digests, **more}
         made_with["learning_rate"] = self._trainer.rate
-        return side.pair.card(self._config.command, made_with)
+        return pair.card(self._config.command, made_with)

@@ -22,15 +22,13 @@ from wkdc.training.recipe import Recipe
 from wkdc.training.run_config import RunConfig
 
 if TYPE_CHECKING:
-    from wkdc.training.direction import Side
+    from wkdc.training.direction import TrainingDirection
 
 MAX_PIXELS = 4096 * 128 * 128
 """Of all crops whose targets are computed ahead: 0.6 GB, and 0.5 GB of a ResNet-9's features."""
 
-
 TARGET_SHARE = 0.2
 """Share of a time budget that the teachers may spend on targets."""
-
 
 CACHE_BYTES = 4_000_000_000
 """Of all cached targets together; the ones that were used longest ago go first."""
@@ -86,7 +84,7 @@ class Targets:
 
 
 class TargetCache:
-    """Drawings of one teacher, on one sequence of crops, in one file.
+    """The outputs of one teacher, on one sequence of crops, in one file.
 
     Args:
         folder: where the files lie.
@@ -178,7 +176,7 @@ def batches_of(step: int, recipe: Recipe) -> range:
 
 
 def compute_ahead(
-    sides: Sequence["Side"],
+    directions: Sequence["TrainingDirection"],
     config: RunConfig,
     processes: Processes,
     *,
@@ -194,11 +192,11 @@ def compute_ahead(
         again: how many there were when the run began, where it goes on.
     """
     recipe, budget = config.recipe, config.budget
-    if recipe.reuse == 1 or any(side.teacher is None for side in sides):
+    if recipe.reuse == 1 or any(direction.teacher is None for direction in directions):
         return 0
     wanted = again or max(1, MAX_PIXELS // recipe.crop**2)
     together = recipe.images_per_step * processes.count
-    cached, enough_for = _open_caches(sides, config, processes, on_notice)
+    cached, enough_for = _open_caches(directions, config, processes, on_notice)
     if budget.steps is not None and again is None:
         wanted = min(wanted, -(-budget.steps * together // recipe.reuse))
     count = 0
@@ -208,27 +206,27 @@ def compute_ahead(
         if count >= max(1, cached) and again is None and enough:
             break
         for number in batches_of(count // together, recipe):
-            for side in sides:
-                side.compute_ahead(number)
+            for direction in directions:
+                direction.compute_ahead(number)
         count += together
         on_step(StepReport("targets", count, share, {}, 0.0, 0.0))
-    for side in sides:
+    for direction in directions:
         if count > cached:
-            side.fill_cache(max(enough_for, budget.seconds or 0.0))
-        side.use_targets(count // (recipe.batch * processes.count))
+            direction.fill_cache(max(enough_for, budget.seconds or 0.0))
+        direction.use_targets(count // (recipe.batch * processes.count))
     return count
 
 
 def _open_caches(
-    sides: Sequence["Side"],
+    directions: Sequence["TrainingDirection"],
     config: RunConfig,
     processes: Processes,
     on_notice: Callable[[str], None],
 ) -> tuple[int, float]:
-    """How many crops all sides of all processes have cached, and for how long a run."""
+    """How many crops all directions of all processes have cached, and for how long a run."""
     if config.cache is None:
         return 0, 0.0
-    mine = [side.open_cache(Path(config.cache), on_notice) for side in sides]
+    mine = [direction.open_cache(Path(config.cache), on_notice) for direction in directions]
     found = [one for process in processes.gather(mine) for one in process]
     fewest = min(batches for batches, _ in found)
     return fewest * config.recipe.batch * processes.count, min(seconds for _, seconds in found)
