@@ -86,7 +86,7 @@ class Targets:
 
 
 class TargetCache:
-    """Drawings of one teacher, on one sequence of crops, in one file.
+    """Targets of one teacher, on one sequence of crops, in one file.
 
     Args:
         folder: where the files lie.
