@@ -34,7 +34,7 @@ HANG_S = 500
 # A shell's background job has SIGINT ignored, and so would be the commands whose Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-torch.set_num_threads(1)  # which draws small images sooner than several that wait for each other
+torch.set_num_threads(1)  # small images are done sooner by one than by several that wait
 
 # npm, which fetches what runs in pages, is one of the packages that the tests bring.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -57,7 +57,7 @@ class Called:
 
 
 def check_pace(said: dict[str, Any]) -> None:
-    """`translate --json`: what was drawn a second, of times that are rounded to a thousandth."""
+    """`translate --json`: images a second, of times that are rounded to a thousandth."""
     most, least = (said["drawn"] / (said["seconds"] + by) for by in (-0.0006, 0.0006))
     assert least - 0.0006 <= said["per_second"] <= most + 0.0006
 
@@ -125,7 +125,7 @@ def student(made_once: Path, teacher: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_once(made_once: Path) -> Path:
-    """The student as ONNX. How well it agrees is the matter of test_export; here it just draws."""
+    """The student as ONNX; how well it agrees is the matter of test_export."""
     return wkdc.export(made_once / "student.pth", tolerance=0.05).output
 
 

@@ -598,13 +598,13 @@ def test_an_earlier_demo_is_kept(call_wkdc: Call, tmp_path: Path) -> None:
 # --- Training that goes wrong ------------------------------------------------------------------
 
 
-def assert_draws(path: Path) -> None:
-    """A usable generator: it loads, and what it draws is numbers."""
+def assert_usable(path: Path) -> None:
+    """A usable generator: it loads, and its images are finite."""
     network = load_generator(path).network
     with torch.inference_mode():
-        drawn = network(torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32))
-    assert bool(drawn.isfinite().all())
-    assert float(drawn.std()) > 0.01
+        output = network(torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32))
+    assert bool(output.isfinite().all())
+    assert float(output.std()) > 0.01
 
 
 @pytest.fixture
@@ -626,7 +626,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert {name: after[name] for name in before} == before
     found = re.search(r"runs/\S+\.pth", error)
     assert found is not None
-    assert_draws(student.parent / found[0])
+    assert_usable(student.parent / found[0])
     card = load_generator(student.parent / found[0]).card
     assert card is not None
     assert [entry["command"] for entry in card["history"]] == ["prune"]  # as it started
@@ -635,7 +635,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
 @pytest.mark.usefixtures("mad_schedule")
 @pytest.mark.parametrize("recipe", ["faithful", "paper"])
 @pytest.mark.parametrize("steps", [1, 8], ids=["at the end", "at a checkpoint"])
-def test_no_student_is_written_that_draws_no_numbers(
+def test_no_student_is_written_with_images_of_nan(
     call_wkdc: Call, student: Path, photos: Path, steps: int, recipe: str
 ) -> None:
     """The first step goes wrong, which no loss shows before the next one."""
@@ -647,7 +647,7 @@ def test_no_student_is_written_that_draws_no_numbers(
     assert {name: after[name] for name in before} == before
     found = re.search(r"runs/\S+\.pth", error)
     assert found is not None
-    assert_draws(student.parent / found[0])
+    assert_usable(student.parent / found[0])
 
 
 def test_the_last_good_student_has_learned(
@@ -659,7 +659,7 @@ def test_the_last_good_student_has_learned(
     error = assert_refused(called, "after step 12", "step-000010.pth", "student.pth is untouched")
     found = re.search(r"runs/\S+\.pth", error)
     assert found is not None
-    assert_draws(student.parent / found[0])
+    assert_usable(student.parent / found[0])
     weights = [load_generator(path).network for path in (student, student.parent / found[0])]
     first, learned = (network.state_dict()["model.1.weight"] for network in weights)
     assert not torch.equal(first, learned)
@@ -710,7 +710,7 @@ def test_ctrl_c_ends_the_training_with_a_usable_student(
     assert report["interrupted"] is True
     assert report["steps"] == metrics.read_text().count("\n") >= 3
 
-    assert_draws(student)
+    assert_usable(student)
     after = load_generator(student)
     assert after.sha256 != before.sha256
     old, new = before.network.state_dict(), after.network.state_dict()

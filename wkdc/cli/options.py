@@ -33,7 +33,7 @@ Seed = Annotated[
         "--seed",
         min=0,
         max=2**32 - 1,
-        help="Seed of every random choice; the same seed repeats a run.",
+        help="Seed of every random choice.",
     ),
 ]
 FILE = "If the weight file cannot tell"
@@ -43,11 +43,15 @@ Norm = Annotated[
 ]
 BlockPadding = Annotated[
     PaddingName | None,
-    typer.Option("--padding", help="The padding in its residual blocks.", rich_help_panel=FILE),
+    typer.Option(
+        "--padding", help="The padding in the generator's residual blocks.", rich_help_panel=FILE
+    ),
 ]
 Upsampling = Annotated[
     UpsamplingName | None,
-    typer.Option("--upsampling", help="How it doubles the resolution.", rich_help_panel=FILE),
+    typer.Option(
+        "--upsampling", help="How the generator doubles the resolution.", rich_help_panel=FILE
+    ),
 ]
 Arch = Annotated[
     str | None,

@@ -45,6 +45,85 @@ Norm = Annotated[
     ),
 ]
 
+Epochs = Annotated[
+    int | None, run.option("Passes over the training images.", run.LENGTH, default="200")
+]
+Minutes = Annotated[float | None, run.option("Minutes of wall clock.", run.LENGTH)]
+Truth = Annotated[
+    float | None,
+    run.option(
+        "Weight of the L1 loss to the true images of paired data.",
+        run.LOSSES,
+        default="100, for pix2pixHD 0",
+    ),
+]
+Cycle = Annotated[float | None, run.option("Weight of the cycle loss.", run.LOSSES, default="10")]
+Identity = Annotated[
+    float | None,
+    run.option(
+        "Weight of the loss that leaves images of the target domain unchanged.",
+        run.LOSSES,
+        default="5",
+    ),
+]
+Adversarial = Annotated[
+    float | None, run.option("Weight of the adversarial loss.", run.LOSSES, default="1")
+]
+Gan = Annotated[
+    Literal["lsgan", "hinge", "vanilla"] | None,
+    run.option(
+        "Form of the adversarial loss: try another where training is unstable.",
+        run.LOSSES,
+        default="lsgan, for pairs side by side vanilla",
+    ),
+]
+Ndf = Annotated[
+    int | None,
+    run.option("Channels of the discriminator's first layer.", run.LOSSES, default="64"),
+]
+Scales = Annotated[
+    int | None,
+    run.option(
+        "Scales at which the discriminator looks at an image.",
+        run.LOSSES,
+        default="1, for pix2pixHD 2",
+    ),
+]
+FeatureMatching = Annotated[
+    float | None,
+    run.option(
+        "Weight of the feature matching loss of a multi-scale discriminator.",
+        run.LOSSES,
+        default="0, for pix2pixHD 10",
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    run.option("Learning rate; lower it where losses explode.", run.LOSSES, default="0.0002"),
+]
+Batch = Annotated[
+    int | None,
+    run.option(
+        "Crops that go through the networks at once; more need more memory.",
+        run.IMAGES,
+        default="1",
+    ),
+]
+LoadSize = Annotated[
+    int | None,
+    run.option(
+        "Shorter side to which images are resized before they are cropped.",
+        run.IMAGES,
+        default="286",
+    ),
+]
+Crop = Annotated[
+    int | None,
+    run.option(
+        "Side of the random crops; smaller ones make faster steps.", run.IMAGES, default="256"
+    ),
+]
+
 
 def train(
     context: typer.Context,
@@ -55,21 +134,21 @@ def train(
     blocks: Blocks = 9,
     norm: Norm = None,
     steps: run.Steps = None,
-    epochs: run.Epochs = None,
-    minutes: run.Minutes = None,
-    truth: run.Truth = None,
-    cycle: run.Cycle = None,
-    identity: run.Identity = None,
-    adversarial: run.Adversarial = None,
-    gan: run.Gan = None,
-    ndf: run.Ndf = None,
-    scales: run.Scales = None,
-    feature_matching: run.FeatureMatching = None,
-    learning_rate: run.LearningRate = None,
-    batch: run.Batch = None,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    truth: Truth = None,
+    cycle: Cycle = None,
+    identity: Identity = None,
+    adversarial: Adversarial = None,
+    gan: Gan = None,
+    ndf: Ndf = None,
+    scales: Scales = None,
+    feature_matching: FeatureMatching = None,
+    learning_rate: LearningRate = None,
+    batch: Batch = None,
     accumulate: run.Accumulate = None,
-    load_size: run.LoadSize = None,
-    crop: run.Crop = None,
+    load_size: LoadSize = None,
+    crop: Crop = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
     device: options.Device = None,
@@ -84,8 +163,7 @@ def train(
 ) -> None:
     """Train a teacher from scratch: CycleGAN on unpaired images, pix2pix or pix2pixHD on pairs.
 
-    What is not given is as in their papers, 200 epochs long. Ctrl-C ends the training early and
-    keeps what was learned; --resume goes on from there.
+    Ctrl-C ends the training early and keeps what was learned; --resume goes on from there.
     """
     if resume is None:
         result = _run(context)

@@ -72,7 +72,7 @@ def score_models(
             if target is not None and folders.targets is not None:
                 write_image(folders.targets, number, target)
         on_progress(number / len(inputs))
-    return [(taught.summary(seed), true.summary(seed)) for taught, true in scores]
+    return [(to_teacher.summary(seed), to_truth.summary(seed)) for to_teacher, to_truth in scores]
 
 
 def write_domain(paths: Sequence[Path], folder: Path, size: int, channels: int) -> None:

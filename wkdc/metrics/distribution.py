@@ -187,7 +187,7 @@ def _told(error: Exception) -> str:
 
 @functools.cache
 def _register() -> None:
-    """Tell torch-fidelity about EfficientNet-Lite0, at the place that it has for this."""
+    """Register EfficientNet-Lite0 as a feature extractor of torch-fidelity."""
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
     from torch_fidelity.registry import register_feature_extractor
 

@@ -75,7 +75,7 @@ def compare_sets(
     found: list[Distances] = []
     for index, folder in enumerate(outputs):
         on_progress(index / len(outputs))
-        taught = None if teacher in (None, index) else measure(folder, outputs[teacher])
-        found.append((taught, None if targets is None else measure(folder, targets)))
+        to_teacher = None if teacher in (None, index) else measure(folder, outputs[teacher])
+        found.append((to_teacher, None if targets is None else measure(folder, targets)))
     on_progress(1.0)
     return found

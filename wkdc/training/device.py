@@ -22,12 +22,10 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 class Compute:
     """A device, what networks compute in there, and the order of images in memory.
 
-    Weights are always float32. `accelerate.Accelerator` is not used here: it holds one precision
-    for the life of the process (a second run in another one raises ValueError), takes float16 on
-    GPUs alone, and hands several processes to DDP, in which each network has one call a step (a
-    student with cycle and identity has three). A step through it took as long, in CPU time: 19.5
-    instead of 18.7 ms, three times a hundred steps. What it does for several processes is used: see
-    `Processes`.
+    Weights are always float32. `accelerate.Accelerator` is not used: it keeps one precision for the
+    life of a process, where a second run in another one raises ValueError. A step
+    through it took 19.5 instead of 18.7 ms of CPU time, with the same weights. What Accelerate does
+    between processes is used: see `Processes`.
 
     Attributes:
         compiled: whether training steps use torch.compile.

@@ -84,7 +84,7 @@ class Targets:
 
 
 class TargetCache:
-    """The outputs of one teacher, on one sequence of crops, in one file.
+    """Targets of one teacher, on one sequence of crops, in one file.
 
     Args:
         folder: where the files lie.
