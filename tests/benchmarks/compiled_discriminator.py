@@ -24,18 +24,18 @@ def main() -> None:
     for ndf in (64, 32):
         for kind in ("as it is", "compiled"):
             network = PatchGAN(3, widths=patchgan_widths(ndf), norm="instance")
-            layer_outputs = network if kind == "as it is" else compiled(network)
+            call = network if kind == "as it is" else compiled(network)
 
             def step(
                 network: PatchGAN = network,
-                layer_outputs: Callable[[Tensor], Tensor] = layer_outputs,
+                call: Callable[[Tensor], Tensor] = call,
             ) -> None:
                 network.requires_grad_(False)
                 generated = picture.clone().requires_grad_()
-                layer_outputs(generated).square().mean().backward()
+                call(generated).square().mean().backward()
                 network.requires_grad_(True)
-                (layer_outputs(picture) - 1).square().mean().backward()
-                layer_outputs(picture).square().mean().backward()
+                (call(picture) - 1).square().mean().backward()
+                call(picture).square().mean().backward()
 
             calls[f"ndf {ndf}, {kind}"] = step
     for name, latency in time_in_turn(calls, ROUNDS).items():

@@ -12,7 +12,7 @@ table is of all that it holds.
   al. 2020). The maps start as least squares over the first crops and learn along.
 - `alignment`: one less the kernel alignment of blocks' features, over images and places (CAT,
   Jin et al. 2021). It needs no maps.
-- `layer_outputs`: absolute difference of the images in the features of the teacher's discriminator,
+- `judge`: absolute difference of the images in the features of the teacher's discriminator,
   after DCD (Hu et al. 2023), which passes the generators' features through it, too. There is no
   such file for a teacher by itself, so one is trained here on trainB and the teacher's drawings.
 
@@ -49,10 +49,10 @@ STAGES = (9, 12, 15, 18)
 """Layers of a ResNet-9 whose features are compared, as GAN-Compression has them: the last of the
 encoder, and every third block."""
 
-JUDGED = (1, 4, 7, 10)
+COMPARED = (1, 4, 7, 10)
 """Layers of the discriminator whose features are compared: all but the scores."""
 
-JUDGE_STEPS = 100
+DISCRIMINATOR_STEPS = 100
 
 Loss = Callable[[Tensor, list[int]], Tensor]
 """What is added to the loss of what the student drew from these crops."""
@@ -120,7 +120,9 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         case "alignment":
             more = alignment_loss(features, pool)
         case "judge":
-            more = judge_loss(trained_judge(compute, pool, real), compute, pool)
+            more = discriminator_features_loss(
+                trained_discriminator(compute, pool, real), compute, pool
+            )
         case _:
             raise SystemExit(f"{name} is no row; give default, or features|alignment|judge:WEIGHT")
     prepared = time.monotonic()
@@ -233,34 +235,34 @@ def alignment(x: Tensor, y: Tensor) -> Tensor:
     return (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
 
 
-def trained_judge(compute: Compute, pool: Pool, real: Crops) -> nn.Module:
+def trained_discriminator(compute: Compute, pool: Pool, real: Crops) -> nn.Module:
     """A discriminator of true images against the teacher's."""
-    layer_outputs = PatchGAN(3, widths=patchgan_widths(64))
-    initialise(layer_outputs)
-    layer_outputs = compute.move(layer_outputs).train()
-    optimizer = torch.optim.Adam(layer_outputs.parameters(), 2e-4, (0.5, 0.999))
-    for step in range(JUDGE_STEPS):
+    discriminator = PatchGAN(3, widths=patchgan_widths(64))
+    initialise(discriminator)
+    discriminator = compute.move(discriminator).train()
+    optimizer = torch.optim.Adam(discriminator.parameters(), 2e-4, (0.5, 0.999))
+    for step in range(DISCRIMINATOR_STEPS):
         (pixels,) = real.batch(step * FAITHFUL.batch, FAITHFUL.batch)
         places = [(step * FAITHFUL.batch + i) % len(pool.targets) for i in range(FAITHFUL.batch)]
         scores = [
-            compute.forward(layer_outputs, images)
+            compute.forward(discriminator, images)
             for images in (pixels_to_images(pixels), pool.targets[places])
         ]
         loss = discriminator_loss(*scores)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    return layer_outputs.eval().requires_grad_(False)
+    return discriminator.eval().requires_grad_(False)
 
 
-def judge_loss(layer_outputs: nn.Module, compute: Compute, pool: Pool) -> Loss:
-    _, features = watched(layer_outputs, JUDGED)
+def discriminator_features_loss(discriminator: nn.Module, compute: Compute, pool: Pool) -> Loss:
+    _, features = watched(discriminator, COMPARED)
 
     def loss(generated: Tensor, places: list[int]) -> Tensor:
         with torch.no_grad():
-            compute.forward(layer_outputs, pool.targets[places])
+            compute.forward(discriminator, pool.targets[places])
         wanted = features()
-        compute.forward(layer_outputs, generated)
+        compute.forward(discriminator, generated)
         pairs = zip(features(), wanted, strict=True)
         return torch.stack([(x - y).abs().mean() / y.abs().mean() for x, y in pairs]).sum()
 

@@ -137,7 +137,7 @@ def reference(size: int, device: str) -> Step:
     discriminators = [PatchGAN(3, widths=patchgan_widths(64)).to(device) for _ in range(2)]
     students = itertools.chain(there.parameters(), back.parameters())
     learn = torch.optim.Adam(students, 2e-4, (0.5, 0.999))
-    layer_outputs = torch.optim.Adam(
+    tell_apart = torch.optim.Adam(
         itertools.chain(*(j.parameters() for j in discriminators)), 2e-4, (0.5, 0.999)
     )
     a, b = (load_square(path, size).to(device) for path in photo_paths()[:2])
@@ -166,11 +166,11 @@ def reference(size: int, device: str) -> Step:
         learn.step()
         for network in discriminators:
             network.requires_grad_(True)
-        layer_outputs.zero_grad()
+        tell_apart.zero_grad()
         for network, real, fake in zip(discriminators, (b, a), (fake_b, fake_a), strict=True):
             loss = (network(real) - 1).square().mean() + network(fake.detach()).square().mean()
             (loss / 2).backward()
-        layer_outputs.step()
+        tell_apart.step()
 
     return step
 
