@@ -40,7 +40,7 @@ def small(recipe: Recipe, **changes: object) -> Recipe:
     return dataclasses.replace(recipe, **(SMALL | {"ndf": 4} | changes))
 
 
-def picture(folder: Path, name: str, height: int, width: int) -> Path:
+def save_noise(folder: Path, name: str, height: int, width: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     values = torch.Generator().manual_seed(sum(map(ord, name)))
     path = folder / name
@@ -62,8 +62,8 @@ def unpaired(photos: Path) -> Path:
 def paired(tmp_path: Path) -> Path:
     folder = tmp_path / "paired"
     for n in range(3):
-        picture(folder / "train", f"{n}.png", 48, 96)
-    picture(folder / "val", "v.png", 48, 96)
+        save_noise(folder / "train", f"{n}.png", 48, 96)
+    save_noise(folder / "val", "v.png", 48, 96)
     return folder
 
 
@@ -282,7 +282,7 @@ def test_crops_repeat_and_lie_inside(photos: Path) -> None:
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
 def test_paired_halves_are_cut_alike(direction: str, tmp_path: Path) -> None:
     """The right half is the left one in negative: so it must be after every cut and flip."""
-    left = load_pixels(picture(tmp_path, "left.png", 40, 52))
+    left = load_pixels(save_noise(tmp_path, "left.png", 40, 52))
     (tmp_path / "left.png").unlink()
     for n in range(2):
         (tmp_path / "set" / "train").mkdir(parents=True, exist_ok=True)
@@ -312,7 +312,7 @@ def test_the_three_layouts(unpaired: Path, paired: Path, tmp_path: Path) -> None
     assert (layout.kind, len(layout.train), len(layout.validation)) == ("paired", 3, 1)
 
     for n in range(20):
-        picture(tmp_path / "plain", f"{n}.png", 8, 8)
+        save_noise(tmp_path / "plain", f"{n}.png", 8, 8)
     layout = read_layout(tmp_path / "plain", seed=1)
     assert (layout.kind, layout.held_out, len(layout.validation)) == ("inputs", True, 2)
     assert not set(layout.train) & set(layout.validation)
@@ -320,9 +320,9 @@ def test_the_three_layouts(unpaired: Path, paired: Path, tmp_path: Path) -> None
     assert layout.validation != read_layout(tmp_path / "plain", seed=2).validation
 
 
-def test_small_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+def test_small_images_are_left_out_and_named(tmp_path: Path) -> None:
     for name, height, width in (("a.png", 16, 99), ("b.png", 15, 99), ("c.png", 99, 15)):
-        picture(tmp_path / "plain", name, height, width)
+        save_noise(tmp_path / "plain", name, height, width)
     notices: list[str] = []
     layout = read_layout(tmp_path / "plain", smallest=16, on_notice=notices.append)
     assert [path.name for path in layout.train] == ["a.png"]
@@ -332,9 +332,9 @@ def test_small_pictures_are_left_out_and_named(tmp_path: Path) -> None:
     ]
 
 
-def test_of_paired_pictures_each_half_must_be_large_enough(tmp_path: Path) -> None:
+def test_of_paired_images_each_half_must_be_large_enough(tmp_path: Path) -> None:
     for name, height, width in (("a.png", 16, 32), ("b.png", 16, 30), ("c.png", 15, 32)):
-        picture(tmp_path / "set" / "train", name, height, width)
+        save_noise(tmp_path / "set" / "train", name, height, width)
     notices: list[str] = []
     layout = read_layout(tmp_path / "set", smallest=16, on_notice=notices.append)
     assert [path.name for path in layout.train] == ["a.png"]
@@ -354,7 +354,7 @@ def test_layouts_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="no images"):
         read_layout(tmp_path / "empty")
-    picture(tmp_path / "odd" / "train", "a.png", 8, 17)
+    save_noise(tmp_path / "odd" / "train", "a.png", 8, 17)
     with pytest.raises(ImageError, match="17 pixels wide"):
         read_layout(tmp_path / "odd")
 
@@ -367,7 +367,7 @@ def weights_of(path: Path) -> list[Tensor]:
 
 
 def test_a_student_comes_nearer_to_its_teacher(student: Path, photos: Path) -> None:
-    """A random teacher draws noise, which a student learns slowly; noise alone gains nothing."""
+    """A random teacher generates noise, which is learned slowly; noise alone gains nothing."""
     result = distill(
         photos,
         student=student,
@@ -405,7 +405,7 @@ def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos
             steps=20,
             runs=student.parent / "runs",
             precision="float32",
-            save_every=1e-9,
+            save_every=5.0 if on_step is None else 1e-9,
             on_step=on_step,
             on_notice=notices.append,
         )
@@ -494,7 +494,7 @@ def test_the_caller_does_not_change_the_run(student: Path, photos: Path) -> None
     assert all(torch.equal(a, b) for a, b in zip(run("a.pth"), run("b.pth"), strict=True))
 
 
-def test_larger_crops_are_drawn_ahead_in_fewer(
+def test_larger_crops_have_fewer_targets(
     student: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is kept is bounded in pixels, so that it fits into memory whatever the crops are."""
@@ -502,14 +502,21 @@ def test_larger_crops_are_drawn_ahead_in_fewer(
 
     def generated(crop: int) -> int:
         counts: list[int] = []
-        distill(
-            photos,
-            student=student,
-            recipe=small(FAITHFUL, crop=crop, load_size=64, batch=1, reuse=2),
-            steps=20,
-            runs=student.parent / "runs",
-            on_step=lambda it: counts.append(it.step) if it.phase == "targets" else None,
-        )
+
+        def step(report: StepReport) -> None:
+            if report.phase == "train":
+                raise Died
+            counts.append(report.step)
+
+        with pytest.raises(Died):
+            distill(
+                photos,
+                student=student,
+                recipe=small(FAITHFUL, crop=crop, load_size=64, batch=1, reuse=2),
+                steps=20,
+                runs=student.parent / "runs",
+                on_step=step,
+            )
         return counts[-1]
 
     assert (generated(32), generated(64)) == (8, 2)
@@ -571,7 +578,7 @@ def test_what_a_run_leaves_behind(
     assert second.run.name == "distill-002"
 
 
-def test_the_best_is_picked_on_pictures_set_aside(student: Path, photos: Path) -> None:
+def test_the_best_is_picked_on_images_set_aside(student: Path, photos: Path) -> None:
     """At an absurd learning rate the first of ten students is better than the last."""
     result = distill(
         photos,
@@ -619,7 +626,7 @@ def test_a_step_is_profiled_on_demand(student: Path, photos: Path) -> None:
     assert "convolution_backward" in tables[0]
 
 
-def test_epochs_count_pictures(student: Path, photos: Path) -> None:
+def test_epochs_count_images(student: Path, photos: Path) -> None:
     result = distill(
         photos,
         student=student,
@@ -631,7 +638,7 @@ def test_epochs_count_pictures(student: Path, photos: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", [FAITHFUL, PAPER], ids=["faithful", "paper"])
-def test_the_smallest_crops_can_be_drawn(recipe: Recipe, student: Path, photos: Path) -> None:
+def test_the_smallest_crops_are_translated(recipe: Recipe, student: Path, photos: Path) -> None:
     """A ResNet that halves twice mirrors edges of two pixels, so it needs 8; a PatchGAN 24."""
     recipe = small(recipe, crop=1 if recipe is FAITHFUL else 24)
     distill(photos, student=student, recipe=recipe, steps=1, runs=student.parent / "runs")

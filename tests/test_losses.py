@@ -28,7 +28,7 @@ REDUCTIONS: tuple[Reduction, ...] = ("levels", "pixels")
 SAME_LOSS = 1e-5
 
 
-def pictures(seed: int, height: int = 32, width: int = 48, count: int = 2) -> Tensor:
+def random_images(seed: int, height: int = 32, width: int = 48, count: int = 2) -> Tensor:
     random = torch.Generator().manual_seed(seed)
     return torch.rand(count, 3, height, width, generator=random) * 2 - 1
 
@@ -103,7 +103,7 @@ def test_wavelet_loss_adds_up_its_levels_by_hand(reduction: Reduction) -> None:
 )
 def test_wavelet_loss_is_its_definition(wavelet: str, levels: int, reduction: Reduction) -> None:
     for height, width in ((32, 48), (37, 53)):
-        images, target = pictures(1, height, width), pictures(2, height, width)
+        images, target = random_images(1, height, width), random_images(2, height, width)
         loss = wavelet_loss(images, target, wavelet=wavelet, levels=levels, reduction=reduction)
         expected = expected_wavelet_loss(images, target, wavelet, levels, reduction)
         assert loss.item() == pytest.approx(expected, rel=SAME_LOSS)
@@ -115,7 +115,7 @@ def test_wavelet_loss_is_its_definition(wavelet: str, levels: int, reduction: Re
 def test_every_choice_of_bands_and_measure_is_its_definition(
     bands: Compared, measure: Measure, power: int, reduction: Reduction
 ) -> None:
-    images, target = pictures(1, 37, 53), pictures(2, 37, 53)
+    images, target = random_images(1, 37, 53), random_images(2, 37, 53)
     loss = wavelet_loss(images, target, bands=bands, measure=measure, reduction=reduction)
     expected = expected_wavelet_loss(images, target, "haar", 4, reduction, bands, power)
     assert loss.item() == pytest.approx(expected, rel=SAME_LOSS)
@@ -123,13 +123,13 @@ def test_every_choice_of_bands_and_measure_is_its_definition(
 
 def test_the_squares_of_all_bands_are_the_squares_of_all_pixels() -> None:
     """An orthonormal transform keeps the energy (Parseval)."""
-    images, target = pictures(1), pictures(2)
+    images, target = random_images(1), random_images(2)
     loss = wavelet_loss(images, target, bands="all", measure="l2", reduction="pixels")
     assert loss.item() == pytest.approx((images - target).square().mean().item(), rel=SAME_LOSS)
 
 
 def test_the_low_band_sees_a_shift_and_no_detail() -> None:
-    images = pictures(1)
+    images = random_images(1)
     assert wavelet_loss(images + 0.5, images, bands="low", levels=2).item() == pytest.approx(
         0.5 * 4,
         rel=SAME_LOSS,  # each level doubles the coefficient of a constant
@@ -140,7 +140,7 @@ def test_the_low_band_sees_a_shift_and_no_detail() -> None:
 
 
 def test_wavelet_loss_is_haar_of_four_levels_summed_by_level_unless_told() -> None:
-    images, target = pictures(1), pictures(2)
+    images, target = random_images(1), random_images(2)
     expected = expected_wavelet_loss(images, target, "haar", 4, "levels")
     assert wavelet_loss(images, target).item() == pytest.approx(expected, rel=SAME_LOSS)
 
@@ -150,7 +150,7 @@ class TestDistances:
     def test_nothing_between_a_picture_and_itself(
         self, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        images = pictures(1).requires_grad_()
+        images = random_images(1).requires_grad_()
         value = loss(images, images.detach().clone())
         value.backward()
         assert value.item() == 0
@@ -158,7 +158,7 @@ class TestDistances:
         assert torch.equal(images.grad, torch.zeros_like(images))  # not NaN where |x| has its kink
 
     def test_symmetric(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        images, target = pictures(1), pictures(2)
+        images, target = random_images(1), random_images(2)
         forth, back = loss(images, target), loss(target, images)
         assert forth > 0
         assert torch.equal(forth, back)  # a sign flip rounds nothing
@@ -166,13 +166,13 @@ class TestDistances:
     def test_twice_the_difference_is_twice_the_loss(
         self, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        images, zero = pictures(1), torch.zeros(2, 3, 32, 48)
+        images, zero = random_images(1), torch.zeros(2, 3, 32, 48)
         assert torch.equal(loss(2 * images, zero), 2 * loss(images, zero))  # a power of two: exact
 
     def test_copies_in_a_batch_change_nothing(
         self, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        images, target = pictures(1, count=1), pictures(2, count=1)
+        images, target = random_images(1, count=1), random_images(2, count=1)
         one = loss(images, target).item()
         many = loss(images.repeat(5, 1, 1, 1), target.repeat(5, 1, 1, 1)).item()
         assert many == pytest.approx(one, rel=SAME_LOSS)
@@ -180,7 +180,7 @@ class TestDistances:
     def test_a_batch_costs_the_mean_of_its_pictures(
         self, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        images, target = pictures(1, count=3), pictures(2, count=3)
+        images, target = random_images(1, count=3), random_images(2, count=3)
         target[0] = images[0]  # so that the images' losses differ
         single = [loss(images[i : i + 1], target[i : i + 1]).item() for i in range(3)]
         assert loss(images, target).item() == pytest.approx(sum(single) / 3, rel=SAME_LOSS)
@@ -188,7 +188,7 @@ class TestDistances:
     def test_a_step_down_the_gradient_comes_nearer(
         self, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        images, target = pictures(1).requires_grad_(), pictures(2)
+        images, target = random_images(1).requires_grad_(), random_images(2)
         before = loss(images, target)
         before.backward()
         gradient = images.grad
@@ -198,7 +198,7 @@ class TestDistances:
         assert after < before
 
     def test_autocast_changes_nothing(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        images, target = pictures(1), pictures(2)
+        images, target = random_images(1), random_images(2)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value = loss(images, target)
         assert torch.equal(value, loss(images, target))
@@ -206,7 +206,7 @@ class TestDistances:
     def test_bfloat16_pictures_are_compared_in_float32(
         self, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        images, target = pictures(1).bfloat16(), pictures(2).bfloat16()
+        images, target = random_images(1).bfloat16(), random_images(2).bfloat16()
         value = loss(images, target)
         assert value.shape == ()
         assert torch.equal(value, loss(images.float(), target.float()))
@@ -214,8 +214,8 @@ class TestDistances:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_wavelet_loss_is_blind_to_the_low_band_alone(reduction: Reduction) -> None:
-    images, target = pictures(1), pictures(2)
-    blocks = pictures(3, 2, 3).repeat_interleave(16, -2).repeat_interleave(16, -1)
+    images, target = random_images(1), random_images(2)
+    blocks = random_images(3, 2, 3).repeat_interleave(16, -2).repeat_interleave(16, -1)
     loss = wavelet_loss(images, target, reduction=reduction)
     for change in (torch.tensor(0.5), blocks):
         shifted = wavelet_loss(images + change, target, reduction=reduction)
@@ -226,8 +226,8 @@ def test_wavelet_loss_is_blind_to_the_low_band_alone(reduction: Reduction) -> No
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_wavelet_loss_pushes_no_block_mean(reduction: Reduction) -> None:
-    images = pictures(1).requires_grad_()
-    wavelet_loss(images, pictures(2), reduction=reduction).backward()
+    images = random_images(1).requires_grad_()
+    wavelet_loss(images, random_images(2), reduction=reduction).backward()
     assert images.grad is not None
     blocks = images.grad.unfold(-2, 16, 16).unfold(-2, 16, 16).sum((-2, -1))
     assert images.grad.abs().sum() > 0.1
@@ -237,13 +237,13 @@ def test_wavelet_loss_pushes_no_block_mean(reduction: Reduction) -> None:
 
 
 def test_wavelet_loss_grows_with_the_levels() -> None:
-    images, target = pictures(1), pictures(2)
+    images, target = random_images(1), random_images(2)
     losses = [wavelet_loss(images, target, levels=n).item() for n in (1, 2, 3, 4)]
     assert losses == sorted(set(losses))
 
 
 def test_wavelet_loss_refuses_what_it_does_not_know() -> None:
-    images, target = pictures(1), pictures(2)
+    images, target = random_images(1), random_images(2)
     with pytest.raises(OptionError, match="reduction 'mean' is not known; choose levels or pixels"):
         wavelet_loss(images, target, reduction="mean")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="0 wavelet levels"):
@@ -310,13 +310,13 @@ def test_objectives_that_nobody_knows() -> None:
 
 
 def test_discriminator_loss_mirrors_about_one_half() -> None:
-    real, fake = pictures(1), pictures(2)
+    real, fake = random_images(1), random_images(2)
     forth, back = discriminator_loss(real, fake), discriminator_loss(1 - fake, 1 - real)
     assert forth.item() == pytest.approx(back.item(), rel=SAME_LOSS)
 
 
 def test_adversarial_losses_do_not_depend_on_the_batch_size() -> None:
-    real, fake = pictures(1, count=1), pictures(2, count=1)
+    real, fake = random_images(1, count=1), random_images(2, count=1)
     reals, fakes = real.repeat(5, 1, 1, 1), fake.repeat(5, 1, 1, 1)
     assert generator_loss(fakes).item() == pytest.approx(generator_loss(fake).item(), rel=SAME_LOSS)
     assert discriminator_loss(reals, fakes).item() == pytest.approx(
@@ -325,12 +325,12 @@ def test_adversarial_losses_do_not_depend_on_the_batch_size() -> None:
 
 
 def test_adversarial_gradients_in_closed_form() -> None:
-    fake = pictures(1, count=1).requires_grad_()
+    fake = random_images(1, count=1).requires_grad_()
     generator_loss(fake).backward()
     # d/ds of (s - 1)² / n; two roundings of float32 between the orders of computing it.
     assert torch.allclose(fake.grad, 2 * (fake.detach() - 1) / fake.numel(), rtol=1e-6, atol=0)
 
-    real, fake = pictures(2, count=1).requires_grad_(), fake.detach().requires_grad_()
+    real, fake = random_images(2, count=1).requires_grad_(), fake.detach().requires_grad_()
     discriminator_loss(real, fake).backward()
     assert torch.allclose(real.grad, (real.detach() - 1) / real.numel(), rtol=1e-6, atol=0)
     assert torch.allclose(fake.grad, fake.detach() / fake.numel(), rtol=1e-6, atol=0)

@@ -111,9 +111,9 @@ def test_feature_loss_by_hand() -> None:
 
 def test_feature_loss_is_that_of_pix2pixhd_for_its_stock_layers() -> None:
     """With four layers before the scores: their sum, the mean over scales."""
-    draw = torch.Generator().manual_seed(0)
+    values = torch.Generator().manual_seed(0)
     fake, real = (
-        [[torch.randn(2, 3, 4, 5, generator=draw) for _ in range(4)] for _ in range(3)]
+        [[torch.randn(2, 3, 4, 5, generator=values) for _ in range(4)] for _ in range(3)]
         for _ in range(2)
     )
     expected = sum(
@@ -157,10 +157,10 @@ def test_the_objective_sums_over_scales_and_weighs_features() -> None:
     assert losses["feature_matching"].item() == pytest.approx(feature.item(), rel=1e-6)
     total = float(adversarial) + 10 * feature.item()
     assert losses["total"].item() == pytest.approx(total, rel=1e-6)
-    judged = objective.discriminator_loss(generated, batch)
+    loss = objective.discriminator_loss(generated, batch)
     expected = sum(discriminator_loss(a[-1], b[-1]) for a, b in zip(reals, fakes, strict=True))
-    assert judged is not None
-    assert judged.item() == pytest.approx(float(expected), rel=1e-6)
+    assert loss is not None
+    assert loss.item() == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_features_teach_the_student_alone() -> None:
@@ -217,7 +217,7 @@ def test_the_ratio_is_met(ratio: float, apart: bool, tmp_path: Path) -> None:
     assert again.network(torch.rand(1, 9, 32, 32)).shape[0] == 1
 
 
-def test_it_is_reconstructed_on_label_maps_and_pictures(label_data: Path, tmp_path: Path) -> None:
+def test_it_is_reconstructed_on_label_maps_and_images(label_data: Path, tmp_path: Path) -> None:
     channels = LABELS + 1 + 3
     torch.save(multiscale_state_dict(0, ndf=16, in_channels=channels), tmp_path / "net_D.pth")
     (image, *_) = calibration_images(load_discriminator(tmp_path / "net_D.pth"), label_data, 3)

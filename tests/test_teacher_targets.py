@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Called
+from conftest import Called, Died
 from torch import Tensor
 
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.checkpoints.weight_files import load_sealed, save_sealed
-from wkdc.distill import FAITHFUL
+from wkdc.distill import FAITHFUL, StepReport
 from wkdc.training.device import Compute
 from wkdc.training.teacher_targets import TargetCache, Targets
 
@@ -25,7 +25,7 @@ SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 
 @pytest.fixture
 def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images networks drew in training steps or before, call by call."""
+    """How many images networks generated in training steps or before, call by call."""
     calls: list[int] = []
     forward = Compute.forward
 
@@ -47,11 +47,22 @@ def run(student: Path, photos: Path, output: str = "out.pth", **options: Any) ->
     return list(load_generator(path).network.state_dict().values())
 
 
+def compute(student: Path, photos: Path, **options: Any) -> None:
+    """The targets of a run that ends before it trains."""
+
+    def die(report: StepReport) -> None:
+        if report.phase == "train":
+            raise Died
+
+    with pytest.raises(Died):
+        run(student, photos, on_step=die, **options)
+
+
 def same(first: list[Tensor], second: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_the_same_run_draws_nothing_and_learns_the_same(
+def test_the_same_run_computes_nothing_and_learns_the_same(
     student: Path, photos: Path, generated: list[int]
 ) -> None:
     without = run(student, photos, cache=None)
@@ -66,10 +77,10 @@ def test_the_same_run_draws_nothing_and_learns_the_same(
     assert same(first, again)
 
 
-def test_a_longer_run_draws_what_is_missing(
+def test_a_longer_run_computes_what_is_missing(
     student: Path, photos: Path, generated: list[int]
 ) -> None:
-    run(student, photos)
+    compute(student, photos)
     generated.clear()
     longer = run(student, photos, steps=15)
     assert generated == [4]
@@ -79,40 +90,35 @@ def test_a_longer_run_draws_what_is_missing(
     assert generated == [4, 4]  # by the one without
 
 
-def test_a_run_by_the_clock_takes_what_one_as_long_drew(
+def test_a_run_by_the_clock_takes_those_of_one_as_long(
     student: Path, photos: Path, generated: list[int]
 ) -> None:
-    run(student, photos, steps=None, minutes=0.01)
+    compute(student, photos, steps=None, minutes=0.01)
     assert generated
     generated.clear()
     run(student, photos, steps=None, minutes=0.01)
     assert generated == []
 
 
-@pytest.mark.parametrize("changed", ["seed", "crop", "teacher", "features", "pictures"])
-def test_other_targets_are_not_taken(
-    changed: str, student: Path, photos: Path, generated: list[int]
-) -> None:
-    run(student, photos)
-    generated.clear()
-    options: dict[str, Any] = {}
-    match changed:
-        case "seed":
-            options = {"seed": 1}
-        case "crop":
-            options = {"recipe": dataclasses.replace(SMALL, crop=40)}
-        case "features":
-            options = {"recipe": dataclasses.replace(SMALL, features=0.0)}
-        case "teacher":
-            stored = torch.load(student.parent / "teacher.pth", weights_only=True)
-            stored["model.1.bias"] += 1
-            torch.save(stored, student.parent / "other.pth")
-            options = {"teacher": student.parent / "other.pth"}
-        case _:
+def test_other_targets_are_not_taken(student: Path, photos: Path, generated: list[int]) -> None:
+    stored = torch.load(student.parent / "teacher.pth", weights_only=True)
+    stored["model.1.bias"] += 1
+    torch.save(stored, student.parent / "other.pth")
+    changes: list[dict[str, Any]] = [
+        {},
+        {"seed": 1},
+        {"recipe": dataclasses.replace(SMALL, crop=40)},
+        {"recipe": dataclasses.replace(SMALL, features=0.0)},
+        {"teacher": student.parent / "other.pth"},
+        {},  # with an image less
+    ]
+    for number, change in enumerate(changes, 1):
+        if number == len(changes):
             next(photos.iterdir()).unlink()
-    run(student, photos, **options)
-    assert generated == [4, 4]
-    assert len(list((student.parent / "cache").iterdir())) == 2
+        generated.clear()
+        compute(student, photos, **change)
+        assert generated == [4, 4], change
+        assert len(list((student.parent / "cache").iterdir())) == number
 
 
 def cut(path: Path) -> None:
@@ -123,26 +129,24 @@ def of_another_key(path: Path) -> None:
     save_sealed(path, load_sealed(path) | {"key": "{}"})
 
 
-@pytest.mark.parametrize(
-    ("harm", "said"), [(cut, "cannot be read"), (of_another_key, "of another teacher")]
-)
-def test_a_cache_that_does_not_match_is_named_and_drawn_anew(
-    harm: Callable[[Path], None], said: str, student: Path, photos: Path, generated: list[int]
+def test_a_cache_that_does_not_match_is_named_and_computed_anew(
+    student: Path, photos: Path, generated: list[int]
 ) -> None:
     whole = run(student, photos)
     (path,) = (student.parent / "cache").iterdir()
-    harm(path)
-    generated.clear()
-    notices: list[str] = []
-    assert same(run(student, photos, on_notice=notices.append), whole)
-    assert generated == [4, 4]
-    (notice,) = notices
-    assert str(path) in notice
-    assert said in notice
-    assert notice.endswith("the teacher runs again")
-    generated.clear()
-    run(student, photos)
-    assert generated == []  # it was replaced
+    for damage, said in ((cut, "cannot be read"), (of_another_key, "of another teacher")):
+        damage(path)
+        generated.clear()
+        notices: list[str] = []
+        assert same(run(student, photos, on_notice=notices.append), whole)
+        assert generated == [4, 4]
+        (notice,) = notices
+        assert str(path) in notice
+        assert said in notice
+        assert notice.endswith("the teacher runs again")
+        generated.clear()
+        compute(student, photos)
+        assert generated == []  # it was replaced
 
 
 def some(count: int) -> Targets:
@@ -176,7 +180,8 @@ def test_a_folder_that_cannot_be_written_is_said(
 ) -> None:
     (student.parent / "file").write_text("")
     notices: list[str] = []
-    run(student, photos, cache=student.parent / "file" / "cache", on_notice=notices.append)
+    cache = student.parent / "file" / "cache"
+    compute(student, photos, cache=cache, on_notice=notices.append)
     assert ["not cached" in notice for notice in notices] == [True]
 
 

@@ -66,7 +66,7 @@ def test_the_stock_networks_have_the_stock_names_and_shapes() -> None:
         stock_architecture("vit", ngf=8, blocks=6, norm="batch", side=256)  # type: ignore[arg-type]
 
 
-def test_unpaired_pictures_train_both_directions(unpaired: Path, tmp_path: Path) -> None:
+def test_unpaired_images_train_both_directions(unpaired: Path, tmp_path: Path) -> None:
     assert recipe_for(unpaired) == CYCLEGAN
     result = train(
         unpaired,
