@@ -62,10 +62,16 @@ class Report:
         """Seconds."""
         return max(0.0, self._deadline - time.monotonic())
 
-    def row(self, part: str, name: str, measure: Callable[[], Mapping[str, Any]]) -> None:
-        """Measure one row, or keep what went wrong; the sheet of images is made in any case."""
+    def row(
+        self, part: str, name: str, measure: Callable[[], Mapping[str, Any]], until: float = -1.0
+    ) -> None:
+        """Measure one row, or keep what went wrong.
+
+        Args:
+            until: seconds that have to be left for others; by default it is measured in any case.
+        """
         row: dict[str, Any] = {"part": part, "name": name}
-        if not self.left() and part != "images":
+        if self.left() <= until:
             row["problem"] = "no time was left"
         else:
             started = time.monotonic()
@@ -143,8 +149,7 @@ def runtimes(report: Report, options: argparse.Namespace, until: float) -> None:
             teacher, student = (found[entry.path].median for entry in entries)
             return {"teacher_ms": teacher, "student_ms": student, "speedup": teacher / student}
 
-        if report.left() > until:
-            report.row("runtimes", name, timed)
+        report.row("runtimes", name, timed, until)
 
 
 def steps(report: Report, options: argparse.Namespace, until: float) -> None:
@@ -156,8 +161,7 @@ def steps(report: Report, options: argparse.Namespace, until: float) -> None:
             times = [reference_step.timed(step, options.device) for _ in range(options.rounds)]
             return {"ms": 1000 * (min(times) + before)}
 
-        if report.left() > until:
-            report.row("step", name, timed)
+        report.row("step", name, timed, until)
 
 
 def bands(report: Report, options: argparse.Namespace, until: float) -> None:
@@ -188,7 +192,7 @@ def trained(
         seconds = result.steps * first.batch / result.images_per_second / result.steps
         return {"ms": 1000 * seconds}
 
-    report.row(part, "a step", warm_up)
+    report.row(part, "a step", warm_up, until)
     if not seconds:
         return
     besides = time.monotonic() - started - trial * seconds  # opening, measuring: once a run
@@ -205,7 +209,7 @@ def trained(
             found |= {"psnr_db": after.psnr_db, "high_band_error": after.high_band_error}
             return found | {"losses": result.losses}
 
-        report.row(part, name, run)
+        report.row(part, name, run, 0.0)
 
 
 def taught(
