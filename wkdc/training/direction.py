@@ -20,16 +20,13 @@ from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Layout, part_loader
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.architecture import valid_side
-from wkdc.networks.layers import Norm, initialise
-from wkdc.networks.multiscale import MultiscaleDiscriminator
-from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.system.files import sha256_of
 from wkdc.system.version import __version__
 from wkdc.training.crops import Crops
 from wkdc.training.device import Compute, trainable
 from wkdc.training.distributed import Processes
 from wkdc.training.features import LAYERS, BlockFeatures, FeatureLoss
-from wkdc.training.objective import Batch, Objective
+from wkdc.training.objective import Batch, Objective, fresh_discriminator
 from wkdc.training.recipe import Recipe
 from wkdc.training.teacher_targets import TargetCache, Targets
 from wkdc.training.trainer import Averager, Learner
@@ -147,7 +144,14 @@ class TrainingDirection:
         conditional = self.pair.layout.kind == "paired"
         discriminator: nn.Module | None = None
         if self._recipe.adversarial:
-            discriminator = self._compute.move(self._ready_discriminator(conditional))
+            given = self.pair.discriminator
+            if given is not None:
+                discriminator = copy.deepcopy(given.network).requires_grad_(True).train()
+            else:
+                discriminator = fresh_discriminator(
+                    self.pair.student, self._recipe, conditional=conditional
+                )
+            discriminator = self._compute.move(discriminator)
         objective = Objective(
             self._recipe,
             discriminator,
@@ -285,18 +289,3 @@ class TrainingDirection:
         in_steps = len(inputs) == self._recipe.batch
         generated = (self._forward if in_steps else self._compute.forward)(self.teacher, inputs)
         return generated, () if self._features is None else tuple(self._features.take())
-
-    def _ready_discriminator(self, conditional: bool) -> nn.Module:
-        """The one that was given, or one of random weights, ready to be trained."""
-        given, student = self.pair.discriminator, self.pair.student
-        if given is not None:
-            return copy.deepcopy(given.network).requires_grad_(True).train()
-        channels = student.out_channels + (student.in_channels if conditional else 0)
-        batch_norm = any(isinstance(layer, nn.BatchNorm2d) for layer in student.network.modules())
-        norm: Norm = "batch" if batch_norm else "instance"
-        widths, scales = patchgan_widths(self._recipe.ndf), self._recipe.scales
-        network: nn.Module = PatchGAN(channels, widths=widths, norm=norm)
-        if scales > 1:
-            network = MultiscaleDiscriminator(channels, widths=[widths] * scales, norm=norm)
-        initialise(network)
-        return network

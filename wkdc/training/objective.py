@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wkdc.networks.multiscale import LayerOutputs, layer_outputs
+from wkdc.checkpoints.checkpoint import Generator
+from wkdc.networks.layers import Norm, initialise
+from wkdc.networks.multiscale import LayerOutputs, MultiscaleDiscriminator, layer_outputs
+from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.training.crops import ImagePool
 from wkdc.training.losses import (
     discriminator_loss,
@@ -152,3 +155,20 @@ class Objective:
 def _features(*outputs: LayerOutputs) -> list[LayerOutputs]:
     """All layers but those of the scores."""
     return [[layers[:-1] for layers in one] for one in outputs]
+
+
+def fresh_discriminator(student: Generator, recipe: Recipe, *, conditional: bool) -> nn.Module:
+    """A discriminator of random weights for the images of `student`.
+
+    Args:
+        conditional: see `Objective`.
+    """
+    channels = student.out_channels + (student.in_channels if conditional else 0)
+    batch_norm = any(isinstance(layer, nn.BatchNorm2d) for layer in student.network.modules())
+    norm: Norm = "batch" if batch_norm else "instance"
+    widths, scales = patchgan_widths(recipe.ndf), recipe.scales
+    network: nn.Module = PatchGAN(channels, widths=widths, norm=norm)
+    if scales > 1:
+        network = MultiscaleDiscriminator(channels, widths=[widths] * scales, norm=norm)
+    initialise(network)
+    return network

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import torch
+
 from wkdc.checkpoints.card import relative_to
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
+from wkdc.training.device import Compute
 from wkdc.training.distributed import Processes
 from wkdc.training.loop import Budget, StepReport, check_length, steps_in
 from wkdc.training.recipe import Precision, Recipe
@@ -125,3 +128,22 @@ class RunConfig:
             "budget": Budget(**values["budget"]),
         }
         return cls(**{**values, **nested})
+
+
+def describe_run(
+    config: RunConfig, compute: Compute, processes: Processes, run: Path
+) -> dict[str, Any]:
+    """What a run is made with, in plain types; `run` is its folder."""
+    return {
+        "recipe": dataclasses.asdict(config.recipe),
+        "budget": dataclasses.asdict(config.budget),
+        "data": str(config.folder),
+        "device": str(compute.device),
+        "precision": compute.precision,
+        "compiled": compute.compiled,
+        "processes": processes.count,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "seed": config.seed,
+        "run": str(run),
+    }

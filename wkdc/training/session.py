@@ -4,13 +4,11 @@ import dataclasses
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import DivergedError
 from wkdc.metrics.fidelity import Fidelity
@@ -21,7 +19,7 @@ from wkdc.training.distributed import Processes
 from wkdc.training.loop import StepReport, Stopped, mean_losses, run_steps
 from wkdc.training.objective import Batch
 from wkdc.training.recipe import RATE, rate_for
-from wkdc.training.run_config import Callbacks, RunConfig
+from wkdc.training.run_config import Callbacks, RunConfig, describe_run
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.students import REVERSE, Selected, Students
 from wkdc.training.teacher_targets import batches_of, compute_ahead
@@ -87,6 +85,12 @@ class Session:
             for one, back, prefix in zip(self._directions, backs, ("", f"{REVERSE}_"), strict=False)
         ]
         self._trainer = Trainer(learners, recipe, processes, self._compute.scaler())
+        self.made_with = {
+            **describe_run(config, self._compute, processes, run.path),
+            **pairs[0].described,
+            "directions": len(pairs),
+        }
+        """For the run's folder and the students' cards."""
         made_with = self.made_with | self._closing_digest()
         self._students = Students(
             self._directions, self._trainer, config, run, processes, self._compute, made_with
@@ -293,22 +297,3 @@ class Session:
 
     def _closing_digest(self) -> dict[str, str]:
         return {"reverse_teacher_sha256": self._closing.sha256} if self._closing else {}
-
-    @functools.cached_property
-    def made_with(self) -> dict[str, Any]:
-        """What the run is made with, for its folder and for the students' cards."""
-        return {
-            "recipe": dataclasses.asdict(self._recipe),
-            "budget": dataclasses.asdict(self._config.budget),
-            "data": relative_to(Path(self._config.data), Path.cwd()),
-            **self._directions[0].pair.described,
-            "directions": len(self._directions),
-            "device": str(self._compute.device),
-            "precision": self._compute.precision,
-            "compiled": self._compute.compiled,
-            "processes": self._processes.count,
-            "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
-            "seed": self._config.seed,
-            "run": str(self._run.path),
-        }
