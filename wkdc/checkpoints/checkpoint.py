@@ -119,13 +119,18 @@ def load_network(
         norm = norm or options.get("norm")
         block_padding = block_padding or options.get("block_padding")
         upsampling = upsampling or options.get("upsampling")
+    skips = None if card is None else card["options"].get("skips")
     try:
         weights = _unwrap(content)
         if arch is not None and (card is None or card["family"] == "custom"):
             recognition = _as_custom(arch, weights)
         else:
             recognition = recognise(
-                weights, norm=norm, block_padding=block_padding, upsampling=upsampling
+                weights,
+                norm=norm,
+                block_padding=block_padding,
+                upsampling=upsampling,
+                skips=skips,
             )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -1,4 +1,4 @@
-"""ResNet generators: CycleGAN's, pix2pixHD's global one, and any widths of them."""
+"""ResNet generators of any widths: CycleGAN's, CUT's, PyTorch-GAN's, pix2pixHD's global one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +49,10 @@ def read_resnet(
     name, affine, notes = read_norm([y for y in layers if y is not after[-1]], norm)
     padding, fused, padding_notes = _read_padding(index_of(pairs[0][0]), block_padding)
     stream = before[-1].kernel.shape[0]
-    upsampling, decoder, decoder_notes = _read_decoder(stream, after, upsampling)
+    blurs = [index_of(layer) for layer in layers if list(layer.tensors) == ["filt"]]
+    upsampling, decoder, decoder_notes = _read_decoder(
+        stream, after, max(blocks), upsampling, blurred=any(n > min(blocks) for n in blurs)
+    )
     options: dict[str, Any] = {
         "in_channels": before[0].kernel.shape[1],
         "out_channels": after[-1].kernel.shape[0],
@@ -63,7 +66,9 @@ def read_resnet(
         "block_padding": padding,
         "fused_padding": fused,
         "dropout": index_of(pairs[0][1]) == (4 if fused else 6),
+        "downsampling": "blurred" if any(n < min(blocks) for n in blurs) else "strided",
         "upsampling": upsampling,
+        "block_name": "block" if pairs[0][0].path[2] == "block" else "conv_block",
     }
     return Architecture("resnet", options), notes + padding_notes + decoder_notes
 
@@ -86,22 +91,33 @@ def _check_ends(before: Sequence[Layer], after: Sequence[Layer]) -> None:
 
 
 def _read_decoder(
-    stream: int, after: Sequence[Layer], wanted: Upsampling | None
+    stream: int,
+    after: Sequence[Layer],
+    last_block: int,
+    wanted: Upsampling | None,
+    *,
+    blurred: bool,
 ) -> tuple[Upsampling, list[int], list[str]]:
     """How the decoder doubles the resolution, and its widths: the reading that chains.
 
-    A bias, where there is one, also tells: it is as long as the layer's output.
+    A bias, where there is one, also tells: it is as long as the layer's output. Where several
+    readings chain, the numbers of the layers tell, which count those without weights too.
     """
     kernels = [layer.kernel.shape for layer in after[:-1]]
-    axes: dict[Upsampling, tuple[int, int, int]] = {
-        "transposed": (0, 1, 1),
-        "subpixel": (1, 0, 4),
+    biases = [layer.tensors["bias"] for layer in after[:-1] if "bias" in layer.tensors]
+    # Which axis is read, which is made, how many of it are one channel, and the layers from the
+    # last block to the first convolution, and from the last of the decoder to the head.
+    forms: dict[Upsampling, tuple[int, int, int, tuple[int, int]]] = {
+        "transposed": (0, 1, 1, (1, 4)),
+        "subpixel": (1, 0, 4, (1, 5)),
+        "nearest": (1, 0, 1, (2, 4)),
     }
+    if blurred:
+        forms = {"blurred": (1, 0, 1, (2, 4))}
     fitting: dict[Upsampling, list[int]] = {}
-    for upsampling, (reads, makes, spread) in axes.items():
+    for upsampling, (reads, makes, spread, _) in forms.items():
         widths = [shape[makes] // spread for shape in kernels]
         chained = [stream, *widths] == [*(k[reads] for k in kernels), after[-1].kernel.shape[1]]
-        biases = [layer.tensors["bias"] for layer in after[:-1] if "bias" in layer.tensors]
         spans = [shape[makes] for shape in kernels]
         if chained and all(len(b) == n for b, n in zip(biases, spans, strict=False)):
             fitting[upsampling] = widths
@@ -109,9 +125,12 @@ def _read_decoder(
         return wanted, fitting[wanted], []
     if not fitting or wanted is not None:
         raise unfit([layer.name for layer in after])
-    notes = ["transposed convolutions (else --upsampling subpixel)"] if len(fitting) > 1 else []
-    name, widths = next(iter(fitting.items()))
-    return name, widths, notes
+    steps = (index_of(after[0]) - last_block, index_of(after[-1]) - index_of(after[-2]))
+    numbered = [name for name in fitting if forms[name][3] == steps]
+    name = (numbered or list(fitting))[0]
+    others = " or ".join(other for other in fitting if other != name)
+    notes = [f"{name} upsampling (else --upsampling {others})"] if others and not numbered else []
+    return name, fitting[name], notes
 
 
 def _read_padding(index: int, padding: Padding | None) -> tuple[Padding, bool, list[str]]:

@@ -1,5 +1,6 @@
 """The layers of a weight file, as their names and shapes tell them; what all readers share."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -44,8 +45,14 @@ def layers_in(state_dict: StateDict) -> list[Layer]:
     # A string beside a number cannot be compared: strings sort before numbers here.
     return sorted(
         found.values(),
-        key=lambda layer: [(isinstance(part, int), part) for part in layer.path],
+        key=lambda layer: [(isinstance(part, int), _natural(part)) for part in layer.path],
     )
+
+
+def _natural(part: int | str) -> list[tuple[bool, int, str]]:
+    """A sort key that puts `res9` before `res10`."""
+    pieces = re.split(r"(\d+)", part) if isinstance(part, str) else [str(part)]
+    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
 
 
 def read_norm(layers: Sequence[Layer], norm: Norm | None) -> tuple[Norm, bool, list[str]]:

@@ -18,6 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wkdc.checkpoints.family_animegan import is_animegan, read_animegan
+from wkdc.checkpoints.family_fast_neural_style import (
+    is_fast_neural_style,
+    read_fast_neural_style,
+)
 from wkdc.checkpoints.family_multiscale import read_multiscale, scales_in
 from wkdc.checkpoints.family_patchgan import is_patchgan, read_patchgan
 from wkdc.checkpoints.family_resnet import is_resnet, read_resnet
@@ -46,12 +51,14 @@ def recognise(
     norm: Norm | None = None,
     block_padding: Padding | None = None,
     upsampling: Upsampling | None = None,
+    skips: Sequence[bool] | None = None,
 ) -> Recognition:
     """Tell the generator, or the discriminator, that `state_dict` belongs to.
 
     Args:
         state_dict: names as pytorch-CycleGAN-and-pix2pix writes them, or close to it.
-        norm, block_padding, upsampling: say what the file cannot, see the top of this module.
+        norm, block_padding, upsampling, skips: say what the file cannot, see the top of this
+            module.
 
     Raises:
         CheckpointError: no known generator; the message names the first keys that did not fit.
@@ -69,6 +76,10 @@ def recognise(
         architecture, notes = read_patchgan(layers, norm)
     elif is_unet(layers):
         architecture, notes = read_unet(layers, norm)
+    elif is_fast_neural_style(layers):
+        architecture, notes = read_fast_neural_style(layers)
+    elif is_animegan(layers):
+        architecture, notes = read_animegan(layers, skips)
     elif is_resnet(layers):
         architecture, notes = read_resnet(layers, norm, block_padding, upsampling)
     else:
@@ -83,7 +94,7 @@ def _fit(architecture: Architecture, layers: Sequence[Layer]) -> dict[str, Tenso
         CheckpointError: the file holds too much, too little, or other shapes.
     """
     expected = architecture.build_empty().state_dict()
-    keep_statistics = architecture.options["norm"] == "batch"
+    keep_statistics = architecture.options.get("norm") == "batch"
     kept: list[Layer] = []
     for layer in layers:
         tensors = {

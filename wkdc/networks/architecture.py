@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.networks.animegan import AnimeGenerator, InvertedBlock
 from wkdc.networks.custom import build_custom, fit_norms
+from wkdc.networks.fast_neural_style import FastNeuralStyle, StyleBlock
 from wkdc.networks.multiscale import MultiscaleDiscriminator
 from wkdc.networks.patchgan import PatchGAN
-from wkdc.networks.resnet import ResnetGenerator
+from wkdc.networks.resnet import ResnetBlock, ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
 
 SIZE = 256
@@ -24,8 +26,8 @@ class Architecture:
     """A network without its weights.
 
     Attributes:
-        family: `resnet` or `unet`, `patchgan` or `multiscale` for a discriminator, or `custom` for
-            one of the user's own code.
+        family: `resnet`, `unet`, `fast_neural_style` or `animegan`, `patchgan` or `multiscale` for
+            a discriminator, or `custom` for one of the user's own code.
         options: keywords of the family's constructor, plain types only; of a custom one those of
             `wkdc.networks.custom.build_custom` and what `wkdc.networks.custom.examine` found.
     """
@@ -40,6 +42,10 @@ class Architecture:
                 return ResnetGenerator(**self.options)
             case "unet":
                 return UnetGenerator(**self.options)
+            case "fast_neural_style":
+                return FastNeuralStyle(**self.options)
+            case "animegan":
+                return AnimeGenerator(**self.options)
             case "patchgan":
                 return PatchGAN(**self.options)
             case "multiscale":
@@ -51,7 +57,7 @@ class Architecture:
             case _:
                 raise CheckpointError(
                     f"network family {self.family!r} is not known; known are resnet, unet, "
-                    "patchgan, multiscale"
+                    "fast_neural_style, animegan, patchgan, multiscale"
                 )
 
     def build_empty(self) -> nn.Module:
@@ -67,23 +73,32 @@ class Architecture:
     @property
     def multiple(self) -> int:
         """Height and width of the network's input must be multiples of this."""
-        if self.is_discriminator:
-            return 1
-        if self.family == "custom":
-            return int(self.options["multiple"])
-        levels = self.options["encoder"] if self.family == "resnet" else self.options["down"]
-        return int(2 ** len(levels))
+        match self.family:
+            case "patchgan" | "multiscale" | "animegan":
+                return 1
+            case "custom":
+                return int(self.options["multiple"])
+            case "unet":
+                return int(2 ** len(self.options["down"]))
+            case _:
+                return int(2 ** len(self.options["encoder"]))
 
     @property
     def smallest(self) -> int:
         """The least height and width: a ResNet's blocks mirror edges, so they need two pixels."""
-        if self.family == "patchgan":  # its last norm has to see more than one score
-            return int(2 ** (len(self.options["widths"]) + 1))
-        if self.family == "multiscale":  # likewise, in the coarsest scale
-            return int(2 ** len(self.options["widths"]))
-        if self.family == "custom":
-            return int(self.options["smallest"])
-        return self.multiple if self.family == "unet" else 2 * self.multiple
+        match self.family:
+            case "patchgan":  # its last norm has to see more than one score
+                return int(2 ** (len(self.options["widths"]) + 1))
+            case "multiscale":  # likewise, in the coarsest scale
+                return int(2 ** len(self.options["widths"]))
+            case "custom":
+                return int(self.options["smallest"])
+            case "animegan":  # halves the image twice, and mirrors edges there
+                return 8
+            case "unet":
+                return self.multiple
+            case _:
+                return 2 * self.multiple
 
     @property
     def strict(self) -> bool:
@@ -100,7 +115,11 @@ class Architecture:
                 return [(f"scale {scale}", widths) for scale, widths in enumerate(o["widths"])]
             case "unet":
                 return [("down", o["down"]), ("up", o["up"])]
-            case "resnet":
+            case "animegan":
+                names = ("block_a", "block_b", "enter", "inner", "outer", "leave")
+                widths = [(name, o[name]) for name in (*names, "block_d", "block_e")]
+                return [(n, w if isinstance(w, list) else [w]) for n, w in widths]
+            case "resnet" | "fast_neural_style":
                 return [
                     ("encoder", o["encoder"]),
                     ("stream", [o["stream"]]),
@@ -116,6 +135,16 @@ class Architecture:
             kernels = {n: s for n, s in self.options["shapes"].items() if len(s) == 4}
             return [(n.removesuffix(".weight"), f"{s[0]} x {s[1]}") for n, s in kernels.items()]
         return [(name, _joined(widths)) for name, widths in self.widths()]
+
+
+def residual_blocks(network: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of `network` that add to what they read, by name: it can do without some."""
+    return {
+        name: part
+        for name, part in network.named_modules()
+        if isinstance(part, ResnetBlock | StyleBlock)
+        or (isinstance(part, InvertedBlock) and part.skips)
+    }
 
 
 def valid_side(at_least: int, *architectures: Architecture) -> int:

@@ -18,6 +18,9 @@ from wkdc.errors import CheckpointError, OptionError
 SIDE = 64
 """Pixels that a network is first tried at."""
 
+NORMS = nn.InstanceNorm2d | nn.BatchNorm2d | nn.GroupNorm
+"""Those that can be made narrower."""
+
 COARSEST = 256
 """The largest multiple that height and width may have to be of."""
 
@@ -130,20 +133,27 @@ def _resize(
     layer: nn.Module, name: str, leaf: str, value: nn.Parameter, wanted: tuple[int, ...]
 ) -> None:
     """Give `layer` a parameter of other width, and the attributes that go with it."""
+    depthwise = isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.out_channels
     plain = isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.groups == 1
-    known = plain or isinstance(layer, nn.InstanceNorm2d | nn.BatchNorm2d)
+    known = plain or depthwise or isinstance(layer, NORMS)
     if not known or len(wanted) != value.dim() or wanted[2:] != value.shape[2:]:
         raise CheckpointError(
             f"{name} has shape {tuple(wanted)} in the file and {tuple(value.shape)} in the network"
         )
     setattr(layer, leaf, nn.Parameter(value.detach().new_zeros(wanted)))
     match layer:
+        case nn.Conv2d() if depthwise:
+            layer.out_channels = layer.in_channels = layer.groups = wanted[0]
         case nn.Conv2d() if leaf == "weight":
             layer.out_channels, layer.in_channels = wanted[:2]
         case nn.ConvTranspose2d() if leaf == "weight":
             layer.in_channels, layer.out_channels = wanted[:2]
         case nn.InstanceNorm2d() | nn.BatchNorm2d():
             layer.num_features = wanted[0]
+        case nn.GroupNorm():
+            if layer.num_groups == layer.num_channels:
+                layer.num_groups = wanted[0]
+            layer.num_channels = wanted[0]
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def measure_parity(
 
 def parity_sizes(generator: Generator) -> list[tuple[int, int]]:
     """Three sizes (height, width) that the generator takes, not all square."""
-    if generator.architecture.family == "resnet":
+    if not generator.architecture.strict and generator.architecture.family != "custom":
         return [(256, 256), (192, 320), (250, 333)]
     side = valid_side(256, generator.architecture)
     longer = side + generator.architecture.multiple

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wkdc.networks.resnet import ResnetBlock
+from wkdc.networks.architecture import residual_blocks
 from wkdc.pruning.channels import trace_flow
 from wkdc.system.devices import fast_autocast
 
@@ -36,6 +36,7 @@ class Observation:
             C×C, applied to what it reads, less the mean of each image's channels.
         outputs: by convolution, what it puts out at `positions_in` its map, one P×channels an
             image, in the precision that it was computed in.
+        normalised: the same behind its norm, for convolutions that a GroupNorm follows.
     """
 
     images: Sequence[Tensor]
@@ -44,6 +45,7 @@ class Observation:
     means: Mapping[str, Tensor]
     skips: Mapping[str, Tensor]
     outputs: Mapping[str, Sequence[Tensor]]
+    normalised: Mapping[str, Sequence[Tensor]]
 
 
 @torch.inference_mode()
@@ -69,6 +71,7 @@ def observe(
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
     seen: dict[str, list[Tensor]] = {name: [] for name in layers}
     positions: dict[str, int] = {}
+    normalised: dict[str, list[Tensor]] = {}
     hooks = []
     for name, layer in layers.items():
 
@@ -81,9 +84,16 @@ def observe(
             outputs[name].append(_at_places(out[0]).T.contiguous())
 
         hooks.append(layer.register_forward_hook(take))
-    blocks = {n: block for n, block in network.named_modules() if isinstance(block, ResnetBlock)}
+    for maker, norm in flow.norms.items():
+        if isinstance(norm, nn.GroupNorm) and maker in layers:
+
+            def keep(_: nn.Module, __: object, out: Tensor, maker: str = maker) -> None:
+                normalised[maker].append(_at_places(out[0]).T.contiguous())
+
+            normalised[maker] = []
+            hooks.append(norm.register_forward_hook(keep))
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, block in blocks.items():
+    for name, block in residual_blocks(network).items():
 
         def meet(_: nn.Module, inputs: tuple[Tensor], out: Tensor, name: str = name) -> None:
             given, made = (_centred(maps[0].to(images[0].dtype)) for maps in (inputs[0], out))
@@ -115,7 +125,7 @@ def observe(
     for name, (own, crossed) in pairs.items():
         ridge = RIDGE * own.diagonal().mean().clamp_min(1e-12) * torch.eye(len(own)).double()
         skips[name] = torch.linalg.solve(own + ridge, crossed.T).T
-    return Observation(images, generated, moments, means, skips, outputs)
+    return Observation(images, generated, moments, means, skips, outputs, normalised)
 
 
 def _centred(maps: Tensor) -> Tensor:

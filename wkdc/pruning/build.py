@@ -6,6 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from wkdc.checkpoints.recognition import recognise
+from wkdc.networks.animegan import InvertedBlock
 from wkdc.networks.architecture import Architecture
 from wkdc.networks.custom import shapes_of
 from wkdc.pruning.plan import Plan
@@ -37,11 +38,13 @@ def rebuild(sliced: nn.Module, teacher: Architecture) -> tuple[nn.Module, Archit
         network = architecture.build()
         network.load_state_dict(sliced.state_dict())
         return network.eval(), architecture
+    blocks = [block for block in sliced.modules() if isinstance(block, InvertedBlock)]
     recognition = recognise(
         sliced.state_dict(),
-        norm=teacher.options["norm"],
+        norm=teacher.options.get("norm"),
         block_padding=teacher.options.get("block_padding"),
         upsampling=teacher.options.get("upsampling"),
+        skips=[block.skips for block in blocks] if blocks else None,
     )
     student = recognition.architecture.build().eval()
     student.load_state_dict(recognition.state_dict)

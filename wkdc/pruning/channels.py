@@ -13,7 +13,8 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from wkdc.networks.resnet import ResnetBlock
+from wkdc.networks.architecture import residual_blocks
+from wkdc.pruning.fixed_filters import FixedFilterPruner, fixed_filters
 from wkdc.pruning.subpixel import (
     SubpixelConv2d,
     SubpixelPruner,
@@ -24,8 +25,8 @@ from wkdc.pruning.subpixel import (
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
-NORMS = (nn.InstanceNorm2d, nn.BatchNorm2d)
-"""Those whose channels may go, beside those of convolutions."""
+NORMS = (nn.InstanceNorm2d, nn.BatchNorm2d, nn.GroupNorm)
+"""Those whose channels may go, beside those of convolutions; of GroupNorms, see `may_narrow`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Flow:
     Attributes:
         order: its convolutions by name, in the order in which they are first used.
         usable: those whose channels may go and whose weights may be solved: used once, without
-            groups or dilation, with a square kernel, a stride and a padding.
+            dilation, with a square kernel, a stride and a padding; without groups, or depthwise.
         norms: by convolution, the norm that takes what it makes, where one does.
     """
 
@@ -88,10 +89,24 @@ def _is_plain(layer: nn.Module) -> bool:
     known = type(layer) in (*CONVOLUTIONS, SubpixelConv2d) and not layer._forward_pre_hooks
     if not isinstance(layer, CONVOLUTIONS) or not known or isinstance(layer.padding, str):
         return False
-    ungrouped = layer.groups == 1 and set(layer.dilation) == {1}
-    return ungrouped and all(
+    whole = (layer.groups == 1 or is_depthwise(layer)) and set(layer.dilation) == {1}
+    return whole and all(
         len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding)
     )
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Whether `layer` filters each channel on its own."""
+    return isinstance(layer, nn.Conv2d) and (
+        1 < layer.groups == layer.in_channels == layer.out_channels
+    )
+
+
+def may_narrow(norm: nn.Module) -> bool:
+    """Whether channels of `norm` may go: of a GroupNorm, of one group or of one channel each."""
+    if isinstance(norm, nn.GroupNorm):
+        return norm.num_groups in (1, norm.num_channels)
+    return isinstance(norm, NORMS)
 
 
 @dataclass(frozen=True)
@@ -149,8 +164,12 @@ def channel_groups(
     join_subpixels(network)
     example = example_image(in_channels, smallest)
     flow = trace_flow(network, example)
+    pruners: dict[type[nn.Module], torch_pruning.BasePruningFunc] = {
+        kind: FixedFilterPruner() for kind in fixed_filters(network)
+    }
+    pruners[SubpixelConv2d] = SubpixelPruner()
     graph = torch_pruning.DependencyGraph().build_dependency(
-        network, example, customized_pruners={SubpixelConv2d: SubpixelPruner()}
+        network, example, customized_pruners=pruners
     )
     names = {layer: name for name, layer in network.named_modules()}
     order = {name: number for number, name in enumerate(flow.order)}
@@ -185,12 +204,12 @@ def _may_shrink(layer: nn.Module, names: Mapping[nn.Module, str], flow: Flow) ->
     if isinstance(layer, CONVOLUTIONS):
         return names.get(layer) in flow.usable
     own = any(True for _ in layer.parameters())
-    return isinstance(layer, NORMS) or not own
+    return may_narrow(layer) or not own
 
 
 def _block_around(network: nn.Module, names: Sequence[str]) -> str | None:
     """The residual block that holds all the layers `names`, if one does."""
-    blocks: list[str] = [name for name, m in network.named_modules() if isinstance(m, ResnetBlock)]
+    blocks = residual_blocks(network)
     return next((b for b in blocks if all(name.startswith(f"{b}.") for name in names)), None)
 
 

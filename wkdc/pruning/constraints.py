@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+
 from wkdc.errors import OptionError
+from wkdc.networks.animegan import InvertedBlock
 from wkdc.pruning.channels import ChannelGroup
 from wkdc.pruning.importance import Importance
 from wkdc.pruning.target import Target
@@ -71,6 +74,22 @@ def check_constraints(constraints: Constraints, target: Target | None, images: b
         raise OptionError(f"drop_blocks is {constraints.drop_blocks}; give 0 or more")
     if constraints.drop_blocks and not images:
         raise OptionError("dropping blocks needs images to see which is missed least; calibrate")
+
+
+def must_differ(network: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[tuple[int, int], ...]:
+    """Pairs of groups that may not have one width: before and behind a block without a skip.
+
+    The original code of AnimeGANv2 adds a skip where a block makes as many channels as it reads.
+    """
+    made = {name: number for number, group in enumerate(groups) for name in group.producers}
+    read = {name: number for number, group in enumerate(groups) for name in group.readers}
+    blocks = [
+        name
+        for name, block in network.named_modules()
+        if isinstance(block, InvertedBlock) and not block.skips
+    ]
+    ends = [(f"{name}.layers.0.1", f"{name}.layers.2") for name in blocks]
+    return tuple((read[a], made[b]) for a, b in ends if a in read and b in made)
 
 
 def spell_out(numbers: Sequence[int], groups: Sequence[ChannelGroup]) -> list[int]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wkdc.networks.complexity import count_params
 from wkdc.onnx.rewrites import LANES, fits_phases, fits_quads
-from wkdc.pruning.channels import CONVOLUTIONS, ChannelGroup, layer_channels, reads
+from wkdc.pruning.channels import CONVOLUTIONS, ChannelGroup, is_depthwise, layer_channels, reads
 
 Counted = Literal["params", "macs", "clock"]
 
@@ -47,9 +47,10 @@ class Cost:
             own = count_params(layer) if not list(layer.children()) else 0
             block = next((n for b, n in blocks.items() if name.startswith(f"{b}.")), None)
             if own and isinstance(layer, CONVOLUTIONS):
-                inputs = _Axis(layer.in_channels, read.get(layer, {}), groups)
+                reads_each = 1 if is_depthwise(layer) else layer.in_channels
+                inputs = _Axis(reads_each, read.get(layer, {}), groups)
                 outputs = _Axis(layer.out_channels, made.get(layer, {}), groups)
-                kernel = layer.weight.numel() / (layer.in_channels * layer.out_channels)
+                kernel = layer.weight.numel() / (reads_each * layer.out_channels)
                 each = 0.0 if layer.bias is None else 1.0
                 at, form = positions.get(name, 0), _form(layer)
                 pixels = at * (layer.stride[0] ** 2 if form in ("phases", "columns") else 1)

@@ -88,6 +88,7 @@ def make_plan(
     )
     tell("choosing widths", 0.9)
     if given is not None:
+        _check_apart(analysis, given)
         return analysis.plan(given)
     if target is None:
         raise OptionError("nothing says how small")
@@ -101,6 +102,17 @@ def make_plan(
             lambda stage, share: tell(stage, 0.9 + 0.1 * share),
         )
     return analysis.plan(_choose(analysis, target.quantity, target.amount or 0, constraints))
+
+
+def _check_apart(analysis: TeacherAnalysis, widths: Sequence[int]) -> None:
+    """Raise OptionError for widths that are equal and may not be; see `must_differ`."""
+    for pair in analysis.apart:
+        first, second = (next(iter(analysis.groups[n].producers)) for n in pair)
+        if widths[pair[0]] == widths[pair[1]]:
+            raise OptionError(
+                f"{first} and {second} are both given {widths[pair[0]]} channels; give them "
+                "different ones, or the original code would add a skip between them"
+            )
 
 
 def _check_dropped(count: int | None, groups: Sequence[ChannelGroup]) -> None:

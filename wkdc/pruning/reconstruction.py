@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wkdc.pruning.activations import Observation, positions_in
-from wkdc.pruning.channels import CONVOLUTIONS, trace_flow
+from wkdc.pruning.channels import CONVOLUTIONS, is_depthwise, trace_flow
 
 RIDGE = 2.0
 """Weight of staying at the sliced kernel, by the mean square of an input and the unknowns for each
@@ -61,7 +61,8 @@ def reconstruct(
 
     A layer's target is the teacher's output before the norm, at the kept channels. Where
     InstanceNorm follows, both sides are centred image by image, as it will do, and its scale
-    is lowered by how well they agree, which is least squares for what comes out of it.
+    is lowered by how well they agree, which is least squares for what comes out of it. GroupNorm
+    mixes channels, of which some are gone, so its scale and shift are solved for its own output.
 
     Args:
         kept: for each convolution by name, which of the teacher's output channels it stands for;
@@ -78,11 +79,26 @@ def reconstruct(
         def solve(layer: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
             dtype, channels = inputs[0].dtype, kept.get(name, slice(None))
             targets = [rows[:, channels].to(dtype) for rows in teacher.outputs[name]]
-            fits.append(_solve(name, layer, flow.norms.get(name), inputs[0], targets))
+            solver = _solve_depthwise if is_depthwise(layer) else _solve
+            fits.append(solver(name, layer, flow.norms.get(name), inputs[0], targets))
             if on_layer is not None:
                 on_layer(len(fits) / len(names))
 
         hooks.append(student.get_submodule(name).register_forward_pre_hook(solve))
+    for name, rows in teacher.normalised.items():
+
+        def rescale(
+            norm: nn.Module,
+            _: object,
+            out: Tensor,
+            name: str = name,
+            rows: Sequence[Tensor] = rows,
+        ) -> Tensor:
+            channels = kept.get(name, slice(None))
+            return _rescale(norm, out, [one[:, channels].to(out.dtype) for one in rows])
+
+        if name in flow.norms:
+            hooks.append(flow.norms[name].register_forward_hook(rescale))
     try:
         with torch.no_grad():
             student(torch.cat(list(teacher.images)))
@@ -194,6 +210,71 @@ def _solve(
         if isinstance(norm, nn.InstanceNorm2d) and norm.affine:
             norm.weight.mul_(_by_channel(agreement, norm))
     return LayerFit(name, missed(old), missed(new))
+
+
+def _solve_depthwise(
+    name: str, layer: nn.Module, norm: nn.Module | None, inputs: Tensor, targets: Sequence[Tensor]
+) -> LayerFit:
+    """`_solve` for a depthwise `layer`: k·k unknowns and an offset for each channel."""
+    old = kernel_matrix(layer).double()  # (k·k)×C
+    taps, channels = old.shape
+    bias = layer.bias if isinstance(layer.bias, Tensor) else torch.zeros(channels)
+    ones = taps + (1 if isinstance(layer.bias, Tensor) else 0)
+    gram = torch.zeros(channels, ones, ones).double()
+    cross = torch.zeros(channels, ones).double()
+    total = torch.zeros(channels).double()
+    for image, target in zip(inputs, targets, strict=True):
+        rows = patches(layer, image.unsqueeze(0)).view(-1, taps, channels).permute(2, 0, 1)
+        if ones > taps:
+            rows = torch.cat([rows, rows.new_ones(channels, rows.shape[1], 1)], 2)
+        rows, wanted = rows.double(), target.T.double()
+        gram += rows.transpose(1, 2) @ rows
+        cross += (rows.transpose(1, 2) @ wanted.unsqueeze(2)).squeeze(2)
+        total += wanted.square().sum(1)
+    start = torch.cat([old, bias.detach().double()[None]])[:ones].T
+    ridge = LEAST_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
+    damping = ridge[:, None, None] * torch.eye(ones).double()
+    new = torch.linalg.solve(gram + damping, cross + ridge[:, None] * start)
+
+    def missed(kernels: Tensor) -> float:
+        left = (
+            total
+            - 2 * (kernels * cross).sum(1)
+            + torch.einsum("ci,cij,cj->c", kernels, gram, kernels)
+        )
+        return max(0.0, float(left.sum() / total.sum().clamp_min(1e-24)))
+
+    set_kernel(layer, new[:, :taps].T)
+    if isinstance(layer.bias, Tensor):
+        with torch.no_grad():
+            layer.bias.copy_(new[:, taps])
+    return LayerFit(name, missed(start), missed(new))
+
+
+@torch.no_grad()
+def _rescale(norm: nn.Module, out: Tensor, targets: Sequence[Tensor]) -> Tensor:
+    """Give `norm` the scale and shift that bring its output `out`, N×C×H×W, to `targets`.
+
+    Args:
+        targets: for each of the N images, P×C that it should put out.
+
+    Returns:
+        What it puts out then.
+    """
+    if not isinstance(norm.weight, Tensor) or not isinstance(norm.bias, Tensor):
+        return out
+    places = positions_in(*out.shape[-2:])
+    made = torch.cat([image.flatten(1)[:, places] for image in out], 1).double()
+    wanted = torch.cat([target.T for target in targets], 1).double()
+    apart = made - made.mean(1, keepdim=True)
+    energy = apart.square().sum(1)
+    says = energy > FLAT * made.square().sum(1)
+    scale = torch.where(says, (apart * wanted).sum(1) / energy.clamp_min(1e-24), 1.0)
+    shift = wanted.mean(1) - scale * made.mean(1)
+    norm.weight.mul_(scale)
+    norm.bias.mul_(scale).add_(shift)
+    shape = (1, -1, 1, 1)
+    return out * scale.to(out.dtype).view(shape) + shift.to(out.dtype).view(shape)
 
 
 def _by_channel(outputs: Tensor, norm: nn.InstanceNorm2d | nn.BatchNorm2d) -> Tensor:

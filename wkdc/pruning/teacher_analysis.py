@@ -9,6 +9,7 @@ from wkdc.checkpoints.checkpoint import Generator
 from wkdc.networks.architecture import valid_side
 from wkdc.pruning.activations import Observation, observe
 from wkdc.pruning.channels import CONVOLUTIONS, ChannelGroup, example_image, trace_flow
+from wkdc.pruning.constraints import must_differ
 from wkdc.pruning.cost_model import Cost
 from wkdc.pruning.importance import Importance, Ranking, accumulate_gradients, rank
 from wkdc.pruning.plan import Plan
@@ -25,6 +26,7 @@ class TeacherAnalysis:
         rankings: of each group's channels.
         damage: of each group, see `image_damage`; none without images.
         observed: the teacher at work; None without images.
+        apart: see `must_differ`.
     """
 
     teacher: Generator
@@ -34,9 +36,14 @@ class TeacherAnalysis:
     rankings: list[Ranking]
     damage: list[Tensor]
     observed: Observation | None
+    apart: tuple[tuple[int, int], ...]
 
     def plan(self, widths: Sequence[int]) -> Plan:
-        """The plan of these widths, one for each group."""
+        """The plan of these widths, one for each group; one less where two may not be equal."""
+        widths = list(widths)
+        for first, second in self.apart:
+            if widths[first] == widths[second]:
+                widths[first] += -1 if widths[first] > 1 else 1
         kept = tuple(
             sorted(ranking.order[:width])
             for ranking, width in zip(self.rankings, widths, strict=True)
@@ -103,7 +110,14 @@ def analyze_teacher(
             on_group=lambda share: tell("narrowing one group at a time", 0.65 + 0.35 * share),
         )
     return TeacherAnalysis(
-        teacher, groups, _left(teacher, groups), cost, rankings, damage, observed
+        teacher,
+        groups,
+        _left(teacher, groups),
+        cost,
+        rankings,
+        damage,
+        observed,
+        must_differ(network, groups),
     )
 
 

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from wkdc.networks.architecture import Architecture
-from wkdc.networks.resnet import ResnetBlock
+from wkdc.networks.architecture import Architecture, residual_blocks
 
 APART = 4
 """Features are compared in every fourth column and row: neighbours tell nearly the same."""
@@ -36,7 +35,7 @@ class BlockFeatures:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        blocks = [name for name, part in network.named_modules() if isinstance(part, ResnetBlock)]
+        blocks = list(residual_blocks(network))
         first = int(blocks[0].rpartition(".")[2])
         names = [f"model.{first - 1}", *(blocks[round(s * len(blocks)) - 1] for s in SHARES)]
         self.described = [APART, *names]
