@@ -70,6 +70,47 @@ class Grouped(nn.Module):
         return torch.tanh(self.last(self.twice(functional.relu(self.twice(maps)))))
 
 
+class Blur(nn.Module):
+    """A fixed filter for each channel, and every second pixel."""
+
+    filters: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # Unlike for each channel, so that taking away the wrong one shows.
+        kernel = torch.rand(channels, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("filters", kernel / kernel.sum((2, 3), keepdim=True))
+
+    def forward(self, images: Tensor) -> Tensor:
+        groups = images.shape[1]
+        return functional.conv2d(images, self.filters, stride=2, padding=1, groups=groups)
+
+
+class Mobile(nn.Module):
+    """Depthwise convolutions, GroupNorm of one group and of one for each channel, a blur, resizing.
+
+    The norm of four groups cannot be narrowed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.stem_norm = nn.Conv2d(3, 16, 3, padding=1), nn.GroupNorm(1, 16)
+        self.blur = Blur(16)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.depthwise_norm = nn.GroupNorm(16, 16)
+        self.wide, self.wide_norm = nn.Conv2d(16, 24, 1), nn.GroupNorm(4, 24)
+        self.narrow, self.narrow_norm = nn.Conv2d(24, 12, 3, padding=1), nn.GroupNorm(1, 12)
+        self.last = nn.Conv2d(12, 3, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.blur(functional.relu(self.stem_norm(self.stem(images))))
+        maps = functional.relu(self.depthwise_norm(self.depthwise(maps)))
+        maps = functional.relu(self.wide_norm(self.wide(maps)))
+        maps = functional.interpolate(maps, images.shape[-2:], mode="bilinear")
+        maps = functional.relu(self.narrow_norm(self.narrow(maps)))
+        return torch.tanh(self.last(maps))
+
+
 class Same(nn.Conv2d):
     """Pads by itself, so that its padding of 0 is not the whole truth."""
 

@@ -111,24 +111,54 @@ def test_a_norm_behind_a_change_in_place_is_not_the_convolutions() -> None:
 def test_layers_that_are_not_understood_are_left(tmp_path: Path) -> None:
     network = custom_networks.Grouped()
     flow = trace_flow(network, torch.zeros(1, 3, 32, 32))
-    assert flow.usable == {"first", "wide", "narrow", "last"}
+    assert flow.usable == {"first", "depthwise", "wide", "narrow", "last"}
     _, groups = channel_groups(network.requires_grad_(True), in_channels=3, smallest=1)
-    assert [list(group.producers) for group in groups] == [["wide"]]
+    assert [list(group.producers) for group in groups] == [["first", "depthwise"], ["wide"]]
 
     notices: list[str] = []
     teacher = load_network(saved(network, tmp_path), arch="custom_networks:Grouped")
     made = wkdc.prune(
         teacher,
-        widths=[5],
+        widths=[6, 5],
         output=tmp_path / "student.pth",
         calibrate=2,
         on_notice=notices.append,
     )
-    assert made.widths == {"wide": (12, 5)}
+    assert made.widths == {"first": (8, 6), "wide": (12, 5)}
     assert {layer.name for layer in made.layers} == flow.usable
     assert notices == [
-        "these keep their width: first, depthwise, narrow and 1 more; see docs/custom.md",
+        "these keep their width: narrow, twice; see docs/custom.md",
     ]
+
+
+def test_depthwise_layers_group_norms_and_fixed_filters_follow(tmp_path: Path) -> None:
+    network = custom_networks.Mobile().eval()
+    arch = "custom_networks:Mobile"
+    path = saved(network, tmp_path)
+    teacher = load_network(path, arch=arch)
+    output = tmp_path / "student.pth"
+    notices: list[str] = []
+    sliced = wkdc.prune(
+        teacher, widths=[9, 7], calibrate=0, output=output, on_notice=notices.append
+    )
+    assert sliced.widths == {"stem": (16, 9), "narrow": (12, 7)}
+    assert notices == ["these keep their width: wide; see docs/custom.md"]  # its norm has 4 groups
+    student = load_network(output, arch=arch).network
+    stem, kept_stem = network.stem.weight, student.get_parameter("stem.weight")
+    kept = [int((stem - row).abs().sum((1, 2, 3)).argmin()) for row in kept_stem]
+    assert len(set(kept)) == 9
+    assert torch.equal(student.get_buffer("blur.filters"), network.blur.filters[kept])
+    torch.testing.assert_close(
+        student.get_parameter("depthwise.weight"), network.depthwise.weight[kept]
+    )
+
+    solved = wkdc.prune(teacher, widths=[9, 7], calibrate=8, output=tmp_path / "solved.pth")
+    assert {layer.name for layer in solved.layers} >= {"stem", "depthwise", "narrow"}
+    image = load_square(photo_paths()[-1], 128)
+    other = load_network(tmp_path / "solved.pth", arch=arch).network
+    with torch.no_grad():
+        errors = [float((s(image) - network(image)).square().mean()) for s in (student, other)]
+    assert errors[1] < errors[0] / 4  # 6 dB nearer than what slicing leaves
 
 
 def test_what_only_looks_like_a_convolution_is_left(

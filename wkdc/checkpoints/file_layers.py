@@ -90,6 +90,6 @@ def unfit(names: Sequence[str], *, family: str | None = None) -> CheckpointError
     shown = ", ".join(repr(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
     what = f"looks like a {family} network, but" if family else "is no generator that wkdc knows:"
     return CheckpointError(
-        f"{what} {shown} does not fit; known are the ResNet and U-Net generators of "
-        "pytorch-CycleGAN-and-pix2pix, and the global one of pix2pixHD"
+        f"{what} {shown} does not fit; docs/teachers.md lists the networks that wkdc knows, and "
+        "--arch reads one of your own code: see docs/custom.md"
     )

@@ -232,11 +232,18 @@ def slice_channels(
 
     A block of which none is kept becomes an identity, so that the other layers keep their names.
     """
+    single = [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, nn.GroupNorm) and layer.num_groups == layer.num_channels > 1
+    ]
     for group, channels in zip(groups, kept, strict=True):
         removed = sorted(set(range(group.channels)) - set(channels))
         if removed and channels:
             pruning_fn = graph.get_pruner_of_module(group.root).prune_out_channels
             graph.get_pruning_group(group.root, pruning_fn, removed).prune()
+    for norm in single:  # of one channel in each group, which Torch-Pruning leaves as many
+        norm.num_groups = norm.num_channels
     for group, channels in zip(groups, kept, strict=True):
         if not channels and group.block is not None:
             parent, _, leaf = group.block.rpartition(".")

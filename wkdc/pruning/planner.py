@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import CheckpointError, OptionError, TargetError
 from wkdc.networks.complexity import kernel_positions
-from wkdc.networks.custom import examine
-from wkdc.pruning.channels import ChannelGroup, slice_channels
+from wkdc.pruning.channels import ChannelGroup, example_image, slice_channels
 from wkdc.pruning.constraints import Constraints, check_constraints, spell_out
 from wkdc.pruning.cost_model import Cost, Counted
 from wkdc.pruning.latency_target import meet_latency
@@ -134,21 +134,25 @@ def _check_sliceable(teacher: Generator) -> None:
     """Run a network of the user's own code with one channel in every group.
 
     Raises:
-        CheckpointError: it cannot.
+        CheckpointError: it cannot; the message ends in what PyTorch says of it.
     """
     network, graph, groups = traced(teacher)
     slice_channels(network, graph, groups, [[0]] * len(groups))
     options = teacher.architecture.options
+    image = example_image(teacher.in_channels, teacher.architecture.smallest)
     try:
-        same = examine(network, options["factory"]) == {
-            key: options[key] for key in ("in_channels", "out_channels", "multiple", "smallest")
-        }
-    except CheckpointError:
-        same = False
-    if not same:
+        with torch.no_grad():
+            made = network(image)
+    except Exception as error:  # whatever the user's code raises
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
             f"{options['factory']} does not run without some of its channels: something in its "
-            "forward pass counts them, as a view or a constant of their number does"
+            f"forward pass counts them, as a view or a constant of their number does ({reason})"
+        ) from None
+    if made.shape[1:] != (teacher.out_channels, *image.shape[2:]):
+        raise CheckpointError(
+            f"{options['factory']} returns {made.shape[1]} channels of {made.shape[2]}x"
+            f"{made.shape[3]} without some of its channels; it has to return the same image"
         )
 
 
