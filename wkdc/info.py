@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from wkdc.checkpoints.card import Card, find_teacher
 from wkdc.checkpoints.checkpoint import load_network
+from wkdc.checkpoints.reading import Reading
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
 from wkdc.onnx.file import OnnxInterface, count_onnx_params, read_interface
@@ -56,14 +57,18 @@ class InfoResult:
 
 
 def info(
-    path: str | Path, *, size: tuple[int, int] | None = None, arch: str | None = None
+    path: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    key: str | None = None,
+    arch: str | None = None,
 ) -> InfoResult:
     """Say what `path` holds, without running it.
 
     Args:
         path: a .pth of a generator or discriminator, or a .onnx.
         size: height and width that MACs are counted at.
-        arch: what makes a custom network; see `load_generator`.
+        key, arch: see `load_generator`.
 
     Raises:
         CheckpointError: the file cannot be read, or is no network that wkdc knows.
@@ -72,7 +77,7 @@ def info(
     path = Path(path)
     if path.suffix.lower() == ".onnx":
         return _info_of_onnx(path, size)
-    loaded = load_network(path, arch=arch)
+    loaded = load_network(path, Reading(key=key, arch=arch))
     side = measured_size(size, loaded.architecture)
     cost = measure_complexity(loaded.network, loaded.in_channels, side)
     return InfoResult(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wkdc.benchmark.calls import OPTIONAL, Call, Engine, HalfPrecision, file_call, torch_call
-from wkdc.checkpoints.checkpoint import Generator, load_generator
+from wkdc.checkpoints.checkpoint import Generator, load_teacher
 from wkdc.errors import CheckpointError, DeviceError, OptionError
 from wkdc.networks.architecture import Architecture
 from wkdc.networks.complexity import (
@@ -40,14 +40,17 @@ class Entry:
     precision: str = "float32"
 
 
-def open_entry(path: Path, arch: str | None) -> Entry:
+def open_entry(path: Path, beside: Sequence[Path], arch: str | None) -> Entry:
     """Open a file to profile.
+
+    Args:
+        beside: all that are profiled; a student's card says how its teacher is read.
 
     Raises:
         CheckpointError: the file cannot be used.
     """
     if path.suffix.lower() != ".onnx":
-        generator = load_generator(path, arch=arch)
+        generator = load_teacher(path, beside, arch=arch)
         params = count_params(generator.network)
         return Entry(path, generator, generator.architecture, params, generator.in_channels)
     network = OnnxNetwork(path)

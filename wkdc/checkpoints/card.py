@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from wkdc.checkpoints.reading import reading_on_card
 from wkdc.checkpoints.weight_files import load_plain
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.networks.architecture import Architecture
@@ -80,6 +81,7 @@ def card_in(content: Mapping[str, Any], path: Path) -> Card | None:
             Architecture(card["family"], card["options"]).build_empty()
         if card["teacher"] is not None:
             _ = card["teacher"]["path"], card["teacher"]["sha256"]
+            reading_on_card(card["teacher"].get("reading", {}), None)
     except (TypeError, KeyError, ValueError, IndexError, RuntimeError, OptionError):
         raise CheckpointError(f"{path}: its card is broken; prune the teacher again") from None
     return dict(card)

@@ -1,13 +1,16 @@
 """Any .pth file <-> a network and its card."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from wkdc.checkpoints.card import Card, card_in, check_plain, find_teacher
+from wkdc.checkpoints.card import Card, card_in, check_plain, find_teacher, read_card
+from wkdc.checkpoints.containers import Wanted, choose_network, without_prefixes
+from wkdc.checkpoints.reading import Reading, reading_on_card
 from wkdc.checkpoints.recognition import Recognition, recognise
 from wkdc.checkpoints.weight_files import load_plain, save_plain
 from wkdc.errors import CheckpointError
@@ -31,6 +34,7 @@ class Generator:
         card: how it was made, where wkdc wrote the file; else None.
         notes: what the file could not tell and was assumed.
         path, sha256: the file and its digest.
+        reading: how it was to be read.
     """
 
     network: nn.Module
@@ -39,6 +43,7 @@ class Generator:
     notes: tuple[str, ...]
     path: Path
     sha256: str
+    reading: Reading = Reading()
 
     @property
     def in_channels(self) -> int:
@@ -55,6 +60,7 @@ def load_generator(
     norm: Norm | None = None,
     block_padding: Padding | None = None,
     upsampling: Upsampling | None = None,
+    key: str | None = None,
     arch: str | None = None,
 ) -> Generator:
     """Load the generator of a .pth file, whichever training script wrote it.
@@ -62,9 +68,10 @@ def load_generator(
     Nothing in the file is executed: it is read with `weights_only=True`.
 
     Args:
-        path: a raw or wrapped state dict of a ResNet or U-Net generator, or a file of wkdc.
+        path: a raw or wrapped state dict of a generator of docs/teachers.md, or a file of wkdc.
         norm, block_padding, upsampling: override what is read or assumed; see
             `wkdc.checkpoints.recognition`.
+        key: which network, of a file that holds several.
         arch: `package.module:factory`, whose network the weights belong to, where it is none of
             these; see `wkdc.networks.custom`.
 
@@ -72,12 +79,18 @@ def load_generator(
         CheckpointError: missing, broken or hostile file, or no generator that wkdc knows.
         OptionError: an override that is no known name, or an `arch` that cannot be made.
     """
-    loaded = load_network(
-        path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
-    )
+    return check_generates(load_network(path, Reading(norm, block_padding, upsampling, key, arch)))
+
+
+def check_generates(loaded: Generator) -> Generator:
+    """`loaded`, if it is a generator.
+
+    Raises:
+        CheckpointError: it is a discriminator.
+    """
     if loaded.architecture.is_discriminator:
         raise CheckpointError(
-            f"{path}: these are the weights of a discriminator (latest_net_D.pth?), not "
+            f"{loaded.path}: these are the weights of a discriminator (latest_net_D.pth?), not "
             "of a generator; give the generator, usually latest_net_G.pth"
         )
     return loaded
@@ -89,7 +102,7 @@ def load_discriminator(path: str | Path) -> Generator:
     Raises:
         CheckpointError: missing, broken or hostile file, or no discriminator that wkdc knows.
     """
-    loaded = load_network(path)
+    loaded = load_network(path, wanted="discriminator")
     if not loaded.architecture.is_discriminator:
         raise CheckpointError(
             f"{path} holds a generator, not a discriminator; give a PatchGAN or a multi-scale one, "
@@ -99,41 +112,25 @@ def load_discriminator(path: str | Path) -> Generator:
 
 
 def load_network(
-    path: str | Path,
-    *,
-    norm: Norm | None = None,
-    block_padding: Padding | None = None,
-    upsampling: Upsampling | None = None,
-    arch: str | None = None,
+    path: str | Path, reading: Reading | None = None, *, wanted: Wanted = "generator"
 ) -> Generator:
-    """Load the network of a .pth file, a generator or a discriminator; see `load_generator`."""
-    path = Path(path)
+    """Load the network of a .pth file, a generator or a discriminator; see `load_generator`.
+
+    Args:
+        wanted: which of them, of a file that holds both.
+    """
+    path, reading = Path(path), reading or Reading()
     content = load_plain(path)
     card = card_in(content, path)
-    if card is not None:
-        options = card["options"]
-        if card["family"] == "custom" and arch is None:
-            raise CheckpointError(
-                f"{path} holds a network of your own code; give --arch {options['factory']}"
-            )
-        norm = norm or options.get("norm")
-        block_padding = block_padding or options.get("block_padding")
-        upsampling = upsampling or options.get("upsampling")
-    skips = None if card is None else card["options"].get("skips")
     try:
-        weights = _unwrap(content)
-        if arch is not None and (card is None or card["family"] == "custom"):
-            recognition = _as_custom(arch, weights)
-        else:
-            recognition = recognise(
-                weights,
-                norm=norm,
-                block_padding=block_padding,
-                upsampling=upsampling,
-                skips=skips,
-            )
+        recognition = (
+            _of_student(content, card, reading, path)
+            if card is not None
+            else _of_stranger(content, reading, wanted)
+        )
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        text = str(error)
+        raise CheckpointError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     broken = [k for k, v in recognition.state_dict.items() if not bool(v.isfinite().all())]
     if broken:
         raise CheckpointError(f"{path}: {broken[0]!r} holds NaN or infinity; the file is no use")
@@ -146,7 +143,81 @@ def load_network(
         () if card else recognition.notes,
         path,
         sha256_of(path),
+        reading,
     )
+
+
+def load_teacher(
+    path: str | Path, students: Sequence[str | Path | Generator], *, arch: str | None = None
+) -> Generator:
+    """Load a generator, as the cards of its students among `students` say that it is read."""
+    return check_generates(load_network(path, reading_for(path, students, arch=arch)))
+
+
+def reading_for(
+    path: str | Path, students: Sequence[str | Path | Generator], *, arch: str | None = None
+) -> Reading:
+    """How the cards of `students` say that their teacher `path` is to be read."""
+    for student in students:
+        if isinstance(student, Generator):
+            card = student.card
+        else:
+            card = read_card(Path(student)) if Path(student).suffix.lower() != ".onnx" else None
+        named = None if card is None else card["teacher"]
+        said = {} if named is None else named.get("reading", {})
+        if said and Path(path).is_file() and sha256_of(Path(path)) == named["sha256"]:
+            return reading_on_card(said, arch)
+    return Reading(arch=arch)
+
+
+def _of_student(
+    content: Mapping[str, Any], card: Card, reading: Reading, path: Path
+) -> Recognition:
+    """The network in a file of wkdc, as its card says."""
+    options = card["options"]
+    if reading.key is not None:
+        raise CheckpointError(f"holds one network, of wkdc's own; leave out --key {reading.key}")
+    if card["family"] == "custom":
+        if reading.arch is None:
+            raise CheckpointError(
+                f"{path} holds a network of your own code; give --arch {options['factory']}"
+            )
+        return _as_custom(reading.arch, _unwrap(content))
+    return recognise(
+        _unwrap(content),
+        norm=reading.norm or options.get("norm"),
+        block_padding=reading.block_padding or options.get("block_padding"),
+        upsampling=reading.upsampling or options.get("upsampling"),
+        skips=options.get("skips"),
+    )
+
+
+def _of_stranger(content: Mapping[str, Any], reading: Reading, wanted: Wanted) -> Recognition:
+    """The network in a file of somebody else's code: the usual one, or the only one."""
+
+    def read(weights: Mapping[str, Tensor]) -> Recognition:
+        checked = _checked(weights)
+        if reading.arch is not None:
+            return _as_custom(reading.arch, checked)
+        return recognise(
+            checked,
+            norm=reading.norm,
+            block_padding=reading.block_padding,
+            upsampling=reading.upsampling,
+        )
+
+    if reading.key is None:
+        try:
+            return read(_unwrap(content))
+        except CheckpointError as error:
+            unusual = error
+    found = choose_network(content, reading.key, wanted, read)
+    if found is None:
+        raise unusual
+    if reading.key is not None:
+        return found.recognition
+    note = f"the {wanted} {found.key!r} of this file (else --key)"
+    return replace(found.recognition, notes=(note, *found.recognition.notes))
 
 
 def _as_custom(factory: str, weights: dict[str, Tensor]) -> Recognition:
@@ -161,10 +232,18 @@ def _as_custom(factory: str, weights: dict[str, Tensor]) -> Recognition:
 def save_generator(path: str | Path, network: nn.Module, card: Card) -> None:
     """Write `{"wkdc": card, "state_dict": ...}` to `path`, whole or not at all.
 
+    BatchNorm that takes each image's statistics has fresh running ones in the file, which the
+    original code asks for when it loads it, and does not use in training mode.
+
     Raises:
         OutputError: the file cannot be written.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    if card["options"].get("norm") == "batch-per-image":
+        for name, layer in network.named_modules():
+            if isinstance(layer, nn.InstanceNorm2d):
+                fresh = nn.BatchNorm2d(layer.num_features, affine=False).state_dict()
+                weights |= {f"{name}.{leaf}": value for leaf, value in fresh.items()}
     check_plain(card)
     save_plain(path, {"wkdc": card, "state_dict": weights})
 
@@ -193,7 +272,7 @@ def teacher_path(student: Generator, *, hint: str = "name the teacher") -> Path:
 
 
 def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
-    """The state dict inside `content`, without wrappers and `module.` prefixes, as float32."""
+    """The state dict inside `content`, without wrappers and prefixes, as float32."""
     for key in WRAPPERS:
         inner = content.get(key)
         if isinstance(inner, Mapping) and depth:
@@ -204,14 +283,26 @@ def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
             f"holds no state dict: it starts with {keys}; looked for tensors, or a dict under "
             + ", ".join(WRAPPERS)
         )
+    return _checked(without_prefixes(content))
+
+
+def _checked(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict as float32.
+
+    Raises:
+        CheckpointError: some entry is no plain tensor of floating-point numbers.
+    """
     weights: dict[str, Tensor] = {}
     for key, value in content.items():
         if not isinstance(value, Tensor) or not isinstance(key, str):
             raise CheckpointError(f"{key!r} is no tensor; save the network's state_dict() instead")
-        if not value.is_floating_point() and not key.endswith("num_batches_tracked"):
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise CheckpointError(
+                f"{key!r} is sparse, quantized or empty of numbers; save dense weights instead"
+            )
+        counter = key.endswith("num_batches_tracked")
+        if not value.is_floating_point() and not (counter and not value.is_complex()):
             kind = str(value.dtype).removeprefix("torch.")
             raise CheckpointError(f"{key!r} holds {kind} numbers; weights are floating-point")
         weights[key] = value.float() if value.is_floating_point() else value
-    while all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return weights

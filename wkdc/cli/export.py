@@ -97,6 +97,7 @@ def export(
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -110,7 +111,7 @@ def export(
             "a page takes float32; give --web without --uint8-io, --fp16, --bf16 and --int8"
         )
     generator = wkdc.load_generator(
-        model, norm=norm, block_padding=padding, upsampling=upsampling, arch=arch
+        model, norm=norm, block_padding=padding, upsampling=upsampling, key=key, arch=arch
     )
     folder = None if data is None else options.find_data(data, data_url)
     settings: dict[str, Any] = {"tolerance": tolerance, "data": folder, "direction": direction}

@@ -18,13 +18,15 @@ def info(
     size: Annotated[
         str | None, typer.Option(help="Size for MACs: 256 or 192x320.", show_default="256")
     ] = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
     """Say what a weight file holds, and how it was made."""
     import wkdc
 
-    found = wkdc.info(file, size=None if size is None else options.parse_size(size), arch=arch)
+    side = None if size is None else options.parse_size(size)
+    found = wkdc.info(file, size=side, key=key, arch=arch)
     if json:
         render.print_json(_as_json(found))
     else:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from wkdc.data.named_sets import DownloadProgress
     from wkdc.inference.tiles import Tiling
 
-NormName = Literal["instance", "batch", "none"]
+NormName = Literal["instance", "batch", "batch-per-image", "none"]
 PaddingName = Literal["reflect", "replicate", "zero"]
-UpsamplingName = Literal["transposed", "subpixel"]
+UpsamplingName = Literal["transposed", "subpixel", "nearest"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Device = Annotated[
@@ -51,6 +51,14 @@ Upsampling = Annotated[
     UpsamplingName | None,
     typer.Option(
         "--upsampling", help="How the generator doubles the resolution.", rich_help_panel=FILE
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        help="Which network, of a file that holds several: netG_A2B.",
+        rich_help_panel=FILE,
     ),
 ]
 Arch = Annotated[

@@ -145,6 +145,7 @@ def prune(
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -154,10 +155,9 @@ def prune(
     """
     import wkdc
     from wkdc.checkpoints.checkpoint import load_network
+    from wkdc.checkpoints.reading import Reading
 
-    source = load_network(
-        teacher, norm=norm, block_padding=padding, upsampling=upsampling, arch=arch
-    )
+    source = load_network(teacher, Reading(norm, padding, upsampling, key, arch))
     # Images that nobody would look at are not fetched.
     folder = options.find_data(data, data_url) if data is not None and calibrate else data
     with render.meter() as meter:

@@ -37,7 +37,7 @@ Blocks = Annotated[
     int, typer.Option(help="Residual blocks, of all but a U-Net.", rich_help_panel=NETWORK)
 ]
 Norm = Annotated[
-    options.NormName | None,
+    Literal["instance", "batch", "none"] | None,
     typer.Option(
         help="Normalisation of the generator.",
         rich_help_panel=NETWORK,

@@ -62,6 +62,7 @@ def translate(
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -70,6 +71,7 @@ def translate(
     Ctrl-C keeps complete files; --resume translates the others.
     """
     import wkdc
+    from wkdc.checkpoints.reading import Reading
     from wkdc.inference.model import open_model
     from wkdc.system.devices import default_device
 
@@ -79,10 +81,7 @@ def translate(
         model,
         device=device,
         runtime=runtime,
-        norm=norm,
-        block_padding=padding,
-        upsampling=upsampling,
-        arch=arch,
+        reading=Reading(norm, padding, upsampling, key, arch),
     )
     with render.meter() as meter:
         result = wkdc.translate(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wkdc.checkpoints.checkpoint import load_generator, teacher_path
+from wkdc.checkpoints.checkpoint import load_generator, reading_for, teacher_path
 from wkdc.checkpoints.lineage import student_of
 from wkdc.checkpoints.run_record import read_record
 from wkdc.data.inputs import check_reads
@@ -74,7 +74,8 @@ def open_comparison(
     if guide is not None:
         paths = [path for path in paths if path.resolve() != guide.resolve()]
     opened = [
-        open_model(path, device=device, arch=arch) for path in [*([guide] if guide else []), *paths]
+        open_model(path, device=device, reading=reading_for(path, paths, arch=arch))
+        for path in [*([guide] if guide else []), *paths]
     ]
     if len({(one.in_channels, one.out_channels) for one in opened}) > 1:
         told = ", ".join(f"{one.path} {one.in_channels} to {one.out_channels}" for one in opened)

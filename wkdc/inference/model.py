@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.checkpoints.checkpoint import check_generates, load_network
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.images import pad_to_multiple
 from wkdc.errors import CheckpointError, DeviceError, OptionError
 from wkdc.inference.runtimes import OpenVinoNetwork, Runtime
-from wkdc.networks.layers import Norm, Padding
-from wkdc.networks.resnet import Upsampling
 from wkdc.onnx.file import OnnxNetwork
 from wkdc.system.devices import check_device
 from wkdc.system.files import sha256_of
@@ -57,17 +56,14 @@ def open_model(
     device: str = "cpu",
     threads: int | None = None,
     runtime: Runtime | None = None,
-    norm: Norm | None = None,
-    block_padding: Padding | None = None,
-    upsampling: Upsampling | None = None,
-    arch: str | None = None,
+    reading: Reading | None = None,
 ) -> ImageModel:
     """Open a generator: a .pth in PyTorch, a .onnx in ONNX Runtime or OpenVINO.
 
     Args:
         threads: of the runtime of a .onnx; None leaves it to the runtime.
         runtime: of a .onnx; None takes ONNX Runtime.
-        norm, block_padding, upsampling, arch: for a .pth that cannot tell, see `load_generator`.
+        reading: of a .pth, see `wkdc.checkpoints.checkpoint.load_network`.
 
     Raises:
         CheckpointError: the file cannot be used.
@@ -83,9 +79,7 @@ def open_model(
         raise OptionError(
             f"{path} runs in PyTorch, not in {runtime}; make a .onnx of it: wkdc export {path}"
         )
-    generator = load_generator(
-        path, norm=norm, block_padding=block_padding, upsampling=upsampling, arch=arch
-    )
+    generator = check_generates(load_network(path, reading))
     check_channels(path, generator.in_channels, generator.out_channels)
     network = generator.network.to(target)
 

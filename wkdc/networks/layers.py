@@ -6,7 +6,7 @@ from torch import nn
 
 from wkdc.errors import OptionError
 
-Norm = Literal["instance", "batch", "none"]
+Norm = Literal["instance", "batch", "batch-per-image", "none"]
 Padding = Literal["reflect", "replicate", "zero"]
 
 
@@ -14,17 +14,20 @@ def norm_layer(norm: Norm, channels: int, *, affine: bool) -> nn.Module:
     """The normalisation called `norm` for N×`channels`×H×W features.
 
     Raises:
-        OptionError: `norm` is not one of instance, batch, none.
+        OptionError: `norm` is not one of instance, batch, batch-per-image, none.
     """
     match norm:
-        case "instance":
+        # BatchNorm by the mean and biased variance of one image is InstanceNorm.
+        case "instance" | "batch-per-image":
             return nn.InstanceNorm2d(channels, affine=affine)
         case "batch":
             return nn.BatchNorm2d(channels, affine=affine)
         case "none":
             return nn.Identity()
         case _:
-            raise OptionError(f"norm {norm!r} is not known; choose instance, batch or none")
+            raise OptionError(
+                f"norm {norm!r} is not known; choose instance, batch, batch-per-image or none"
+            )
 
 
 def initialise(network: nn.Module) -> None:

@@ -29,8 +29,8 @@ def stock_architecture(
         "in_channels": 3,
         "out_channels": 3,
         "norm": norm,
-        "affine": norm == "batch",
-        "bias": norm != "batch",
+        "affine": norm in ("batch", "batch-per-image"),
+        "bias": norm not in ("batch", "batch-per-image"),
     }
     match network:
         case "resnet" | "pix2pixhd":
@@ -42,7 +42,7 @@ def stock_architecture(
                 "inner": [stream] * blocks,
                 "decoder": narrow[::-1],
             }
-            common["bias"] = network == "pix2pixhd" or norm != "batch"
+            common["bias"] = network == "pix2pixhd" or common["bias"]
             return Architecture("resnet", common | widths)
         case "unet":
             levels = max(2, min(8, math.ceil(math.log2(min(side, UNET_SIDE)))))

@@ -253,6 +253,8 @@ def _write(
         "params": cost.params,
         "macs": cost.macs,
     }
+    if said := teacher.reading.for_card():
+        made_from["reading"] = said
     save_generator(output, student, make_card(architecture, made_from, [dict(entry)]))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wkdc.checkpoints.checkpoint import Generator, load_generator, teacher_path
+from wkdc.checkpoints.checkpoint import Generator, load_generator, load_teacher, teacher_path
 from wkdc.checkpoints.lineage import images_of, last_options, record_of, student_of
 from wkdc.checkpoints.run_record import Record, read_record
 from wkdc.data.layouts import Direction
@@ -77,8 +77,9 @@ def find_subject(model: Path, teacher: str | Path | None, arch: str | None) -> S
     else:
         student, notice = load_generator(model, arch=arch), None
         record = record_of(student)
-    guide = load_generator(
+    guide = load_teacher(
         teacher_path(student, hint="name it with --teacher") if teacher is None else teacher,
+        [student],
         arch=arch,
     )
     if guide.sha256 == student.sha256:

@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wkdc.checkpoints.checkpoint import Generator, load_discriminator, load_generator, teacher_path
+from wkdc.checkpoints.checkpoint import (
+    Generator,
+    load_discriminator,
+    load_generator,
+    load_teacher,
+    teacher_path,
+)
 from wkdc.checkpoints.run_record import read_options
 from wkdc.data.inputs import check_inputs, check_reads
 from wkdc.data.layouts import Layout, read_layout
@@ -201,7 +207,7 @@ def load_pair(
     learner = load_generator(student, arch=arch)
     if teacher is None:
         teacher = teacher_path(learner, hint=hint)
-    guide = load_generator(teacher, arch=arch)
+    guide = load_teacher(teacher, [learner], arch=arch)
     ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
     if ours != theirs:
         raise CheckpointError(

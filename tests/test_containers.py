@@ -1,0 +1,155 @@
+"""Files that hold more than one network, and how a teacher is read by the commands that follow."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Called
+from originals import StateDict, patchgan_state_dict, resnet_state_dict, unet_state_dict
+from torch import Tensor
+
+import wkdc
+from wkdc.checkpoints.checkpoint import load_discriminator, load_generator
+from wkdc.checkpoints.weight_files import load_plain
+from wkdc.errors import CheckpointError
+
+Call = Callable[..., Called]
+
+A2B = resnet_state_dict(1, blocks=2, ngf=4)
+B2A = resnet_state_dict(2, blocks=2, ngf=5)
+SCORES = patchgan_state_dict(3, ndf=4)
+ADAM = {
+    "state": {0: {"step": torch.tensor(7.0), "exp_avg": torch.zeros(4, 3, 7, 7)}},
+    "param_groups": [{"lr": 2e-4, "params": [0]}],
+}
+
+
+def under(prefix: str, weights: StateDict) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in weights.items()}
+
+
+ONE_GENERATOR: dict[str, tuple[Any, str]] = {
+    "beside its discriminator": ({"netG_A": A2B, "netD_A": SCORES}, "netG_A"),
+    "beside its optimizer": ({"G_A2B": A2B, "optimizer": ADAM, "epoch": 3}, "G_A2B"),
+    "by prefix": (under("generator", A2B) | under("discriminator", SCORES), "generator"),
+    "in Lightning's dict": (
+        {
+            "state_dict": under("gen_AB", A2B) | under("disc_B", SCORES),
+            "optimizer_states": [ADAM],
+            "global_step": 12,
+        },
+        "state_dict.gen_AB",
+    ),
+    "of parallel training": (
+        {"G_ema": under("module", A2B), "D": under("module", SCORES)},
+        "G_ema",
+    ),
+    "compiled": ({"gen": under("_orig_mod", A2B), "step": torch.tensor(5)}, "gen"),
+    "below its model": (under("model.netG", A2B) | under("model.netD", SCORES), "model.netG"),
+}
+
+
+def loaded(content: Any, folder: Path, key: str | None = None) -> Any:
+    torch.save(content, folder / "networks.pth")
+    return load_generator(folder / "networks.pth", key=key)
+
+
+@pytest.mark.parametrize("name", ONE_GENERATOR)
+def test_the_only_generator_is_taken_and_said(name: str, tmp_path: Path) -> None:
+    content, key = ONE_GENERATOR[name]
+    found = loaded(content, tmp_path)
+    assert found.notes[0] == f"the generator {key!r} of this file (else --key)"
+    assert torch.equal(found.network.state_dict()["model.1.weight"], A2B["model.1.weight"])
+    named = loaded(content, tmp_path, key)
+    assert torch.equal(named.network.state_dict()["model.1.weight"], A2B["model.1.weight"])
+    assert not any("--key" in note for note in named.notes)
+
+
+@pytest.mark.parametrize(
+    ("content", "keys"),
+    [
+        ({"netG_A2B": A2B, "netG_B2A": B2A, "optimizer": ADAM}, ["netG_A2B", "netG_B2A"]),
+        ({"G_ema": A2B, "G": B2A}, ["G_ema", "G"]),
+        (
+            {"state_dict": under("gen_AB", A2B) | under("gen_BA", B2A)},
+            ["state_dict.gen_AB", "state_dict.gen_BA"],
+        ),
+    ],
+)
+def test_of_several_one_has_to_be_named(content: Any, keys: list[str], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as refused:
+        loaded(content, tmp_path)
+    assert all(f"{key} (resnet generator, 0." in str(refused.value) for key in keys)
+    assert f"--key {keys[0]}" in str(refused.value)
+    for key, weights in zip(keys, (A2B, B2A), strict=True):
+        network = loaded(content, tmp_path, key).network
+        assert torch.equal(network.state_dict()["model.1.weight"], weights["model.1.weight"])
+
+
+def test_a_key_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nothing under --key G; it holds netG \(resnet"):
+        loaded({"netG": A2B, "netD": SCORES}, tmp_path, "G")
+    student = tmp_path / "student.pth"
+    torch.save(A2B, tmp_path / "teacher.pth")
+    wkdc.prune(tmp_path / "teacher.pth", ratio=2, calibrate=0, output=student)
+    with pytest.raises(CheckpointError, match="holds one network"):
+        load_generator(student, key="G")
+
+
+def test_a_discriminator_is_found_where_one_is_wanted(tmp_path: Path) -> None:
+    torch.save({"netG_A": A2B, "netD_A": SCORES}, tmp_path / "both.pth")
+    assert load_discriminator(tmp_path / "both.pth").architecture.family == "patchgan"
+    torch.save({"netD_A": SCORES, "optimizer": ADAM}, tmp_path / "scores.pth")
+    with pytest.raises(CheckpointError, match="weights of a discriminator"):
+        load_generator(tmp_path / "scores.pth")
+
+
+def test_without_any_network_the_message_is_that_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no generator that wkdc knows"):
+        loaded({"a.weight": torch.ones(3, 3), "b.weight": torch.ones(2)}, tmp_path)
+
+
+def test_later_commands_read_the_teacher_as_prune_did(
+    tmp_path: Path, photos: Path, call_wkdc: Call
+) -> None:
+    torch.save({"netG_A2B": A2B, "netG_B2A": B2A}, tmp_path / "teacher.pth")
+    done = call_wkdc("prune", "teacher.pth", "--ratio", 2, "--calibrate", 2)
+    assert done.code == 1
+    assert "choose one, such as --key netG_A2B" in done.errors[0]
+    done = call_wkdc("prune", "teacher.pth", "--ratio", 2, "--calibrate", 2, "--key", "netG_B2A")
+    assert done.code == 0, done.stderr
+    card = load_plain(tmp_path / "student.pth")["wkdc"]
+    assert card["teacher"]["reading"] == {"key": "netG_B2A"}
+    done = call_wkdc("distill", "--data", photos, "--steps", 2, "--crop", 32, "--json")
+    assert done.code == 0, done.stderr
+    for command in ("evaluate", "analyze"):
+        done = call_wkdc(command, "student.pth", "--data", photos, "--size", 64, "--json")
+        assert done.code == 0, done.stderr
+    done = call_wkdc("profile", "--size", 64, "--rounds", 1, "--json")
+    models = json.loads(done.stdout)["models"]
+    assert models[0]["params"] == sum(value.numel() for value in B2A.values())
+    done = call_wkdc("info", "teacher.pth", "--key", "netG_A2B", "--json")
+    assert json.loads(done.stdout)["params"] == sum(value.numel() for value in A2B.values())
+
+
+def test_a_norm_that_was_named_holds_for_the_teacher_too(tmp_path: Path, photos: Path) -> None:
+    """A file of BatchNorm, read by each image's statistics, is the same teacher to all commands."""
+    weights = unet_state_dict(1, downs=5, ngf=6)
+    torch.save(weights, tmp_path / "teacher.pth")
+    teacher = load_generator(tmp_path / "teacher.pth", norm="batch-per-image")
+    student = tmp_path / "student.pth"
+    wkdc.prune(teacher, ratio=2, calibrate=4, output=student)
+    card = load_plain(student)["wkdc"]
+    assert card["teacher"]["reading"] == {"norm": "batch-per-image"}
+    result = wkdc.evaluate([student], photos, size=64)
+    other = wkdc.evaluate([student], photos, size=64, teacher=tmp_path / "teacher.pth")
+    assert result.scores[-1] == other.scores[-1]  # by its digest, wherever it is named
+
+
+def test_nothing_of_a_reading_is_code() -> None:
+    from wkdc.checkpoints.reading import Reading
+
+    assert Reading(arch="os:abort").for_card() == {}
