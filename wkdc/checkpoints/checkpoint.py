@@ -1,7 +1,7 @@
 """Any .pth file <-> a network and its card."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Generator:
     notes: tuple[str, ...]
     path: Path
     sha256: str
-    reading: Reading = Reading()
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def in_channels(self) -> int:
@@ -164,8 +164,8 @@ def reading_for(
         else:
             card = read_card(Path(student)) if Path(student).suffix.lower() != ".onnx" else None
         named = None if card is None else card["teacher"]
-        said = {} if named is None else named.get("reading", {})
-        if said and Path(path).is_file() and sha256_of(Path(path)) == named["sha256"]:
+        said = named.get("reading") if named is not None else None
+        if named and said and Path(path).is_file() and sha256_of(Path(path)) == named["sha256"]:
             return reading_on_card(said, arch)
     return Reading(arch=arch)
 
