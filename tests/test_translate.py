@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from conftest import PHOTO_SIZE, PHOTOS, Called, check_pace, interrupt
 from originals import resnet_forward, resnet_state_dict, unet_forward, unet_state_dict
 from PIL import Image
 
 import wkdc
-from wkdc.errors import CheckpointError, ImageError, OptionError, OutputError
+from wkdc.errors import ImageError, OptionError, OutputError
 from wkdc.inference.runtimes import runtimes_on
 
 Call = Callable[..., Called]
@@ -178,17 +179,19 @@ def test_a_grey_network_translates_grey(tmp_path: Path) -> None:
     assert furthest(translated[0][..., None], expected) <= ONE_STEP
 
 
-@pytest.mark.parametrize("channels", [(6, 2), (3, 2), (3, 4)], ids=str)
-def test_a_network_whose_images_no_file_can_hold(tmp_path: Path, channels: tuple[int, int]) -> None:
-    """Optical flow of 2 channels: there is no image to write."""
-    weights = resnet_state_dict(
-        10, blocks=1, ngf=4, in_channels=channels[0], out_channels=channels[1]
-    )
+@pytest.mark.parametrize("made", [2, 4, 5])
+def test_other_channels_are_bands_of_a_tiff(tmp_path: Path, made: int) -> None:
+    """Optical flow has 2 channels: no grey or RGB, but two bands."""
+    weights = resnet_state_dict(10, blocks=1, ngf=4, in_channels=3, out_channels=made)
     torch.save(weights, tmp_path / "net.pth")
-    save(tmp_path / "in.png", image(16, 16))
-    with pytest.raises(CheckpointError, match=r"net\.pth.*channels"):
-        wkdc.translate(tmp_path / "net.pth", [tmp_path / "in.png"], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    given = image(16, 16)
+    save(tmp_path / "in.png", given)
+    wkdc.translate(tmp_path / "net.pth", [tmp_path / "in.png"], tmp_path / "out")
+    written = tifffile.imread(tmp_path / "out" / "in.tif")
+    expected = by_hand(
+        pixels_of(tmp_path / "in.png"), lambda images: resnet_forward(weights, images, blocks=1)
+    )
+    assert furthest(written, expected) <= ONE_STEP
 
 
 # --- What is read ------------------------------------------------------------------------------

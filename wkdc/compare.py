@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wkdc.data.images import SUFFIXES, grid, save_pixels
+from wkdc.data.images import SUFFIXES, as_rgb, grid, save_pixels
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
@@ -148,7 +148,7 @@ def _cells(
 
 
 def _in_colour(images: Tensor) -> Tensor:
-    return images.expand(-1, 3, -1, -1)
+    return as_rgb(images)
 
 
 def _framed(images: Tensor, box: tuple[int, int, int]) -> Tensor:

@@ -4,20 +4,33 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from wkdc.data.images import images_to_pixels, load_pixels, save_pixels
-from wkdc.data.inputs import load_input
+from wkdc.data.animation import Frame, read_frames, save_frames
+from wkdc.data.bands import fit_channels
+from wkdc.data.images import (
+    as_rgb,
+    images_to_deep_pixels,
+    images_to_pixels,
+    load_alpha,
+    load_pixels,
+    save_pixels,
+)
+from wkdc.data.inputs import has_bands, load_input
 from wkdc.errors import DatasetError, ImageError, OptionError, OutputError
 from wkdc.inference.jobs import Job, find_jobs, jobs_left, kinds_of
 from wkdc.inference.model import ImageModel, open_model
 from wkdc.inference.pipeline import ordered_map
 from wkdc.inference.tiles import Tiling, resolve_tiling, tiled_translator, translate_whole
 from wkdc.inference.video import VideoResult, count_frames, translate_video
+
+Alpha = Literal["white", "keep"]
 
 THREADS = 2
 """Threads that read images, and as many that write them: writing a PNG takes about as long as
@@ -66,7 +79,10 @@ def translate(
     resume: bool = False,
     shard: tuple[int, int] = (1, 1),
     tiling: Tiling | None = None,
+    depth: int = 8,
+    alpha: Alpha = "white",
     device: str = "cpu",
+    on_notice: Callable[[str], None] | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> TranslateResult:
     """Translate every image and every frame of every video in `inputs`, at its own size.
@@ -86,6 +102,10 @@ def translate(
             not at all.
         shard: (3, 16) translates the third of sixteen parts; each input is in one part.
         tiling: how images larger than a tile are cut; None translates all of them whole.
+        depth: bits of a value in the images that are written, 8 or 16.
+        alpha: `keep` gives images the transparency of their inputs back; else what was transparent
+            was laid on white.
+        on_notice: called with what was passed over in folders, and what was lost.
         on_image: called with the number of images and frames done, skipped ones included, and
             their total, as far as the videos say it beforehand.
 
@@ -102,16 +122,24 @@ def translate(
     opened = model if isinstance(model, ImageModel) else open_model(model, device=device)
     if tiling is not None:
         tiling = resolve_tiling(opened, tiling)
-    jobs = find_jobs(inputs, Path(output), shard)
+    if depth not in (8, 16) or alpha not in ("white", "keep"):
+        raise OptionError(
+            f"depth {depth}, alpha {alpha}: give a depth of 8 or 16, and white or keep"
+        )
+    ending = ".png" if opened.out_channels in (1, 3) else ".tif"
+    jobs = find_jobs(inputs, Path(output), shard, ending=ending, on_notice=on_notice)
     jobs, kept = jobs_left(jobs, overwrite=overwrite, resume=resume)
     outcomes: list[_Outcome] = []
     interrupted = False
-    translator = _translator(opened, tiling, jobs)
+    translator = _translator(opened, tiling, jobs, depth, alpha)
     with contextlib.closing(_translate_all(jobs, translator, on_image)) as translated:
         try:
             outcomes.extend(translated)
         except KeyboardInterrupt:
             interrupted = True
+    cut = sum(outcome.cut for outcome in outcomes)
+    if cut and on_notice is not None:
+        on_notice(f"{cut} images have 16 bits a value and were written with 8; see --depth 16")
     skipped = tuple(problem for outcome in outcomes for problem in outcome.problems)
     outputs = tuple(outcome.output for outcome in outcomes if outcome.output is not None)
     if skipped and not outputs and not interrupted:
@@ -135,21 +163,31 @@ def translate(
 class _Translator:
     """How the file of an image is read for a model of so many channels, and how it is translated.
 
-    `translate` takes and returns uint8 C×H×W; of label maps, it takes what `load` returns.
+    `translate` takes pixels C×H×W, or of label maps what `load` returns, and returns pixels.
     """
 
     channels: int
     load: Callable[[Path], Tensor]
     translate: Callable[[Tensor], Tensor]
+    depth: int
+    alpha: Alpha
 
 
-def _translator(model: ImageModel, tiling: Tiling | None, jobs: Sequence[Job]) -> _Translator:
+def _translator(
+    model: ImageModel, tiling: Tiling | None, jobs: Sequence[Job], depth: int, alpha: Alpha
+) -> _Translator:
     channels = model.in_channels
-    if channels in (1, 3):
+    to_pixels = images_to_pixels if depth == 8 else images_to_deep_pixels
+    images = [job.path for job in jobs if not job.is_video]
+    if channels in (1, 3) or (images and has_bands(images[0], channels)):
         return _Translator(
             channels,
             lambda path: load_pixels(path, channels=channels),
-            partial(translate_whole, model) if tiling is None else tiled_translator(model, tiling),
+            partial(translate_whole, model, to_pixels=to_pixels)
+            if tiling is None
+            else tiled_translator(model, tiling, to_pixels),
+            depth,
+            alpha,
         )
     video_path = next((job.path for job in jobs if job.is_video), None)
     if video_path is not None or tiling is not None:
@@ -161,7 +199,9 @@ def _translator(model: ImageModel, tiling: Tiling | None, jobs: Sequence[Job]) -
     return _Translator(
         channels,
         lambda path: load_input(path, channels),
-        lambda images: images_to_pixels(model.generate(images)[0]),
+        lambda images: to_pixels(model.generate(images)[0]),
+        depth,
+        alpha,
     )
 
 
@@ -172,6 +212,8 @@ class _Outcome:
     output: Path | None
     problems: tuple[str, ...] = ()
     video: VideoResult | None = None
+    cut: bool = False
+    """Whether the input had more bits than the output."""
 
 
 def _translate_all(
@@ -188,18 +230,25 @@ def _translate_all(
         if on_image is not None:
             on_image(done, total)
 
-    for videos, group in itertools.groupby(jobs, lambda job: job.is_video):
-        if not videos:
+    for (videos, animated), group in itertools.groupby(
+        jobs, lambda job: (job.is_video, job.is_animated)
+    ):
+        if animated:
+            for job in group:
+                end += 1
+                step()
+                yield _translate_animation(job, translator)
+        elif not videos:
             for outcome in _translate_images(group, translator):
                 end += 1
                 step()
                 yield outcome
-            continue
-        for job in group:
-            end += frames[job.path]
-            yield _translate_video(job, translator, step)
-            if done < end:
-                step(end - done)
+        else:
+            for job in group:
+                end += frames[job.path]
+                yield _translate_video(job, translator, step)
+                if done < end:
+                    step(end - done)
 
 
 @dataclass(frozen=True)
@@ -208,24 +257,34 @@ class _Image:
 
     job: Job
     pixels: Tensor | str
+    deep: bool = False
+    """Whether the input has more than 8 bits a value."""
 
 
 def _translate_images(jobs: Iterable[Job], translator: _Translator) -> Iterator[_Outcome]:
     def read(job: Job) -> _Image:
-        return _Image(job, _or_reason(lambda: translator.load(job.path)))
+        found = _or_reason(lambda: translator.load(job.path))
+        deep = isinstance(found, Tensor) and found.dim() == 3 and found.is_floating_point()
+        return _Image(job, found, deep)
 
     def translated(image: _Image) -> _Image:
         pixels, path = image.pixels, image.job.path
         if isinstance(pixels, str):
             return image
-        return _Image(image.job, _or_reason(lambda: _translate(translator, path, pixels)))
+        made = _or_reason(lambda: _translate(translator, path, pixels))
+        return replace(image, pixels=made)
 
     def write(image: _Image) -> _Outcome:
         if isinstance(image.pixels, str):
             return _Outcome(None, (image.pixels,))
         _make_folder(image.job.target.parent)
-        save_pixels(image.job.target, image.pixels)
-        return _Outcome(image.job.target)
+        transparency = load_alpha(image.job.path) if translator.alpha == "keep" else None
+        pixels = image.pixels
+        if transparency is not None:
+            scale = 1 if translator.depth == 8 else 257
+            pixels = torch.cat([pixels, (transparency.int() * scale).to(pixels.dtype)])
+        save_pixels(image.job.target, pixels)
+        return _Outcome(image.job.target, cut=image.deep and translator.depth == 8)
 
     with contextlib.ExitStack() as stack:
         images = ordered_map(read, jobs, threads=THREADS, ahead=THREADS)
@@ -233,6 +292,23 @@ def _translate_images(jobs: Iterable[Job], translator: _Translator) -> Iterator[
         written = ordered_map(write, map(translated, images), threads=THREADS, ahead=THREADS)
         stack.enter_context(contextlib.closing(written))
         yield from written
+
+
+def _translate_animation(job: Job, translator: _Translator) -> _Outcome:
+    """Translate every frame of an animated image; durations stay."""
+
+    def made(frame: Frame) -> Frame:
+        pixels = fit_channels(frame.pixels, translator.channels, job.path)
+        made = _translate(translator, job.path, pixels.round().to(torch.uint8))
+        return Frame(as_rgb(made), frame.duration_ms)
+
+    try:
+        frames = [made(frame) for frame in read_frames(job.path)]
+        _make_folder(job.target.parent)
+        save_frames(job.target, frames)
+    except ImageError as error:
+        return _Outcome(None, (str(error),))
+    return _Outcome(job.target)
 
 
 def _translate_video(job: Job, translator: _Translator, on_frame: Callable[[], None]) -> _Outcome:

@@ -41,6 +41,13 @@ Statistics = Annotated[
         show_default="picture for a .pth",
     ),
 ]
+Depth = Annotated[
+    int, typer.Option(help="Bits of a value in the images that are written: 8 or 16.")
+]
+Alpha = Annotated[
+    Literal["white", "keep"],
+    typer.Option(help="Lay transparent parts on white, or give them back to the output."),
+]
 Runtime = Annotated[
     Literal["onnx", "openvino", "openvino-bf16"] | None,
     typer.Option(help="The runtime of a .onnx.", show_default="onnx"),
@@ -57,6 +64,8 @@ def translate(
     tile: Tile = None,
     overlap: Overlap = None,
     statistics: Statistics = None,
+    depth: Depth = 8,
+    alpha: Alpha = "white",
     runtime: Runtime = None,
     device: options.Device = None,
     norm: options.Norm = None,
@@ -92,6 +101,9 @@ def translate(
             resume=resume,
             shard=options.parse_shard(shard),
             tiling=options.tiling(tile, overlap, statistics),
+            depth=depth,
+            alpha=alpha,
+            on_notice=render.say,
             on_image=meter.count,
         )
     render.say_notes(result.notes)

@@ -1,6 +1,7 @@
 """Image files <-> tensors: folders, crops, sizes, and pixels <-> [-1, 1].
 
-`pixels` are uint8 C×H×W, `images` float32 N×C×H×W in [-1, 1]; one channel is grey, three are RGB.
+`pixels` are C×H×W from 0 to 255, uint8 or, of files with more bits, float32; `images` float32
+N×C×H×W in [-1, 1]; one channel is grey, three are RGB.
 """
 
 import math
@@ -13,10 +14,16 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
+from wkdc.data.animation import is_animated
+from wkdc.data.bands import ARRAYS, deep_pixels, fit_channels, save_bands
+from wkdc.data.folders import files_in
 from wkdc.errors import ImageError, OutputError
 from wkdc.system.files import write_atomically
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+"""Endings of files of grey or RGB that are written."""
+
+SUFFIXES = (*WRITTEN, ".gif", ".avif", *ARRAYS)
 """Endings of files that count as images; case does not matter."""
 
 TURNS = {
@@ -31,8 +38,14 @@ TURNS = {
 """The transposition that turns an image upright, by its EXIF orientation."""
 
 
-def list_images(folder: Path, *, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """The images in `folder` itself, sorted by name, without hidden files.
+def list_images(
+    folder: Path,
+    *,
+    suffixes: Sequence[str] = SUFFIXES,
+    without: Path | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """The images in `folder` and below, sorted by path; see `wkdc.data.folders.files_in`.
 
     Args:
         suffixes: the endings that count.
@@ -42,11 +55,7 @@ def list_images(folder: Path, *, suffixes: Sequence[str] = SUFFIXES) -> list[Pat
     """
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder; give a folder of images")
-    paths = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
-    )
+    paths = files_in(folder, suffixes, without=without, on_notice=on_notice)
     if not paths:
         raise ImageError(f"{folder} holds no images; looked for {' '.join(suffixes)}")
     return paths
@@ -71,7 +80,9 @@ def readable_images(
     problems: list[str] = []
     for path in paths:
         try:
-            _, height, width = load_pixels(path).shape
+            if is_animated(path):
+                raise ImageError(f"{path} is animated; give its frames as images")
+            _, height, width = load_pixels(path, channels=None).shape
         except ImageError as error:
             problems.append(str(error))
             continue
@@ -91,20 +102,22 @@ def readable_images(
     return good
 
 
-def load_pixels(path: Path, *, channels: int = 3) -> Tensor:
-    """Read an image as uint8 `channels`×H×W, turned as its EXIF orientation says.
+def load_pixels(path: Path, *, channels: int | None = 3) -> Tensor:
+    """Read an image as `channels`×H×W, turned as its EXIF orientation says.
 
-    Transparent parts are laid on white; 16-bit images keep their upper 8 bits; grey becomes RGB
-    or RGB grey where `channels` asks for it.
+    Transparent parts are laid on white; grey becomes RGB or RGB grey where `channels` asks for it.
+    Files of more than 8 bits a value come as float32 from 0 to 255, see `wkdc.data.bands`.
 
     Args:
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB; 2 and 4 for these with alpha, more for a file of as many
+            bands; None for what the file has, or RGB.
 
     Raises:
-        ImageError: the file is no image, is broken, or `channels` is neither 1 nor 3.
+        ImageError: the file is no image, is broken, or has other channels.
     """
-    if channels not in (1, 3):
-        raise ImageError(f"{channels} channels cannot be read from an image; 1 or 3 can")
+    deep = deep_pixels(path) if path.is_file() else None
+    if deep is not None:
+        return deep if channels is None else fit_channels(deep, channels, path)
     try:
         with Image.open(path) as opened:
             opened.load()  # Pillow turns TIFFs while it loads them
@@ -114,11 +127,11 @@ def load_pixels(path: Path, *, channels: int = 3) -> Tensor:
         raise ImageError(f"{path} is no image that can be read") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read: {error}") from None
-    if image.mode.startswith(("I", "F")):  # 16 bits a pixel, or floats of the same range
-        values = np.asarray(image, dtype=np.float64)
-        deep = image.mode.startswith("I;16") or values.max(initial=0.0) > 255
-        scale = 256.0 if deep else 1.0
-        image = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
+    if channels not in (None, 1, 3):
+        if image.mode != {2: "LA", 4: "RGBA"}.get(channels):
+            count = len(image.getbands())
+            raise ImageError(f"{path} has {count} channels ({image.mode}), and {channels} are read")
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -127,15 +140,33 @@ def load_pixels(path: Path, *, channels: int = 3) -> Tensor:
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
+def load_alpha(path: Path) -> Tensor | None:
+    """The transparency of an image, uint8 1×H×W, 255 where it is opaque; None where it has none.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    try:
+        pixels = load_pixels(path, channels=4 if Image.open(path).mode == "RGBA" else 2)
+    except (ImageError, OSError):
+        return None
+    return pixels[-1:].round().to(torch.uint8)
+
+
 def save_pixels(path: Path, pixels: Tensor) -> None:
-    """Write uint8 C×H×W (one or three channels) to `path`, whole or not at all.
+    """Write uint8 or uint16 C×H×W to `path`, whole or not at all.
 
     Raises:
         OutputError: the file cannot be written.
-        ImageError: the ending of `path` is not that of an image.
+        ImageError: the ending of `path` is not that of such an image.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path} does not end like an image; choose {' '.join(SUFFIXES)}")
+    suffix = path.suffix.lower()
+    plain = len(pixels) in (1, 3) or (len(pixels) in (2, 4) and suffix in (".png", ".webp"))
+    if pixels.dtype == torch.uint16 or not plain or suffix == ".npy":
+        write_atomically(path, lambda temporary: save_bands(temporary, pixels))
+        return
+    if suffix not in WRITTEN:
+        raise ImageError(f"{path} does not end like an image; choose {' '.join(WRITTEN)}")
     array = pixels.squeeze(0).numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).numpy()
     image = Image.fromarray(np.ascontiguousarray(array))
 
@@ -149,8 +180,13 @@ def save_pixels(path: Path, pixels: Tensor) -> None:
 
 
 def pixels_to_images(pixels: Tensor) -> Tensor:
-    """uint8 (N×)C×H×W -> float32 of the same shape in [-1, 1]."""
+    """(N×)C×H×W from 0 to 255 -> float32 of the same shape in [-1, 1]."""
     return pixels.float() / 127.5 - 1.0
+
+
+def images_to_deep_pixels(images: Tensor) -> Tensor:
+    """float (N×)C×H×W in [-1, 1] -> uint16 of the same shape, from 0 to 65535, rounded."""
+    return ((images.double() + 1.0) * 32767.5).round().clamp(0, 65535).to(torch.uint16)
 
 
 def images_to_pixels(images: Tensor) -> Tensor:
@@ -161,7 +197,7 @@ def images_to_pixels(images: Tensor) -> Tensor:
 def resize_short_side(pixels: Tensor, size: int) -> Tensor:
     """C×H×W -> the same with the shorter side `size`, aspect kept.
 
-    Pixels (uint8) are resized bicubically with antialiasing, label maps (int32) to the nearest id.
+    Pixels are resized bicubically with antialiasing, label maps (int32) to the nearest id.
     """
     height, width = pixels.shape[-2:]
     short = min(height, width)
@@ -177,7 +213,8 @@ def resize_short_side(pixels: Tensor, size: int) -> Tensor:
     resized = functional.interpolate(
         pixels.unsqueeze(0).float(), target, mode="bicubic", antialias=True
     )
-    return resized.squeeze(0).round().clamp(0, 255).to(torch.uint8)
+    resized = resized.squeeze(0).clamp(0, 255)
+    return resized.round().to(torch.uint8) if pixels.dtype == torch.uint8 else resized
 
 
 def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -219,6 +256,12 @@ def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tens
     return functional.pad(images, (0, right, 0, down), mode=mode)
 
 
+def as_rgb(images: Tensor) -> Tensor:
+    """(N×)C×H×W -> three channels, to be looked at: the first three, or the first as grey."""
+    bands = images[..., : 3 if images.shape[-3] >= 3 else 1, :, :]
+    return bands.expand(*bands.shape[:-3], 3, -1, -1)
+
+
 def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = ()) -> Tensor:
     """Rows of images, 1×C×H×W in [-1, 1] of one size -> one image of all, uint8 3×H×W on white.
 
@@ -235,7 +278,7 @@ def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = ()) -> Tensor
     )
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
-            pixels = images_to_pixels(cell[0].cpu()).expand(3, height, width)
+            pixels = images_to_pixels(as_rgb(cell[0]).cpu())
             image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
             sheet.paste(image, (j * (width + gap), top + i * (height + gap)))
     pen = ImageDraw.Draw(sheet)

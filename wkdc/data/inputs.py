@@ -7,7 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wkdc.data.images import center_crop, list_images, pixels_to_images, resize_short_side
+from wkdc.data.images import (
+    center_crop,
+    list_images,
+    load_pixels,
+    pixels_to_images,
+    resize_short_side,
+)
 from wkdc.data.label_maps import check_labels, images_to_colours, load_maps, maps_to_images
 from wkdc.data.layouts import Layout, part_loader
 from wkdc.data.pairs import match_files
@@ -59,11 +65,15 @@ def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
     Raises:
         DatasetError: it reads other channels.
     """
-    if not layout.labels and in_channels not in (1, 3):
-        raise DatasetError(
-            f"{path} reads {in_channels} channels, and images have 1 or 3; give a folder of "
-            "label maps, with train_label (docs/datasets.md)"
-        )
+    first = (*layout.train, *layout.validation)[:1]
+    if not layout.labels and in_channels not in (1, 3) and first:
+        try:
+            load_pixels(first[0], channels=in_channels)
+        except ImageError as error:
+            raise DatasetError(
+                f"{path} reads {in_channels} channels: {error}; give images of as many bands, or a "
+                "folder of label maps, with train_label (docs/datasets.md)"
+            ) from None
     if layout.pairs is not None and layout.pairs.instances and in_channels < 2:
         raise DatasetError(
             f"{path} reads 1 channel, but label maps with the edges of train_inst need 2 or "
@@ -96,6 +106,15 @@ def channels_for(layout: Layout) -> int:
     paths = (*layout.train, *layout.validation, *layout.selection)
     highest = max(int(load_maps(path).max()) for path in paths)
     return 1 + highest + (1 if layout.pairs.instances else 0)
+
+
+def has_bands(path: Path, channels: int) -> bool:
+    """Whether the file is an image of so many bands, and not a label map."""
+    try:
+        load_pixels(path, channels=channels)
+    except ImageError:
+        return False
+    return True
 
 
 def load_input(path: Path, in_channels: int) -> Tensor:

@@ -108,16 +108,16 @@ def read_layout(
         ImageError: no usable image, or a paired image of odd width.
     """
     least = (smallest, 2 * smallest if is_paired(folder) else smallest)
-    usable = partial(readable_images, smallest=least, on_skip=on_notice)
-    layout = _find_training_images(folder, direction, usable)
+    images = _Images(least, on_notice)
+    layout = _find_training_images(folder, direction, images)
     if both and layout.kind != "unpaired":
         raise DatasetError(
             f"{folder} has no images of both domains, which two directions need; give a folder "
             "with trainA and trainB"
         )
-    layout = _with_validation(layout, folder, usable, seed)
+    layout = _with_validation(layout, folder, images, seed)
     if both:
-        layout = _with_real_validation(layout, folder, usable, seed)
+        layout = _with_real_validation(layout, folder, images, seed)
     if select:
         layout = _with_selection(layout, folder, seed, both=both)
     if layout.kind == "paired" and layout.pairs is None:
@@ -134,33 +134,49 @@ def _has_domains(folder: Path) -> bool:
     return (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
 
 
-Usable = Callable[[Sequence[Path]], list[Path]]
-"""Paths of images -> those of them that can be used."""
+@dataclass(frozen=True)
+class _Images:
+    """Finds the images that can be used, and says what cannot.
+
+    Attributes:
+        smallest: the least height and width.
+    """
+
+    smallest: tuple[int, int]
+    on_notice: Callable[[str], None] | None
+
+    def usable(self, paths: Sequence[Path]) -> list[Path]:
+        return readable_images(paths, smallest=self.smallest, on_skip=self.on_notice)
+
+    def within(self, folder: Path) -> list[Path]:
+        return self.usable(list_images(folder, on_notice=self.on_notice))
 
 
-def _find_training_images(folder: Path, direction: Direction, usable: Usable) -> Layout:
+def _find_training_images(folder: Path, direction: Direction, images: _Images) -> Layout:
     """The layout before images are held out; its `validation` holds test images of pairs only."""
     kind: Kind = "inputs"
     real: list[Path] = []
     if has_separate_pairs(folder):
-        pairs, train, test = find_separate_pairs(folder, reverse=direction == "BtoA")
-        train, test = (pairs.complete(paths, usable) for paths in (train, test))
+        pairs, train, test = find_separate_pairs(
+            folder, reverse=direction == "BtoA", on_notice=images.on_notice
+        )
+        train, test = (pairs.complete(paths, images.usable) for paths in (train, test))
         return Layout("paired", tuple(train), (), tuple(test), False, direction, pairs=pairs)
     if _has_domains(folder):
         a, b = direction[0], direction[-1]
-        train = usable(list_images(folder / f"train{a}"))
+        train = images.within(folder / f"train{a}")
         if (folder / f"train{b}").is_dir():
-            kind, real = "unpaired", usable(list_images(folder / f"train{b}"))
+            kind, real = "unpaired", images.within(folder / f"train{b}")
     elif is_paired(folder):
-        kind, train = "paired", usable(list_images(folder / "train"))
+        kind, train = "paired", images.within(folder / "train")
     elif folder.is_dir():
-        train = usable(list_images(folder))
+        train = images.within(folder)
     else:
         raise DatasetError(f"{folder} is no folder; give a folder of images")
     return Layout(kind, tuple(train), tuple(real), (), False, direction)
 
 
-def _with_validation(layout: Layout, folder: Path, usable: Usable, seed: int) -> Layout:
+def _with_validation(layout: Layout, folder: Path, images: _Images, seed: int) -> Layout:
     """`layout` with its test images, or else with training images held out."""
     if layout.pairs is None:
         names = ["test", "val"] if layout.kind == "paired" else []
@@ -168,18 +184,18 @@ def _with_validation(layout: Layout, folder: Path, usable: Usable, seed: int) ->
             names = [f"test{layout.direction[0]}"]
         tests = [folder / name for name in names if (folder / name).is_dir()]
         if tests:
-            layout = replace(layout, validation=tuple(usable(list_images(tests[0]))))
+            layout = replace(layout, validation=tuple(images.within(tests[0])))
     if layout.validation:
         return layout
     train, validation = _hold_out(layout.train, seed)
     return replace(layout, train=train, validation=validation, held_out=True)
 
 
-def _with_real_validation(layout: Layout, folder: Path, usable: Usable, seed: int) -> Layout:
+def _with_real_validation(layout: Layout, folder: Path, images: _Images, seed: int) -> Layout:
     """The same of the target domain."""
     test = folder / f"test{layout.direction[-1]}"
     if test.is_dir():
-        return replace(layout, real_validation=tuple(usable(list_images(test))))
+        return replace(layout, real_validation=tuple(images.within(test)))
     real, real_validation = _hold_out(layout.real, seed)
     return replace(layout, real=real, real_validation=real_validation, real_held_out=True)
 

@@ -46,17 +46,21 @@ class SeparatePairs:
 
 
 def has_separate_pairs(folder: Path) -> bool:
-    """Whether pairs in `folder` lie in separate folders: `train_label`, or `train_A`."""
-    return (folder / "train_label").is_dir() or (folder / "train_A").is_dir()
+    """Whether pairs in `folder` lie in separate folders: `train_label`, `train_A` or `A/train`."""
+    return any((folder / name).is_dir() for name in ("train_label", "train_A", "A/train"))
 
 
 def find_separate_pairs(
-    folder: Path, *, reverse: bool = False
+    folder: Path,
+    *,
+    reverse: bool = False,
+    on_notice: Callable[[str], None] | None = None,
 ) -> tuple[SeparatePairs, list[Path], list[Path]]:
     """Which files belong together, the training inputs, and the test inputs where there are any.
 
     Args:
         reverse: whether inputs and targets change places.
+        on_notice: called with what else than images is there.
 
     Raises:
         DatasetError: the parts do not belong together, or label maps are to be generated.
@@ -78,9 +82,11 @@ def find_separate_pairs(
     for phase, paths in inputs.items():
         names = [given, wanted, *["inst"] * has_instances]
         parts = [folder / f"{phase}_{name}" for name in names]
+        if (folder / "A" / "train").is_dir() and not labels:
+            parts = [folder / name / phase for name in names]
         if phase == "test" and not all(part.is_dir() for part in parts):
             continue
-        paths += list_images(parts[0])
+        paths += list_images(parts[0], on_notice=on_notice)
         targets |= match_files(paths, parts[1])
         if has_instances:
             instances |= match_files(paths, parts[2])

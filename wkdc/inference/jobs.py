@@ -1,10 +1,12 @@
 """Which files are translated into which: inputs found, outputs named, shards taken."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wkdc.data.images import SUFFIXES, list_images
+from wkdc.data.animation import ANIMATED, is_animated
+from wkdc.data.images import SUFFIXES, WRITTEN, list_images
 from wkdc.errors import ImageError, OptionError, OutputError
 from wkdc.inference import video
 
@@ -20,14 +22,28 @@ class Job:
     def is_video(self) -> bool:
         return is_video(self.path)
 
+    @property
+    def is_animated(self) -> bool:
+        """Whether it is an image of several frames."""
+        return is_animated(self.path)
 
-def find_jobs(inputs: Sequence[str | Path], output: Path, shard: tuple[int, int]) -> list[Job]:
+
+def find_jobs(
+    inputs: Sequence[str | Path],
+    output: Path,
+    shard: tuple[int, int],
+    *,
+    ending: str = ".png",
+    on_notice: Callable[[str], None] | None = None,
+) -> list[Job]:
     """The files in `inputs` that belong to `shard`, each with the file to write.
 
     Args:
         inputs: images, videos, and folders of them.
         output: a folder, or for a single input a file.
         shard: (3, 16) for the third of sixteen parts.
+        ending: of the images that are written into a folder.
+        on_notice: called with what else is in a folder.
 
     Raises:
         OptionError: no such part, no inputs, or an output that does not fit them.
@@ -36,8 +52,8 @@ def find_jobs(inputs: Sequence[str | Path], output: Path, shard: tuple[int, int]
     part, parts = shard
     if not 1 <= part <= parts:
         raise OptionError(f"shard {part}/{parts} is none; give 1/{parts} to {parts}/{parts}")
-    paths = _input_paths(inputs)
-    jobs = map(Job, paths, _output_paths(paths, output))
+    found = _input_paths(inputs, output, on_notice)
+    jobs = map(Job, found, _output_paths(found, output, ending))
     return list(jobs)[part - 1 :: parts]
 
 
@@ -73,13 +89,18 @@ def kinds_of(paths: Sequence[Path]) -> str:
     return "videos" if all(videos) else "images and videos" if any(videos) else "images"
 
 
-def _input_paths(inputs: Sequence[str | Path]) -> list[Path]:
-    paths: list[Path] = []
+def _input_paths(
+    inputs: Sequence[str | Path], output: Path, on_notice: Callable[[str], None] | None
+) -> dict[Path, Path]:
+    """The inputs, each with the folder of the output that it goes to; not what was put out."""
+    paths: dict[Path, Path] = {}
     for entry in map(Path, inputs):
         if entry.is_dir():
-            paths += list_images(entry, suffixes=(*SUFFIXES, *video.SUFFIXES))
+            suffixes = (*SUFFIXES, *video.SUFFIXES)
+            within = list_images(entry, suffixes=suffixes, without=output, on_notice=on_notice)
+            paths |= {path: output / path.parent.relative_to(entry) for path in within}
         elif entry.is_file():
-            paths.append(entry)
+            paths[entry] = output
         else:
             raise ImageError(f"{entry} does not exist; give an image, a video, or a folder of them")
     if not paths:
@@ -87,28 +108,46 @@ def _input_paths(inputs: Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def _output_paths(paths: Sequence[Path], output: Path) -> list[Path]:
-    """Where each input goes; the ending stays in the names of inputs that would share one."""
-    suffix = output.suffix.lower()
+def _output_paths(found: Mapping[Path, Path], output: Path, image: str) -> list[Path]:
+    """Where each input goes; the ending stays in the names of inputs that would share one.
+
+    Args:
+        found: the inputs, each with the folder that it goes to.
+        image: the ending of an image.
+    """
+    paths, suffix = list(found), output.suffix.lower()
     if suffix in (*SUFFIXES, *video.SUFFIXES) and not output.is_dir():
         if len(paths) > 1:
             raise OptionError(
                 f"{output} is one file, but {len(paths)} {kinds_of(paths)} were given"
             )
-        fitting = video.WRITTEN if is_video(paths[0]) else SUFFIXES
+        fitting = video.WRITTEN if is_video(paths[0]) else (*WRITTEN, ".npy")
+        if is_animated(paths[0]):
+            fitting = ANIMATED
         if suffix not in fitting:
             raise OptionError(f"{paths[0]} cannot become {output}; choose {' '.join(fitting)}")
         return [output]
-    endings = [video.ending_for(path) if is_video(path) else ".png" for path in paths]
-    names = [path.stem + ending for path, ending in zip(paths, endings, strict=True)]
+    endings = [
+        video.ending_for(path)
+        if is_video(path)
+        else path.suffix.lower()
+        if is_animated(path)
+        else image
+        for path in paths
+    ]
     names = [
-        name if names.count(name) == 1 else path.name.replace(".", "-") + ending
+        folder / (path.stem + ending)
+        for (path, folder), ending in zip(found.items(), endings, strict=True)
+    ]
+    shared = Counter(names)
+    names = [
+        name if shared[name] == 1 else name.with_name(path.name.replace(".", "-") + ending)
         for path, name, ending in zip(paths, names, endings, strict=True)
     ]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0].name
         raise OptionError(
             f"two {kinds_of(paths)} would both be written as {twice}; translate their folders one "
             "by one"
         )
-    return [output / name for name in names]
+    return names

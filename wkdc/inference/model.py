@@ -108,13 +108,12 @@ def check_channels(path: Path, in_channels: int, out_channels: int) -> None:
         in_channels, out_channels: 0 where the file leaves them open.
 
     Raises:
-        CheckpointError: its output has other than 1 or 3 channels, as optical flow has, or its
-            input channels are not stated.
+        CheckpointError: its channels are not stated.
     """
-    if not in_channels or out_channels not in (1, 3):
+    if not in_channels or not out_channels:
         raise CheckpointError(
             f"{path} reads {in_channels or 'any'} channels and returns {out_channels or 'any'}; "
-            "images have 1 or 3"
+            "both have to be stated"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wkdc.data.images import images_to_pixels, load_square, pixels_to_images, save_pixels
+from wkdc.data.images import as_rgb, images_to_pixels, load_square, pixels_to_images, save_pixels
 from wkdc.data.inputs import Reader
 from wkdc.errors import OutputError
 from wkdc.inference.comparison import Comparison
@@ -96,7 +96,7 @@ def write_image(folder: Path, number: int, image: Tensor) -> None:
     except OSError as error:
         raise OutputError(f"cannot make {folder}: {error.strerror}") from None
     pixels = images_to_pixels(image[0])
-    save_pixels(folder / f"{number:06d}.png", pixels.expand(3, *pixels.shape[1:]))
+    save_pixels(folder / f"{number:06d}.png", as_rgb(pixels))
 
 
 def _rounded(images: Tensor) -> Tensor:

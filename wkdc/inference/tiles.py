@@ -72,8 +72,14 @@ def resolve_tiling(model: ImageModel, tiling: Tiling) -> Tiling:
     )
 
 
-def tiled_translator(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Tensor]:
-    """The function that translates uint8 C×H×W in tiles, or whole where it fits into one.
+ToPixels = Callable[[Tensor], Tensor]
+"""Images in [-1, 1] -> pixels: `images_to_pixels` or `images_to_deep_pixels`."""
+
+
+def tiled_translator(
+    model: ImageModel, tiling: Tiling, to_pixels: ToPixels = images_to_pixels
+) -> Callable[[Tensor], Tensor]:
+    """The function that translates pixels C×H×W in tiles, or whole where it fits into one.
 
     Raises:
         OptionError: see `resolve_tiling`.
@@ -86,17 +92,19 @@ def tiled_translator(model: ImageModel, tiling: Tiling) -> Callable[[Tensor], Te
 
     def translate(pixels: Tensor) -> Tensor:
         if max(pixels.shape[-2:]) <= tiling.tile:
-            return translate_whole(model, pixels)
+            return translate_whole(model, pixels, to_pixels)
         if learn is not None:
             learn(_samples(pixels, tiling.tile, model))
-        return _blended(per_tile, pixels, tiling)
+        return _blended(per_tile, pixels, tiling, to_pixels)
 
     return translate
 
 
-def translate_whole(model: ImageModel, pixels: Tensor) -> Tensor:
-    """Translate uint8 C×H×W at once: uint8 of the same size."""
-    return images_to_pixels(model.generate(pixels_to_images(pixels).unsqueeze(0))[0])
+def translate_whole(
+    model: ImageModel, pixels: Tensor, to_pixels: ToPixels = images_to_pixels
+) -> Tensor:
+    """Translate pixels C×H×W at once: pixels of the same size."""
+    return to_pixels(model.generate(pixels_to_images(pixels).unsqueeze(0))[0])
 
 
 def _pooled(
@@ -159,11 +167,12 @@ def _weights(starts: list[int], size: int, tiling: Tiling) -> list[Tensor]:
     return [share[start : start + tiling.tile] for share, start in zip(shares, starts, strict=True)]
 
 
-def _blended(model: ImageModel, pixels: Tensor, tiling: Tiling) -> Tensor:
-    """Translate uint8 C×H×W tile by tile, holding one row of tiles in float."""
+def _blended(model: ImageModel, pixels: Tensor, tiling: Tiling, to_pixels: ToPixels) -> Tensor:
+    """Translate pixels C×H×W tile by tile, holding one row of tiles in float."""
     _, height, width = pixels.shape
     tops, lefts = (_starts(size, tiling, model.multiple) for size in (height, width))
-    output = torch.empty(model.out_channels, height, width, dtype=torch.uint8)
+    dtype = to_pixels(torch.zeros(1)).dtype
+    output = torch.empty(model.out_channels, height, width, dtype=dtype)
     strip = torch.zeros(model.out_channels, 0, width)
     across = list(zip(lefts, _weights(lefts, width, tiling), strict=True))
     down = list(zip(tops, _weights(tops, height, tiling), strict=True))
@@ -174,6 +183,6 @@ def _blended(model: ImageModel, pixels: Tensor, tiling: Tiling) -> Tensor:
             weight = rows.unsqueeze(1) * columns
             strip[:, :, left : left + len(columns)] += model.generate(tile.unsqueeze(0))[0] * weight
         ready = (tops[n + 1] if n + 1 < len(tops) else height) - top
-        output[:, top : top + ready] = images_to_pixels(strip[:, :ready])
+        output[:, top : top + ready] = to_pixels(strip[:, :ready])
         strip = strip[:, ready:]
     return output

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wkdc.data.images import images_to_pixels
+from wkdc.data.images import as_rgb, images_to_pixels
 from wkdc.errors import MetricError
 from wkdc.system.files import sha256_of
 
@@ -51,7 +51,7 @@ def load_lpips(device: torch.device) -> Lpips:
 
     @torch.inference_mode()
     def distance(image: Tensor, target: Tensor) -> float:
-        pixels = (images_to_pixels(one).expand(-1, 3, -1, -1) for one in (image, target))
+        pixels = (images_to_pixels(as_rgb(one)) for one in (image, target))
         return float(network(*(one.to(device) for one in pixels)))
 
     return Lpips(distance, {name: sha256_of(folder / name) for name in LPIPS_FILES})

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from wkdc.data.images import images_to_pixels
+from wkdc.data.images import as_rgb, images_to_pixels
 from wkdc.reporting.facts import Facts, student_profile
 from wkdc.reporting.page_charts import page_charts
 from wkdc.reporting.page_tables import lacks, score_table, summarise
@@ -82,7 +82,7 @@ def _cut(images: Tensor, box: tuple[int, int, int]) -> Tensor:
 def _url(images: Tensor) -> str:
     """1×C×H×W in [-1, 1] as a data URL, without loss."""
     pixels = images_to_pixels(images[0])
-    array = pixels.expand(3, *pixels.shape[1:]).permute(1, 2, 0).numpy()
+    array = as_rgb(pixels).permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(array).save(file, "webp", lossless=True, method=6)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,258 @@
+"""Images and folders as they lie on disk: sub-folders, leftovers, depth, bands and alpha."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from conftest import Called
+from originals import resnet_forward, resnet_state_dict
+from PIL import Image
+
+import wkdc
+from wkdc.data.animation import read_frames
+from wkdc.data.images import list_images, load_alpha, load_pixels, save_pixels
+from wkdc.data.layouts import read_layout
+from wkdc.errors import DatasetError, ImageError
+
+Call = Callable[..., Called]
+
+
+def photo(path: Path, seed: int = 0, size: tuple[int, int] = (40, 32)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+    return path
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+def test_folders_are_walked_into_as_by_the_stock_code(tmp_path: Path) -> None:
+    for number, name in enumerate(("b.png", "a/x.png", "a/deep/y.png", "c/x.png")):
+        photo(tmp_path / "trainA" / name, number)
+    layout = read_layout(tmp_path)
+    assert len({*layout.train, *layout.validation}) == 4
+
+
+def test_what_systems_leave_is_passed_over_and_the_rest_is_counted(tmp_path: Path) -> None:
+    photo(tmp_path / "x.png")
+    left = (".DS_Store", "._x.jpg", "__MACOSX/x.jpg", "Thumbs.db", ".ipynb_checkpoints/x.png")
+    for name in (*left, "a.txt", "b.txt", "c.psd", "README"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    said: list[str] = []
+    assert [path.name for path in list_images(tmp_path, on_notice=said.append)] == ["x.png"]
+    (line,) = said
+    assert line.startswith(f"passed over in {tmp_path}: 1 .psd, 2 .txt, 1 without an ending;")
+
+
+def test_translate_mirrors_folders_and_leaves_its_outputs_alone(
+    tmp_path: Path, teacher: Path, call_wkdc: Call
+) -> None:
+    for number, name in enumerate(("x.png", "a/x.png", "a/b/x.jpg")):
+        photo(tmp_path / "given" / name, number)
+    (tmp_path / "given" / "notes.txt").touch()
+    done = call_wkdc("translate", teacher, "given", "-o", "given/out", "--json")
+    assert done.code == 0, done.stderr
+    assert any("passed over in given: 1 .txt" in line for line in done.stderr.splitlines())
+    written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("given/out/**/*.png"))
+    assert written == ["given/out/a/b/x.png", "given/out/a/x.png", "given/out/x.png"]
+    done = call_wkdc("translate", teacher, "given", "-o", "given/out", "--resume", "--json")
+    assert len(json.loads(done.stdout)["kept"]) == 3
+    assert json.loads(done.stdout)["outputs"] == []
+
+
+def test_folders_of_combine_a_and_b(tmp_path: Path) -> None:
+    for part in "AB":
+        for number in range(4):
+            photo(tmp_path / part / "train" / f"{number}.png", number)
+            photo(tmp_path / part / "test" / f"{number}.png", number)
+    layout = read_layout(tmp_path)
+    assert layout.kind == "paired"
+    assert layout.pairs is not None
+    assert layout.pairs.targets[layout.train[0]] == tmp_path / "B" / "train" / "0.png"
+    assert len(layout.validation) == 4
+
+
+# --- depth --------------------------------------------------------------------------------------
+
+RAMP = np.array([[0, 1, 255, 256, 32767, 65535]], dtype=np.uint16)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_16_bits_are_read_at_full_depth(tmp_path: Path, name: str, bands: int) -> None:
+    pixels = torch.from_numpy(RAMP).expand(bands, -1, -1).contiguous()
+    save_pixels(tmp_path / name, pixels)
+    found = load_pixels(tmp_path / name, channels=bands)
+    expected = torch.from_numpy(RAMP / 65535 * 255).float().expand(bands, -1, -1)
+    # float32 has 24 bits, so a value of 16 is kept to a two-hundred-and-fiftieth of its step.
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert (found / 255 * 65535).round().to(torch.int32).tolist() == pixels.int().tolist()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0, 1, (0, 255)), (-1, 1, (0, 255)), (0, 200, (0, 200))]
+)
+@pytest.mark.parametrize("name", ["x.tif", "x.npy"])
+def test_floats_are_read_by_their_range(
+    tmp_path: Path, low: float, high: float, expected: tuple[float, float], name: str
+) -> None:
+    values = np.linspace(low, high, 60, dtype=np.float32).reshape(6, 10)
+    if name == "x.tif":
+        tifffile.imwrite(tmp_path / name, values)
+    else:
+        np.save(tmp_path / name, values)
+    found = load_pixels(tmp_path / name, channels=1)
+    assert (float(found.min()), float(found.max())) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("values", [[-5.0, 3.0], [0.0, 4000.0], [0.0, np.nan]])
+def test_floats_of_no_known_range_are_refused(tmp_path: Path, values: list[float]) -> None:
+    np.save(tmp_path / "x.npy", np.array([values]))
+    with pytest.raises(ImageError, match=r"holds (numbers|NaN)"):
+        load_pixels(tmp_path / "x.npy")
+
+
+def test_translate_writes_16_bits_back(tmp_path: Path, teacher: Path, call_wkdc: Call) -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (3, 32, 40)).astype(np.uint16)
+    save_pixels(tmp_path / "deep.png", torch.from_numpy(deep))
+    done = call_wkdc("translate", teacher, "deep.png", "-o", "out8")
+    assert any("1 images have 16 bits a value" in line for line in done.stderr.splitlines())
+    done = call_wkdc("translate", teacher, "deep.png", "-o", "out16", "--depth", 16)
+    assert done.code == 0, done.stderr
+    assert "16 bits" not in done.stderr
+    images = torch.from_numpy(deep.astype(np.float32) / 32767.5 - 1)[None]
+    expected = (wkdc.load_generator(teacher).network(images)[0] + 1) * 127.5
+    found = load_pixels(tmp_path / "out16" / "deep.png")
+    assert found.is_floating_point()
+    # Half a step of 16 bits, and float32's rounding of the network: far below a step of 8 bits.
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
+
+
+# --- bands --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.npy", "x.npz", "first.npy"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_files_of_six_bands(tmp_path: Path, name: str, dtype: type) -> None:
+    top = np.iinfo(dtype).max
+    values = np.random.default_rng(0).integers(0, top + 1, (33, 40, 6)).astype(dtype)
+    match name:
+        case "x.tif":
+            tifffile.imwrite(
+                tmp_path / name, values, photometric="minisblack", planarconfig="contig"
+            )
+        case "x.npz":
+            np.savez(tmp_path / name, values)
+        case "first.npy":
+            np.save(tmp_path / name, values.transpose(2, 0, 1))
+        case _:
+            np.save(tmp_path / name, values)
+    found = load_pixels(tmp_path / name, channels=6)
+    expected = torch.from_numpy(values.astype(np.float32) / top * 255).permute(2, 0, 1)
+    torch.testing.assert_close(found.float(), expected, atol=1e-4, rtol=0)
+    with pytest.raises(ImageError, match="has 6 channels, and 3 are read"):
+        load_pixels(tmp_path / name)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGBA", 4), ("LA", 2)])
+def test_alpha_is_a_channel_where_the_network_has_as_many(
+    tmp_path: Path, mode: str, channels: int
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (8, 9, channels), dtype=np.uint8)
+    Image.fromarray(values, mode).save(tmp_path / "x.png")
+    found = load_pixels(tmp_path / "x.png", channels=channels)
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), values)
+
+
+@pytest.mark.parametrize("bands", [2, 4, 6])
+def test_a_generator_of_many_bands_through_the_commands(
+    tmp_path: Path, bands: int, call_wkdc: Call
+) -> None:
+    weights = resnet_state_dict(1, blocks=2, ngf=6, in_channels=bands, out_channels=bands)
+    torch.save(weights, tmp_path / "teacher.pth")
+    folder = tmp_path / "scenes" / "north"
+    folder.mkdir(parents=True)
+    values = np.random.default_rng(0).integers(0, 65536, (6, 64, 72, bands)).astype(np.uint16)
+    for number, scene in enumerate(values):
+        tifffile.imwrite(
+            folder / f"{number}.tif", scene, photometric="minisblack", planarconfig="contig"
+        )
+    done = call_wkdc("prune", "teacher.pth", "--ratio", 2, "--data", "scenes")
+    assert done.code == 0, done.stderr
+    for command in (
+        ("distill", "--data", "scenes", "--steps", 2, "--crop", 32),
+        ("evaluate", "student.pth", "--data", "scenes", "--size", 64),
+        ("analyze", "student.pth", "--data", "scenes", "--size", 64),
+        ("compare", "student.pth", "--data", "scenes", "--size", 64),
+        ("translate", "teacher.pth", "scenes", "-o", "out", "--depth", 16),
+    ):
+        done = call_wkdc(*command)
+        assert done.code == 0, (command, done.stderr)
+    images = torch.from_numpy(values[0].astype(np.float32) / 32767.5 - 1).permute(2, 0, 1)[None]
+    expected = (resnet_forward(weights, images, blocks=2)[0] + 1) * 32767.5
+    written = tifffile.imread(tmp_path / "out" / "north" / "0.tif")
+    assert (written.shape, written.dtype) == ((64, 72, bands), np.uint16)
+    # Two of 65536 steps: rounding, and float32 in another order.
+    assert np.abs(written - expected.permute(1, 2, 0).numpy()).max() <= 2
+
+
+def test_a_count_that_does_not_fit_says_both(tmp_path: Path) -> None:
+    torch.save(resnet_state_dict(1, blocks=2, ngf=6, in_channels=6), tmp_path / "teacher.pth")
+    photo(tmp_path / "photos" / "x.png", size=(70, 66))
+    with pytest.raises(DatasetError, match=r"reads 6 channels: .*x.png has 3 channels"):
+        wkdc.prune(
+            tmp_path / "teacher.pth", ratio=2, data=tmp_path / "photos", output=tmp_path / "s.pth"
+        )
+
+
+# --- alpha --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_translate_gives_alpha_back(tmp_path: Path, teacher: Path, depth: int) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (32, 40, 4), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    wkdc.translate(teacher, [tmp_path / "x.png"], tmp_path / "out.png", alpha="keep", depth=depth)
+    alpha = load_alpha(tmp_path / "out.png")
+    assert alpha is not None
+    assert np.array_equal(alpha[0].numpy(), values[..., 3])
+    wkdc.translate(teacher, [tmp_path / "x.png"], tmp_path / "plain.png")
+    assert Image.open(tmp_path / "plain.png").mode == "RGB"
+
+
+# --- animated images ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".gif", ".png", ".webp"])
+def test_an_animated_image_is_translated_frame_by_frame(
+    tmp_path: Path, teacher: Path, ending: str
+) -> None:
+    random = np.random.default_rng(0)
+    frames = [
+        Image.fromarray(random.integers(0, 256, (32, 40, 3), dtype=np.uint8)) for _ in range(3)
+    ]
+    (tmp_path / "given").mkdir()
+    path = tmp_path / "given" / f"moving{ending}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[40, 80, 120], loop=0)
+    photo(tmp_path / "given" / "still.png")
+    wkdc.translate(teacher, [tmp_path / "given"], tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"moving{ending}", "still.png"]
+    read, written = list(read_frames(path)), list(read_frames(tmp_path / "out" / path.name))
+    assert [frame.duration_ms for frame in written] == [frame.duration_ms for frame in read]
+    if ending == ".png":  # the only one of them that loses nothing
+        for given, made in zip(read, written, strict=True):
+            images = given.pixels.float()[None] / 127.5 - 1
+            expected = (wkdc.load_generator(teacher).network(images)[0] + 1) * 127.5
+            assert (made.pixels - expected).abs().max() <= 1  # rounding may go either way
+
+
+def test_a_still_gif_is_an_image(tmp_path: Path, teacher: Path) -> None:
+    Image.fromarray(np.full((32, 40, 3), 200, dtype=np.uint8)).save(tmp_path / "x.gif")
+    result = wkdc.translate(teacher, [tmp_path / "x.gif"], tmp_path / "out")
+    assert [path.name for path in result.outputs] == ["x.png"]

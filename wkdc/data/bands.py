@@ -1,0 +1,228 @@
+"""Image files with more than 8 bits a value, or other than one or three bands.
+
+`pixels` are on the scale of 8 bits: 0 to 255, uint8 where the file has as many bits, else float32
+with what the file has beyond them.
+"""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from torch import Tensor
+
+from wkdc.errors import ImageError
+
+ARRAYS = (".npy", ".npz")
+"""Endings of files of NumPy, H×W, H×W×C or C×H×W."""
+
+MOST_BANDS = 32
+"""Of an array H×W×C or C×H×W."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Grey of RGB (ITU-R BT.601), as for 8 bits."""
+
+
+def deep_pixels(path: Path) -> Tensor | None:
+    """C×H×W of a file that Pillow would cut to 8 bits or cannot read; None for any other.
+
+    Raises:
+        ImageError: it cannot be read, or its floats have no known range.
+    """
+    match path.suffix.lower():
+        case ".npy" | ".npz":
+            return array_to_pixels(_channels_first(_load_array(path), path), path)
+        case ".png" if _png_depth(path) == 16:
+            try:
+                return _png_pixels(path)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise ImageError(f"{path} cannot be read: {reason}") from None
+        case ".tif" | ".tiff":
+            return _tiff_pixels(path)
+    return None
+
+
+def array_to_pixels(array: np.ndarray, path: Path) -> Tensor:
+    """C×H×W of any numbers -> the same on the scale of 8 bits.
+
+    Integers count by the full range of their type; floats by theirs: 0 to 1, -1 to 1, or 0 to 255.
+
+    Args:
+        path: for the message.
+
+    Raises:
+        ImageError: no numbers, or floats of another range.
+    """
+    if array.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(array))
+    values = array.astype(np.float64)
+    if array.dtype == np.bool_:
+        values *= 255
+    elif np.issubdtype(array.dtype, np.integer):
+        limits = np.iinfo(array.dtype)
+        values = (values - limits.min) / (limits.max - limits.min) * 255
+    elif np.issubdtype(array.dtype, np.floating):
+        values = _scaled(values, path)
+    else:
+        raise ImageError(f"{path} holds {array.dtype}; give integers or floating-point numbers")
+    return torch.from_numpy(np.ascontiguousarray(values.astype(np.float32)))
+
+
+def _channels_first(array: np.ndarray, path: Path) -> np.ndarray:
+    """H×W, H×W×C or C×H×W -> C×H×W; the axis of channels is the last if it is the shortest.
+
+    Raises:
+        ImageError: another shape.
+    """
+    if array.ndim == 2 and array.size:
+        return array[None]
+    if array.ndim == 3 and array.size:
+        if array.shape[2] <= min(array.shape[0], MOST_BANDS):
+            return array.transpose(2, 0, 1)
+        if array.shape[0] <= MOST_BANDS:
+            return array
+    raise ImageError(
+        f"{path} holds {'x'.join(map(str, array.shape))} numbers; give HxW, HxWxC or CxHxW with at "
+        f"most {MOST_BANDS} channels"
+    )
+
+
+def fit_channels(pixels: Tensor, channels: int, path: Path) -> Tensor:
+    """C×H×W with as many channels as are asked for: grey and RGB become each other.
+
+    A last channel of two or four is alpha where one or three are asked for: laid on white.
+
+    Raises:
+        ImageError: the numbers do not fit.
+    """
+    count = len(pixels)
+    if count == channels:
+        return pixels
+    if count in (2, 4) and channels in (1, 3):
+        colours, alpha = pixels[:-1].float(), pixels[-1:].float() / 255
+        pixels, count = colours * alpha + 255 * (1 - alpha), count - 1
+    if count == channels:
+        return pixels
+    if (count, channels) == (1, 3):
+        return pixels.expand(3, -1, -1).contiguous()
+    if (count, channels) == (3, 1):
+        weights = torch.tensor(LUMA).view(3, 1, 1)
+        return (pixels.float() * weights).sum(0, keepdim=True)
+    raise ImageError(f"{path} has {count} channels, and {channels} are read")
+
+
+def save_bands(path: Path, pixels: Tensor) -> None:
+    """Write C×H×W, uint8 or uint16, as a TIFF of C bands, as `.npy` (H×W×C), or as a PNG.
+
+    Raises:
+        ImageError: another ending, or more than four channels in a PNG.
+    """
+    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    match path.suffix.lower():
+        case ".png" if array.dtype == np.uint16 and array.shape[2] <= 4:
+            path.write_bytes(_png_of_16_bits(array))
+        case ".npy":
+            with path.open("wb") as file:
+                np.save(file, array)
+        case ".tif" | ".tiff":
+            photometric = "rgb" if array.shape[2] == 3 else "minisblack"
+            if array.shape[2] == 1:
+                tifffile.imwrite(path, array[..., 0], photometric=photometric)
+            else:  # else the first axis would be pages
+                tifffile.imwrite(path, array, photometric=photometric, planarconfig="contig")
+        case _:
+            raise ImageError(
+                f"{path} cannot hold {array.shape[2]} channels of {array.dtype}; choose .tif or "
+                ".npy"
+            )
+
+
+def _png_of_16_bits(array: np.ndarray) -> bytes:
+    """A PNG of H×W×C uint16, which neither Pillow nor torchvision writes (PNG, section 11)."""
+    height, width, channels = array.shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]  # grey, grey with alpha, RGB, RGBA
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    lines = b"".join(b"\0" + line.tobytes() for line in array.astype(">u2"))
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            if len(found.files) != 1:
+                raise ImageError(f"{path} holds {len(found.files)} arrays; save one image a file")
+            array: np.ndarray = found[found.files[0]]
+            return array
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"{path} cannot be read: {error}") from None
+
+
+def _png_depth(path: Path) -> int:
+    """Bits a value, which stand behind the eight of the signature and the sizes; 0 if too short."""
+    with path.open("rb") as file:
+        head = file.read(25)
+    return head[24] if len(head) == 25 and head.startswith(b"\x89PNG") else 0
+
+
+def _png_pixels(path: Path) -> Tensor:
+    """C×H×W of a PNG of 16 bits: 65535 is 255."""
+    from torchvision.io import (  # type: ignore[import-untyped]
+        ImageReadMode,
+        decode_image,
+    )
+
+    data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+    found: Tensor = decode_image(data, mode=ImageReadMode.UNCHANGED)
+    return found.float() / 257
+
+
+def _tiff_pixels(path: Path) -> Tensor | None:
+    """C×H×W of a TIFF of other than 8 bits or of other bands than Pillow knows."""
+    try:
+        with tifffile.TiffFile(path) as opened:
+            page = opened.pages.first
+            whole = page.dtype == np.uint8 and page.samplesperpixel in (1, 3, 4)
+            if (whole and len(opened.pages) == 1) or page.bitspersample in (1, 2, 4):
+                return None
+            series = opened.series[0]
+            array = series.asarray()
+            if array.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.CONTIG:
+                together = page.samplesperpixel == array.shape[2] > 1
+                array = array.transpose(2, 0, 1) if together else array
+            if array.ndim == 2:
+                array = array[None]
+            if array.ndim != 3:
+                raise ImageError(f"{path} holds {array.ndim} axes; give one image a file")
+    except (OSError, ValueError, tifffile.TiffFileError, RuntimeError) as error:
+        if isinstance(error, tifffile.TiffFileError):
+            return None  # Pillow says what is wrong with it
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImageError(f"{path} cannot be read: {reason}") from None
+    return array_to_pixels(array, path)
+
+
+def _scaled(values: np.ndarray, path: Path) -> np.ndarray:
+    """Floats on the scale of 8 bits, by the narrowest range that holds them."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise ImageError(f"{path} holds NaN or infinity; write numbers from 0 to 1")
+    if low >= 0 and high <= 1:
+        return values * 255
+    if low >= -1 and high <= 1:
+        return (values + 1) * 127.5
+    if low >= 0 and high <= 255:
+        return values
+    raise ImageError(
+        f"{path} holds numbers from {low:.4g} to {high:.4g}; floats are read as 0 to 1, -1 to 1 or "
+        "0 to 255: scale them to one of these"
+    )
