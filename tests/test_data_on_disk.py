@@ -78,13 +78,22 @@ def test_folders_of_combine_a_and_b(tmp_path: Path) -> None:
     assert len(layout.validation) == 4
 
 
+def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    photo(tmp_path / "far" / "x.png")
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "near" / "loop").symlink_to(tmp_path / "near")
+    found = [str(path.relative_to(tmp_path / "near")) for path in list_images(tmp_path / "near")]
+    assert found == ["link/x.png"]
+
+
 # --- depth --------------------------------------------------------------------------------------
 
 RAMP = np.array([[0, 1, 255, 256, 32767, 65535]], dtype=np.uint16)
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif"])
-@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
 def test_16_bits_are_read_at_full_depth(tmp_path: Path, name: str, bands: int) -> None:
     pixels = torch.from_numpy(RAMP).expand(bands, -1, -1).contiguous()
     save_pixels(tmp_path / name, pixels)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
+from PIL import Image, ImageFile
 from torch import Tensor
 
 from wkdc.errors import ImageError
@@ -37,9 +38,8 @@ def deep_pixels(path: Path) -> Tensor | None:
         case ".png" if _png_depth(path) == 16:
             try:
                 return _png_pixels(path)
-            except RuntimeError as error:
-                reason = str(error).splitlines()[0]
-                raise ImageError(f"{path} cannot be read: {reason}") from None
+            except (OSError, ValueError, SyntaxError) as error:
+                raise ImageError(f"{path} cannot be read: {error}") from None
         case ".tif" | ".tiff":
             return _tiff_pixels(path)
     return None
@@ -141,7 +141,7 @@ def save_bands(path: Path, pixels: Tensor) -> None:
 
 
 def _png_of_16_bits(array: np.ndarray) -> bytes:
-    """A PNG of H×W×C uint16, which neither Pillow nor torchvision writes (PNG, section 11)."""
+    """A PNG of H×W×C uint16, which Pillow does not write (PNG specification, section 11)."""
     height, width, channels = array.shape
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]  # grey, grey with alpha, RGB, RGBA
     header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
@@ -175,15 +175,29 @@ def _png_depth(path: Path) -> int:
 
 
 def _png_pixels(path: Path) -> Tensor:
-    """C×H×W of a PNG of 16 bits: 65535 is 255."""
-    from torchvision.io import (  # type: ignore[import-untyped]
-        ImageReadMode,
-        decode_image,
-    )
+    """C×H×W of a PNG of 16 bits: 65535 is 255.
 
-    data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-    found: Tensor = decode_image(data, mode=ImageReadMode.UNCHANGED)
-    return found.float() / 257
+    Pillow keeps the upper byte of a value, and the lower one if told that bytes come the other way
+    round; two channels of two bytes it reads as four of one.
+    """
+    with Image.open(path) as opened:
+        if opened.mode.startswith("I"):
+            values = np.asarray(opened).astype(np.float32)[..., None]
+        elif opened.tile[0].args == "LA;16B":
+            both = _unpacked(opened, "RGBA")
+            values = both[..., ::2] * 256 + both[..., 1::2]
+        else:
+            rawmode = str(opened.tile[0].args)
+            with Image.open(path) as again:
+                lower = _unpacked(again, rawmode.replace("16B", "16L"))
+            values = _unpacked(opened, rawmode) * 256 + lower
+    return torch.from_numpy(values / np.float32(257)).permute(2, 0, 1).contiguous()
+
+
+def _unpacked(opened: ImageFile.ImageFile, rawmode: str) -> np.ndarray:
+    """H×W×C float32 of an image whose bytes are read as `rawmode`."""
+    opened.tile = [tile._replace(args=rawmode) for tile in opened.tile]
+    return np.asarray(opened).astype(np.float32)
 
 
 def _tiff_pixels(path: Path) -> Tensor | None:

@@ -18,7 +18,7 @@ def files_in(
 ) -> list[Path]:
     """The files in `folder` and below that end like one of `suffixes`, sorted by path.
 
-    Links to folders are not followed, as the stock code does not.
+    Links to folders are followed, as by the stock code, but no folder is listed twice.
 
     Args:
         without: a folder that is not looked into, such as the one that outputs go to.
@@ -26,14 +26,15 @@ def files_in(
     """
     found: list[Path] = []
     others: Counter[str] = Counter()
-    outside = None if without is None else without.resolve()
-    for place, folders, names in os.walk(folder):
-        here = Path(place)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not _left_behind(name) and (here / name).resolve() != outside
-        )
+    seen = {folder.resolve()} | ({without.resolve()} if without is not None else set())
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here, inner = Path(place), []
+        for name in sorted(folders):
+            real = (here / name).resolve()
+            if not _left_behind(name) and real not in seen:
+                seen.add(real)
+                inner.append(name)
+        folders[:] = inner
         for name in names:
             path = here / name
             if _left_behind(name):

@@ -14,6 +14,7 @@ from wkdc.checkpoints.checkpoint import Generator, save_generator
 from wkdc.data.calibration import CALIBRATE, calibration_images
 from wkdc.data.layouts import Direction
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.inference.batch_statistics import VISIBLE_DB, statistics_psnr_db
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
@@ -103,6 +104,13 @@ def prune_network(
         seed=settings.seed,
         on_notice=on_notice,
     )
+    doubted = statistics_psnr_db(teacher, images)
+    if doubted is not None and doubted < VISIBLE_DB:
+        notice(
+            f"by its running statistics {teacher.path} makes other images than by each image's own "
+            f"({doubted:.1f} dB); if yours look wrong, it is meant the other way: --norm "
+            "batch-per-image"
+        )
     plan = _planned(
         teacher,
         target,

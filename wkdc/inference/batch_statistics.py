@@ -1,0 +1,45 @@
+"""BatchNorm by its running statistics beside BatchNorm by each image's own.
+
+The stock test script of pytorch-CycleGAN-and-pix2pix leaves U-Nets in training mode, so what their
+users know is the latter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from wkdc.checkpoints.checkpoint import Generator
+from wkdc.checkpoints.recognition import STATISTICS
+from wkdc.metrics.fidelity import psnr_db
+
+VISIBLE_DB = 25.0
+"""Below that the two differ visibly."""
+
+IMAGES = 4
+"""How many are compared, evenly spread."""
+
+
+@torch.inference_mode()
+def statistics_psnr_db(generator: Generator, images: Sequence[Tensor]) -> float | None:
+    """PSNR in dB between what a generator makes of images by either statistics, the mean of a few.
+
+    Args:
+        images: 1×C×H×W in [-1, 1].
+
+    Returns:
+        None where it has no BatchNorm with running statistics, or there are no images.
+    """
+    architecture = generator.architecture
+    if architecture.options.get("norm") != "batch" or architecture.is_discriminator or not images:
+        return None
+    options = architecture.options | {"norm": "batch-per-image"}
+    other = replace(architecture, options=options).build().eval()
+    weights = generator.network.state_dict()
+    other.load_state_dict(
+        {n: value for n, value in weights.items() if n.rpartition(".")[2] not in STATISTICS}
+    )
+    chosen = images[:: max(1, len(images) // IMAGES)][:IMAGES]
+    found = [psnr_db(other(image), generator.network(image)) for image in chosen]
+    return sum(found) / len(found)
