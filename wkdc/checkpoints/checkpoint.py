@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wkdc.checkpoints.card import Card, card_in, check_plain, find_teacher, read_card
 from wkdc.checkpoints.containers import Wanted, choose_network, without_prefixes
+from wkdc.checkpoints.file_layers import check_entries, shortened
 from wkdc.checkpoints.reading import Reading, reading_on_card
 from wkdc.checkpoints.recognition import Recognition, recognise
 from wkdc.checkpoints.weight_files import load_plain, save_plain
@@ -278,7 +279,7 @@ def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
         if isinstance(inner, Mapping) and depth:
             return _unwrap(inner, depth - 1)
     if not any(isinstance(value, Tensor) for value in content.values()):
-        keys = ", ".join(repr(k) for k in list(content)[:3]) or "nothing"
+        keys = ", ".join(map(shortened, list(content)[:3])) or "nothing"
         raise CheckpointError(
             f"holds no state dict: it starts with {keys}; looked for tensors, or a dict under "
             + ", ".join(WRAPPERS)
@@ -292,13 +293,17 @@ def _checked(content: Mapping[str, Any]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: some entry is no plain tensor of floating-point numbers.
     """
+    check_entries(content)
     weights: dict[str, Tensor] = {}
     for key, value in content.items():
-        if not isinstance(value, Tensor) or not isinstance(key, str):
-            raise CheckpointError(f"{key!r} is no tensor; save the network's state_dict() instead")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise CheckpointError(
                 f"{key!r} is sparse, quantized or empty of numbers; save dense weights instead"
+            )
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{key!r} promises {value.numel()} numbers, more than the file holds; save the "
+                "network's state_dict() instead"
             )
         counter = key.endswith("num_batches_tracked")
         if not value.is_floating_point() and not (counter and not value.is_complex()):
