@@ -311,7 +311,7 @@ def damaged_card(seed: int) -> dict[str, Any]:
                     pick.choice(ODD_VALUES)()
                 )
             case 2:
-                holder[key] = pick.choice((10**12, 2**40, [4] * 10**6, [[2] * 1000] * 1000, -3, 0))
+                holder[key] = pick.choice((10**12, 2**40, [4] * 10**5, [[2] * 1000] * 1000, -3, 0))
             case 3:
                 holder[key] = pick.choice(("custom", "unet", "resnet", "none", "zero", "nearest"))
             case _:

@@ -20,6 +20,9 @@ FORMAT = 1
 LONGEST = 100_000
 """Characters that the options of a network take as text."""
 
+LONGEST_NAME = 60
+"""Characters of a family's name; of a newer version's too."""
+
 BROKEN = (
     *(TypeError, KeyError, ValueError, IndexError, AttributeError, ArithmeticError),
     *(RuntimeError, OptionError),
@@ -96,6 +99,9 @@ def card_in(content: Mapping[str, Any], path: Path) -> Card | None:
 
 def _check_network(family: str, options: Card) -> None:
     """Raise one of `BROKEN` unless there is such a network; it is made without memory."""
+    _check_texts(family)
+    if len(family) > LONGEST_NAME:
+        raise ValueError("a longer name than any family has")
     if family == "custom":  # whose code is the user's to name
         _check_texts(options["factory"])
         return

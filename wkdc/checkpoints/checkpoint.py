@@ -122,8 +122,8 @@ def load_network(
     """
     path, reading = Path(path), reading or Reading()
     content = load_plain(path)
-    card = card_in(content, path)
     try:
+        card = card_in(content, path)
         recognition = (
             _of_student(content, card, reading, path)
             if card is not None
@@ -184,13 +184,18 @@ def _of_student(
                 f"{path} holds a network of your own code; give --arch {options['factory']}"
             )
         return _as_custom(reading.arch, _unwrap(content))
-    return recognise(
+    found = recognise(
         _unwrap(content),
         norm=reading.norm or options.get("norm"),
         block_padding=reading.block_padding or options.get("block_padding"),
         upsampling=reading.upsampling or options.get("upsampling"),
         skips=options.get("skips"),
     )
+    said = Architecture(card["family"], options)
+    same = (found.architecture.family, found.architecture.widths()) == (said.family, said.widths())
+    if not same and reading.upsampling is None:  # which widths depend on
+        raise CheckpointError("its card is of another network than its weights; prune it again")
+    return found
 
 
 def _of_stranger(content: Mapping[str, Any], reading: Reading, wanted: Wanted) -> Recognition:
