@@ -17,6 +17,18 @@ from wkdc.system.version import __version__
 FORMAT = 1
 """Version of the layout of a card; docs/checkpoint-format.md describes it."""
 
+LONGEST = 100_000
+"""Characters that the options of a network take as text."""
+
+LONGEST_NAME = 60
+"""Characters of a family's name; of a newer version's too."""
+
+BROKEN = (
+    *(TypeError, KeyError, ValueError, IndexError, AttributeError, ArithmeticError),
+    *(RuntimeError, OptionError),
+)
+"""What making sense of a broken card raises."""
+
 Card = dict[str, Any]
 
 
@@ -72,19 +84,48 @@ def card_in(content: Mapping[str, Any], path: Path) -> Card | None:
     if card is None:
         return None
     try:
+        check_plain(card)
         if card["format"] > FORMAT:
             raise CheckpointError(
                 f"{path} was written by a newer wkdc (card format {card['format']}, this one "
                 f"reads up to {FORMAT}); upgrade wkdc"
             )
-        if card["family"] != "custom":  # whose code is the user's to name
-            Architecture(card["family"], card["options"]).build_empty()
-        if card["teacher"] is not None:
-            _ = card["teacher"]["path"], card["teacher"]["sha256"]
-            reading_on_card(card["teacher"].get("reading", {}), None)
-    except (TypeError, KeyError, ValueError, IndexError, RuntimeError, OptionError):
+        _check_network(card["family"], card["options"])
+        _check_origin(card["teacher"], card.get("history", []))
+    except BROKEN:
         raise CheckpointError(f"{path}: its card is broken; prune the teacher again") from None
     return dict(card)
+
+
+def _check_network(family: str, options: Card) -> None:
+    """Raise one of `BROKEN` unless there is such a network; it is made without memory."""
+    _check_texts(family)
+    if len(family) > LONGEST_NAME:
+        raise ValueError("a longer name than any family has")
+    if family == "custom":  # whose code is the user's to name
+        _check_texts(options["factory"])
+        return
+    if len(repr(options)) > LONGEST:
+        raise ValueError("more layers than any network has")
+    Architecture(family, options).build_empty()
+
+
+def _check_origin(teacher: Card | None, history: list[Card]) -> None:
+    """Raise one of `BROKEN` unless a card says so whose student it is, and what made it."""
+    if teacher is not None:
+        _check_texts(teacher["path"], teacher["sha256"])
+        said = reading_on_card(teacher.get("reading", {}), None)
+        _check_texts(*said.for_card().values())
+    if not isinstance(history, list):
+        raise TypeError("a history is a list")
+    for entry in history:
+        _check_texts(entry["command"])
+        entry["options"].items()
+
+
+def _check_texts(*values: object) -> None:
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError("a path, a digest and a name are text")
 
 
 def find_teacher(student: Path, named: Card) -> tuple[Path, bool]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wkdc.checkpoints.card import Card, card_in, check_plain, find_teacher, read_card
 from wkdc.checkpoints.containers import Wanted, choose_network, without_prefixes
+from wkdc.checkpoints.file_layers import check_entries, shortened
 from wkdc.checkpoints.reading import Reading, reading_on_card
 from wkdc.checkpoints.recognition import Recognition, recognise
 from wkdc.checkpoints.weight_files import load_plain, save_plain
@@ -121,8 +122,8 @@ def load_network(
     """
     path, reading = Path(path), reading or Reading()
     content = load_plain(path)
-    card = card_in(content, path)
     try:
+        card = card_in(content, path)
         recognition = (
             _of_student(content, card, reading, path)
             if card is not None
@@ -183,13 +184,18 @@ def _of_student(
                 f"{path} holds a network of your own code; give --arch {options['factory']}"
             )
         return _as_custom(reading.arch, _unwrap(content))
-    return recognise(
+    found = recognise(
         _unwrap(content),
         norm=reading.norm or options.get("norm"),
         block_padding=reading.block_padding or options.get("block_padding"),
         upsampling=reading.upsampling or options.get("upsampling"),
         skips=options.get("skips"),
     )
+    said = Architecture(card["family"], options)
+    same = (found.architecture.family, found.architecture.widths()) == (said.family, said.widths())
+    if not same and reading.upsampling is None:  # which widths depend on
+        raise CheckpointError("its card is of another network than its weights; prune it again")
+    return found
 
 
 def _of_stranger(content: Mapping[str, Any], reading: Reading, wanted: Wanted) -> Recognition:
@@ -278,7 +284,7 @@ def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
         if isinstance(inner, Mapping) and depth:
             return _unwrap(inner, depth - 1)
     if not any(isinstance(value, Tensor) for value in content.values()):
-        keys = ", ".join(repr(k) for k in list(content)[:3]) or "nothing"
+        keys = ", ".join(map(shortened, list(content)[:3])) or "nothing"
         raise CheckpointError(
             f"holds no state dict: it starts with {keys}; looked for tensors, or a dict under "
             + ", ".join(WRAPPERS)
@@ -292,13 +298,17 @@ def _checked(content: Mapping[str, Any]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: some entry is no plain tensor of floating-point numbers.
     """
+    check_entries(content)
     weights: dict[str, Tensor] = {}
     for key, value in content.items():
-        if not isinstance(value, Tensor) or not isinstance(key, str):
-            raise CheckpointError(f"{key!r} is no tensor; save the network's state_dict() instead")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise CheckpointError(
                 f"{key!r} is sparse, quantized or empty of numbers; save dense weights instead"
+            )
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{key!r} promises {value.numel()} numbers, more than the file holds; save the "
+                "network's state_dict() instead"
             )
         counter = key.endswith("num_batches_tracked")
         if not value.is_floating_point() and not (counter and not value.is_complex()):

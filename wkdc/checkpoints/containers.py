@@ -29,10 +29,17 @@ class Found:
     def is_generator(self) -> bool:
         return not self.recognition.architecture.is_discriminator
 
+    @property
+    def shown(self) -> str:
+        """The key in one line."""
+        return self.key if self.key.isprintable() else repr(self.key)
+
     def __str__(self) -> str:
         weights = sum(value.numel() for value in self.recognition.state_dict.values())
         kind = "generator" if self.is_generator else "discriminator"
-        return f"{self.key} ({self.recognition.architecture.family} {kind}, {weights / 1e6:.2f} M)"
+        return (
+            f"{self.shown} ({self.recognition.architecture.family} {kind}, {weights / 1e6:.2f} M)"
+        )
 
 
 def choose_network(
@@ -64,7 +71,7 @@ def choose_network(
         if len(fitting) > 1:
             raise CheckpointError(
                 f"holds {len(fitting)} networks: {listed}; choose one, such as --key "
-                f"{fitting[0].key}"
+                f"{fitting[0].shown}"
             )
         if fitting:
             return fitting[0]

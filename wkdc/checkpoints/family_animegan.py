@@ -8,7 +8,7 @@ from wkdc.networks.architecture import Architecture
 
 def is_animegan(layers: Sequence[Layer]) -> bool:
     """Inverted blocks: `layers` inside of `block_c`."""
-    return any(layer.path[:1] == ("block_c",) and "layers" in layer.path for layer in layers)
+    return any(layer.path[:1] == ("block_c",) and "layers" in layer.path[2:] for layer in layers)
 
 
 def read_animegan(
@@ -28,7 +28,7 @@ def read_animegan(
     plain: list[Layer] = []
     convs = [layer for layer in layers if layer.is_conv]
     for layer in convs:
-        if "layers" in layer.path:
+        if "layers" in layer.path[2:]:
             blocks.setdefault(layer.path[1], []).append(layer)
             continue
         made.setdefault(str(layer.path[0]), []).append(layer.kernel.shape[0])

@@ -119,7 +119,7 @@ def _read_decoder(
         widths = [shape[makes] // spread for shape in kernels]
         chained = [stream, *widths] == [*(k[reads] for k in kernels), after[-1].kernel.shape[1]]
         spans = [shape[makes] for shape in kernels]
-        if chained and all(len(b) == n for b, n in zip(biases, spans, strict=False)):
+        if chained and all(b.shape == (n,) for b, n in zip(biases, spans, strict=False)):
             fitting[upsampling] = widths
     if wanted is not None and wanted in fitting:
         return wanted, fitting[wanted], []

@@ -22,9 +22,9 @@ def read_unet(layers: list[Layer], norm: Norm | None) -> tuple[Architecture, lis
     depth = max(len(layer.path) for layer in layers)
     levels = [[y for y in layers if len(y.path) == n] for n in range(3, depth + 1, 2)]
     convs = [[y for y in level if y.is_conv] for level in levels]
-    odd = [level[0].name for level in levels if sum(y.is_conv for y in level) != 2]
-    if odd or len(levels) < 2:
-        raise unfit(odd or [layers[0].name])
+    misfits = [level for level, pair in zip(levels, convs, strict=True) if len(pair) != 2]
+    if misfits or len(levels) < 2:
+        raise unfit([level[0].name for level in misfits if level] or [layers[0].name])
     name, affine, notes = read_norm([y for level in levels[1:] for y in level], norm)
     options: dict[str, Any] = {
         "in_channels": convs[0][0].kernel.shape[1],

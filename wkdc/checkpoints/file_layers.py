@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -10,6 +11,9 @@ from wkdc.errors import CheckpointError
 from wkdc.networks.layers import Norm
 
 StateDict = Mapping[str, Tensor]
+
+LONGEST = 500
+"""Characters of a name; those of a U-Net grow with its depth, by 8 a level."""
 
 
 @dataclass
@@ -33,6 +37,30 @@ class Layer:
         if self.weight is None or not self.is_conv:
             raise unfit([self.name])
         return self.weight
+
+
+def check_entries(state_dict: Mapping[Any, Any]) -> None:
+    """Raise CheckpointError unless all entries are tensors of some numbers, under usable names."""
+    for key, value in state_dict.items():
+        if not isinstance(value, Tensor) or not isinstance(key, str):
+            raise CheckpointError(
+                f"{shortened(key)} is no tensor; save the network's state_dict() instead"
+            )
+        if len(key) > LONGEST:
+            raise CheckpointError(
+                f"{shortened(key)} is a name of {len(key)} characters, of at most {LONGEST}; save "
+                "the network's state_dict() instead"
+            )
+        if value.is_nested or value.numel() == 0:
+            raise CheckpointError(
+                f"{key!r} holds no numbers, or rows of several lengths; save dense weights instead"
+            )
+
+
+def shortened(key: object) -> str:
+    """A name as a message shows it."""
+    shown = repr(key)
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."
 
 
 def layers_in(state_dict: StateDict) -> list[Layer]:
@@ -87,7 +115,7 @@ def index_of(layer: Layer) -> int:
 
 
 def unfit(names: Sequence[str], *, family: str | None = None) -> CheckpointError:
-    shown = ", ".join(repr(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    shown = ", ".join(map(shortened, names[:3])) + (", ..." if len(names) > 3 else "")
     what = f"looks like a {family} network, but" if family else "is no generator that wkdc knows:"
     return CheckpointError(
         f"{what} {shown} does not fit; docs/teachers.md lists the networks that wkdc knows, and "

@@ -27,7 +27,7 @@ from wkdc.checkpoints.family_multiscale import read_multiscale, scales_in
 from wkdc.checkpoints.family_patchgan import is_patchgan, read_patchgan
 from wkdc.checkpoints.family_resnet import is_resnet, read_resnet
 from wkdc.checkpoints.family_unet import is_unet, read_unet
-from wkdc.checkpoints.file_layers import Layer, StateDict, layers_in, unfit
+from wkdc.checkpoints.file_layers import Layer, StateDict, check_entries, layers_in, unfit
 from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import Architecture
 from wkdc.networks.layers import Norm, Padding
@@ -63,6 +63,7 @@ def recognise(
     Raises:
         CheckpointError: no known generator; the message names the first keys that did not fit.
     """
+    check_entries(state_dict)
     layers = layers_in(state_dict)
     enhancer = next((y.name for y in layers if re.match(r"model\d+_\d", y.name)), None)
     if enhancer is not None:
@@ -93,7 +94,10 @@ def _fit(architecture: Architecture, layers: Sequence[Layer]) -> dict[str, Tenso
     Raises:
         CheckpointError: the file holds too much, too little, or other shapes.
     """
-    expected = architecture.build_empty().state_dict()
+    try:
+        expected = architecture.build_empty().state_dict()
+    except RuntimeError:  # more numbers than can be counted
+        raise unfit([layer.name for layer in layers], family=architecture.family) from None
     keep_statistics = architecture.options.get("norm") == "batch"
     kept: list[Layer] = []
     for layer in layers:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from wkdc.errors import CheckpointError
 from wkdc.system.files import write_atomically
+
+ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
+"""The tags of what may follow the version of an ONNX file: its fields 2 to 8."""
 
 
 def load_plain(path: Path) -> dict[str, Any]:
@@ -33,9 +37,7 @@ def load_plain(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} {_refusal(path, str(error))}") from None
     except Exception:  # a broken file makes torch.load raise nearly anything
-        raise CheckpointError(
-            f"{path} cannot be read: it is truncated, or no PyTorch file; copy or download it again"
-        ) from None
+        raise CheckpointError(f"{path} {_refusal(path, '')}") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, not a state dict; save the network's "
@@ -84,6 +86,9 @@ def load_sealed(path: Path) -> dict[str, Any]:
 
 def _refusal(path: Path, message: str) -> str:
     """Why the file is refused; text read as a pickle seems to carry code, so its start decides."""
+    other = _other_format(path)
+    if other is not None:
+        return other
     with path.open("rb") as file:
         pickled = file.read(2).startswith((b"PK", b"\x80"))
     if pickled and any(sign in message for sign in ("GLOBAL", "Unsupported", "not an allowed")):
@@ -92,3 +97,39 @@ def _refusal(path: Path, message: str) -> str:
             "in the environment that made the file"
         )
     return "cannot be read: it is truncated, or no PyTorch file; copy or download it again"
+
+
+def _other_format(path: Path) -> str | None:
+    """What a file of another program's format is, and what to give instead of it."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if _is_torchscript(path):
+        return (
+            "is a TorchScript archive, which carries code; give its weights alone: "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
+        )
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return (
+            "is an HDF5 file, as Keras writes .h5; wkdc reads networks of PyTorch alone: give a "
+            ".pth file"
+        )
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and header <= path.stat().st_size - 8:
+        return (
+            "is a safetensors file; give a .pth file: "
+            f"torch.save(safetensors.torch.load_file({path.name!r}), 'weights.pth')"
+        )
+    # ONNX is a protobuf message that starts with its version (field 1) and another field up to 8.
+    if len(start) > 2 and start[0] == 0x08 and start[2] in ONNX_FIELDS:
+        return "is an ONNX file, no weight file; give the .pth file that it was exported from"
+    return None
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether the file is a zip that holds code, or the constants of code."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.partition("/")[2] for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return any(name.startswith("code/") or name == "constants.pkl" for name in names)
