@@ -48,6 +48,14 @@ ONE_GENERATOR: dict[str, tuple[Any, str]] = {
         "G_ema",
     ),
     "compiled": ({"gen": under("_orig_mod", A2B), "step": torch.tensor(5)}, "gen"),
+    "with counters inside": (
+        {"G": {**A2B, "num_updates": torch.tensor(7), "decay": torch.tensor(0.999)}, "D": SCORES},
+        "G",
+    ),
+    "by prefix, with a counter": (
+        under("G", A2B) | under("D", SCORES) | {"G.num_updates": torch.tensor(7)},
+        "G",
+    ),
     "below its model": (under("model.netG", A2B) | under("model.netD", SCORES), "model.netG"),
 }
 
@@ -87,6 +95,22 @@ def test_of_several_one_has_to_be_named(content: Any, keys: list[str], tmp_path:
     for key, weights in zip(keys, (A2B, B2A), strict=True):
         network = loaded(content, tmp_path, key).network
         assert torch.equal(network.state_dict()["model.1.weight"], weights["model.1.weight"])
+
+
+def test_a_counter_beside_the_weights_is_passed_over(tmp_path: Path) -> None:
+    found = loaded({**A2B, "num_updates": torch.tensor(7)}, tmp_path)
+    assert torch.equal(found.network.state_dict()["model.1.weight"], A2B["model.1.weight"])
+
+
+@pytest.mark.parametrize("lost", ["encoder", "stream", "inner", "decoder"])
+def test_a_card_without_a_width_is_refused(lost: str, tmp_path: Path) -> None:
+    torch.save(A2B, tmp_path / "teacher.pth")
+    wkdc.prune(tmp_path / "teacher.pth", ratio=2, calibrate=0, output=tmp_path / "student.pth")
+    content = torch.load(tmp_path / "student.pth", weights_only=True)
+    del content["wkdc"]["options"][lost]
+    torch.save(content, tmp_path / "student.pth")
+    with pytest.raises(CheckpointError, match=f"card (lacks '{lost}'|is broken)"):
+        load_generator(tmp_path / "student.pth")
 
 
 def test_a_key_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:

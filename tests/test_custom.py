@@ -11,7 +11,7 @@ from conftest import Called
 from torch import nn
 
 import wkdc
-from wkdc.checkpoints.checkpoint import load_network
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.checkpoints.weight_files import load_plain
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
@@ -70,13 +70,13 @@ def test_a_student_that_keeps_what_can_be_said_comes_back_exactly(tmp_path: Path
                 part[4:] = part[:4]
     torch.save(network.state_dict(), path)
     made = wkdc.prune(
-        load_network(path, arch=STYLIST),
+        load_generator(path, arch=STYLIST),
         widths=[4, 12, 12, 4],
         output=tmp_path / "student.pth",
         calibrate=4,
     )
     assert list(made.widths) == ["stem.conv", "down.conv", "block.first.conv", "up.conv"]
-    student = load_network(tmp_path / "student.pth", arch=STYLIST).network
+    student = load_generator(tmp_path / "student.pth", arch=STYLIST).network
     image = load_square(photo_paths()[-1], 128)
     with torch.no_grad():
         difference = student(image) - network(image)
@@ -116,7 +116,7 @@ def test_layers_that_are_not_understood_are_left(tmp_path: Path) -> None:
     assert [list(group.producers) for group in groups] == [["first", "depthwise"], ["wide"]]
 
     notices: list[str] = []
-    teacher = load_network(saved(network, tmp_path), arch="custom_networks:Grouped")
+    teacher = load_generator(saved(network, tmp_path), arch="custom_networks:Grouped")
     made = wkdc.prune(
         teacher,
         widths=[6, 5],
@@ -135,7 +135,7 @@ def test_depthwise_layers_group_norms_and_fixed_filters_follow(tmp_path: Path) -
     network = custom_networks.Mobile().eval()
     arch = "custom_networks:Mobile"
     path = saved(network, tmp_path)
-    teacher = load_network(path, arch=arch)
+    teacher = load_generator(path, arch=arch)
     output = tmp_path / "student.pth"
     notices: list[str] = []
     sliced = wkdc.prune(
@@ -143,7 +143,7 @@ def test_depthwise_layers_group_norms_and_fixed_filters_follow(tmp_path: Path) -
     )
     assert sliced.widths == {"stem": (16, 9), "narrow": (12, 7)}
     assert notices == ["these keep their width: wide; see docs/custom.md"]  # its norm has 4 groups
-    student = load_network(output, arch=arch).network
+    student = load_generator(output, arch=arch).network
     stem, kept_stem = network.stem.weight, student.get_parameter("stem.weight")
     kept = [int((stem - row).abs().sum((1, 2, 3)).argmin()) for row in kept_stem]
     assert len(set(kept)) == 9
@@ -155,7 +155,7 @@ def test_depthwise_layers_group_norms_and_fixed_filters_follow(tmp_path: Path) -
     solved = wkdc.prune(teacher, widths=[9, 7], calibrate=8, output=tmp_path / "solved.pth")
     assert {layer.name for layer in solved.layers} >= {"stem", "depthwise", "narrow"}
     image = load_square(photo_paths()[-1], 128)
-    other = load_network(tmp_path / "solved.pth", arch=arch).network
+    other = load_generator(tmp_path / "solved.pth", arch=arch).network
     with torch.no_grad():
         errors = [float((s(image) - network(image)).square().mean()) for s in (student, other)]
     assert errors[1] < errors[0] / 4  # 6 dB nearer than what slicing leaves
@@ -167,11 +167,11 @@ def test_what_only_looks_like_a_convolution_is_left(
     network = custom_networks.Unusual().eval()
     path, arch = saved(network, tmp_path), "custom_networks:Unusual"
     output = tmp_path / "student.pth"
-    made = wkdc.prune(load_network(path, arch=arch), widths=[7], output=output, calibrate=2)
+    made = wkdc.prune(load_generator(path, arch=arch), widths=[7], output=output, calibrate=2)
     assert made.widths == {"wide": (12, 7)}
     # What subclasses and hooks do is not known, so they are not solved either.
     assert {layer.name for layer in made.layers} == {"gained", "wide", "last.0"}
-    student = load_network(output, arch=arch).network
+    student = load_generator(output, arch=arch).network
     student(torch.zeros(1, 3, 32, 32))
     assert [str(w.message) for w in recwarn if "num_features" in str(w.message)] == []
 
@@ -180,10 +180,10 @@ def test_a_network_that_joins_its_scales_is_exported(tmp_path: Path) -> None:
     arch = "custom_networks:Concatenating"
     path = saved(custom_networks.Concatenating(), tmp_path)
     made = wkdc.prune(
-        load_network(path, arch=arch), ratio=1.5, output=tmp_path / "student.pth", calibrate=2
+        load_generator(path, arch=arch), ratio=1.5, output=tmp_path / "student.pth", calibrate=2
     )
     assert made.architecture.strict
-    assert wkdc.export(load_network(tmp_path / "student.pth", arch=arch)).max_abs_error < 1e-4
+    assert wkdc.export(load_generator(tmp_path / "student.pth", arch=arch)).max_abs_error < 1e-4
     with pytest.raises(OptionError, match="multiples of 4 only"):
         wkdc.profile([tmp_path / "student.pth"], size=(30, 32), arch=arch)
 
@@ -209,7 +209,7 @@ def test_networks_that_cannot_be_made_smaller(
     factory = f"custom_networks:{'bare' if name == 'Sequential' else name}"
     path = saved(network, tmp_path)
     with pytest.raises(error, match=says):
-        wkdc.prune(load_network(path, arch=factory), ratio=2, output=tmp_path / "s.pth")
+        wkdc.prune(load_generator(path, arch=factory), ratio=2, output=tmp_path / "s.pth")
     assert not (tmp_path / "s.pth").exists()
 
 
@@ -236,7 +236,7 @@ def test_an_arch_that_does_not_fit(arch: str, says: str, tmp_path: Path, call_wk
 def test_no_file_names_the_code_that_runs(tmp_path: Path, call_wkdc: Call) -> None:
     path = saved(custom_networks.Stylist(), tmp_path)
     wkdc.prune(
-        load_network(path, arch=STYLIST), ratio=2, output=tmp_path / "student.pth", calibrate=0
+        load_generator(path, arch=STYLIST), ratio=2, output=tmp_path / "student.pth", calibrate=0
     )
     content = torch.load(tmp_path / "student.pth", weights_only=True)
     content["wkdc"]["options"]["factory"] = "no_such_module:make"
@@ -244,4 +244,4 @@ def test_no_file_names_the_code_that_runs(tmp_path: Path, call_wkdc: Call) -> No
     done = call_wkdc("export", "student.pth")
     assert done.code == 1
     assert "give --arch no_such_module:make" in done.errors[0]
-    assert load_network(tmp_path / "student.pth", arch=STYLIST).architecture.family == "custom"
+    assert load_generator(tmp_path / "student.pth", arch=STYLIST).architecture.family == "custom"

@@ -116,7 +116,7 @@ def profile(
     """
     target = _checked(device, size, layers)
     _check_counts(batch=batch, rounds=rounds, threads=1 if threads is None else threads)
-    entries = [open_entry(Path(path), [Path(one) for one in models], arch) for path in models]
+    entries = [open_entry(Path(path), arch, beside=list(map(Path, models))) for path in models]
     for entry in entries:
         check_size(entry, size)
     settings = _Settings(size, batch, rounds, layers, target, engines_on(target, compiled=compiled))

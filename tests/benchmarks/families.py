@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("part", choices=["shrink", "time"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/families"))
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--ratio", type=float, default=4.0)
     given = parser.parse_args()
     for name, family in FAMILIES.items():

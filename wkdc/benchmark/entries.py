@@ -40,7 +40,7 @@ class Entry:
     precision: str = "float32"
 
 
-def open_entry(path: Path, beside: Sequence[Path], arch: str | None) -> Entry:
+def open_entry(path: Path, arch: str | None, *, beside: Sequence[Path] = ()) -> Entry:
     """Open a file to profile.
 
     Args:

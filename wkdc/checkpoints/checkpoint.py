@@ -192,7 +192,11 @@ def _of_student(
         skips=options.get("skips"),
     )
     said = Architecture(card["family"], options)
-    same = (found.architecture.family, found.architecture.widths()) == (said.family, said.widths())
+    try:
+        widths = said.widths()
+    except KeyError as missing:
+        raise CheckpointError(f"its card lacks {missing}; prune the teacher again") from None
+    same = (found.architecture.family, found.architecture.widths()) == (said.family, widths)
     if not same and reading.upsampling is None:  # which widths depend on
         raise CheckpointError("its card is of another network than its weights; prune it again")
     return found
@@ -220,7 +224,7 @@ def _of_stranger(content: Mapping[str, Any], reading: Reading, wanted: Wanted) -
     found = choose_network(content, reading.key, wanted, read)
     if found is None:
         raise unusual
-    if reading.key is not None:
+    if reading.key is not None or not found.key:
         return found.recognition
     note = f"the {wanted} {found.key!r} of this file (else --key)"
     return replace(found.recognition, notes=(note, *found.recognition.notes))

@@ -14,6 +14,9 @@ Wanted = Literal["generator", "discriminator"]
 DEPTH = 4
 """How many dicts, or parts of a name, a network is looked for below."""
 
+WEIGHTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+"""The last parts of names of weights, and of BatchNorm's statistics and counter."""
+
 PREFIXES = ("module.", "_orig_mod.")
 """What wrappers of PyTorch put before all names: data parallelism, torch.compile."""
 
@@ -101,7 +104,9 @@ def _networks_in(
         if isinstance(name, str) and isinstance(value, Tensor)
     }
     if tensors:
-        weights = without_prefixes(tensors)
+        weights = without_prefixes(
+            {name: value for name, value in tensors.items() if not _is_counter(name, value)}
+        )
         try:
             yield Found(".".join(path), read(weights))
         except CheckpointError:
@@ -111,6 +116,11 @@ def _networks_in(
     for name, value in content.items():
         if isinstance(name, str) and isinstance(value, Mapping) and len(path) < DEPTH:
             yield from _networks_in(value, read, (*path, name))
+
+
+def _is_counter(name: str, value: Tensor) -> bool:
+    """Whether it is a single number that is no weight: steps done, a decay."""
+    return value.dim() == 0 and name.rpartition(".")[2] not in WEIGHTS
 
 
 def _by_first_name(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
