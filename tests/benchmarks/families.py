@@ -1,4 +1,4 @@
-"""Every family of generators at a ratio: students before and after training in dB, and times.
+"""Every family of generators at a ratio: students sliced, solved and trained in dB, and times.
 
     python tests/benchmarks/families.py shrink --data photo2vintage
     python tests/benchmarks/families.py time
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("part", choices=["shrink", "time"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/families"))
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=150, help="0 leaves training out")
     parser.add_argument("--ratio", type=float, default=4.0)
     given = parser.parse_args()
     for name, family in FAMILIES.items():
@@ -41,16 +41,22 @@ def main() -> None:
 
 
 def shrink(folder: Path, given: argparse.Namespace) -> None:
-    """Prune the teacher, train the student, and score both students on the test images."""
-    teacher, files = folder / "teacher.pth", [folder / "untrained.pth", folder / "student.pth"]
-    made = wkdc.prune(teacher, ratio=given.ratio, data=given.data, output=files[0])
-    wkdc.distill(
-        given.data,
-        student=files[0],
-        output=files[1],
-        steps=given.steps,
-        runs=folder / "runs",
+    """Prune the teacher, train the student, and score all students on the test images."""
+    teacher = folder / "teacher.pth"
+    sliced, untrained, student = (
+        folder / f"{name}.pth" for name in ("sliced", "untrained", "student")
     )
+    wkdc.prune(teacher, ratio=given.ratio, calibrate=0, output=sliced)
+    made = wkdc.prune(teacher, ratio=given.ratio, data=given.data, output=untrained)
+    if given.steps:
+        wkdc.distill(
+            given.data,
+            student=untrained,
+            output=student,
+            steps=given.steps,
+            runs=folder / "runs",
+        )
+    files = [sliced, untrained, *([student] if given.steps else [])]
     result = wkdc.evaluate(files, given.data, teacher=teacher)
     found: dict[str, float] = {
         Path(score.name).name: round(score.to_teacher.psnr_db.mean, 2)
