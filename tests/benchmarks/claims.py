@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/claims"), help="students, runs")
     parser.add_argument("--steps", type=int, help="instead of each claim's own number")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--start", choices=["fresh", "pruned"], help="only cells that begin so")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--table", action="store_true", help="write docs/paper.md's tables")
     options = parser.parse_args()
@@ -131,6 +132,8 @@ def run_all(options: argparse.Namespace) -> None:
     """Run what is missing of each claim, and say how long the rest may take."""
     for claim in options.claims or CLAIMS:
         cells = list(cells_of(claim, options))
+        if options.start:
+            cells = [cell for cell in cells if cell.start == options.start]
         missing = [cell for cell in cells if not known(options.results, cell)]
         for number, cell in enumerate(missing):
             started = time.monotonic()
