@@ -22,11 +22,12 @@ from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
 from wkdc.errors import DeviceError, OptionError, ParityError
-from wkdc.export import ExportResult, Parity, _check, _warnings
+from wkdc.export import ExportResult, Parity, _check, _unchecked_photos, _warnings
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.onnx.equalization import SAME_DB, equalised
 from wkdc.onnx.file import count_onnx_params
+from wkdc.onnx.parity import example_images
 from wkdc.onnx.precision import IN_FLOAT32, Limits, Precision
 from wkdc.onnx.quantization import MOST_KEPT, _fewest
 
@@ -278,10 +279,30 @@ def error_of(called: Called, code: int) -> str:
     return error
 
 
-def test_int8_without_images(call_wkdc: Call, student: Path) -> None:
-    error = error_of(call_wkdc("export", "student.pth", "--int8"), 2)
-    assert "give --data FOLDER" in error
-    assert not student.with_suffix(".onnx").exists()
+def test_int8_without_images_takes_the_bundled_photos(call_wkdc: Call, student: Path) -> None:
+    called = call_wkdc("export", "student.pth", "--int8", "--json")
+    assert called.code == 0, called.stderr
+    assert json.loads(called.stdout)["psnr_db"] >= 30  # int8's limit
+    assert "bundled photos" in called.stderr
+    assert "--data FOLDER" in called.stderr
+
+
+def test_no_photo_sets_the_ranges_that_it_is_checked_by(student: Path) -> None:
+    generator = load_generator(student)
+    checked = len(example_images(generator))
+    ranging = _unchecked_photos(generator, checked)
+    side = ranging[0].shape[-1]
+    expected = [load_square(path, side) for path in photo_paths()[checked:]]
+    assert len(ranging) == len(expected) == len(photo_paths()) - checked
+    assert all(torch.equal(a, b) for a, b in zip(ranging, expected, strict=True))
+
+
+def test_int8_of_a_network_that_no_photo_fits(call_wkdc: Call, student: Path) -> None:
+    torch.save(resnet_state_dict(0, blocks=2, ngf=4, in_channels=6), student.parent / "maps.pth")
+    error = error_of(call_wkdc("export", "maps.pth", "--int8"), 2)
+    assert "6 channels" in error
+    assert "--data FOLDER" in error
+    assert not (student.parent / "maps.onnx").exists()
 
 
 @pytest.mark.parametrize("flags", [("--fp16", "--int8"), ("--bf16", "--fp16")])

@@ -15,6 +15,7 @@ from wkdc.data.calibration import CALIBRATE, LEAST, calibration_images
 from wkdc.data.images import resize_short_side
 from wkdc.data.inputs import Reader, check_reads
 from wkdc.data.layouts import Direction, read_layout
+from wkdc.data.photos import photo_paths
 from wkdc.errors import OptionError, ParityError
 from wkdc.inference.comparison import evenly_spread
 from wkdc.onnx.conversion import write_generator
@@ -25,6 +26,8 @@ from wkdc.system.files import write_atomically
 
 CHECKED = 6
 """How many test images of a data folder a file is checked on."""
+
+BY_PHOTOS = "int8's ranges are of bundled photos; if yours are other images, give --data FOLDER"
 
 Progress = Callable[[str, float], None]
 
@@ -39,7 +42,7 @@ class ExportResult:
         latency_ms, float32_latency_ms: of this file and of the same in float32, by runtime: the
             median of one 256x256 image, in turn. Empty for float32 itself.
         float32_size_bytes: of the same file in float32.
-        notes: what the source file could not tell and was assumed.
+        notes: what was assumed: where the source file could not tell, or no data was given.
         warnings: what the precision costs, where that shows.
     """
 
@@ -122,7 +125,7 @@ def export(
             network's image is rounded too before the two are compared.
         precision: what its layers compute in.
         data: a folder in one of the layouts of `wkdc.data.layouts`. int8 takes its ranges from
-            training images there; test images are compared instead of bundled photos.
+            training images there instead of bundled photos, and test images are compared.
         direction: which domain, or half of a paired image, is the input.
         on_progress: called with what is being done, and the share of it that is done, 0 to 1.
 
@@ -133,11 +136,13 @@ def export(
         OptionError, CheckpointError, OutputError: see `load_generator`, `write_atomically`.
     """
     limits = _limits(precision, pixels, tolerance)
-    if precision == "int8" and data is None:
-        raise OptionError(
-            "int8 takes its ranges from images like those it will translate; give --data FOLDER"
-        )
     generator = model if isinstance(model, Generator) else load_generator(model)
+    by_photos = precision == "int8" and data is None
+    if by_photos and generator.in_channels not in (1, 3):
+        raise OptionError(
+            f"int8 takes its ranges from inputs, and {generator.path} reads "
+            f"{generator.in_channels} channels, which no bundled photo has; give --data FOLDER"
+        )
     if pixels and generator.in_channels not in (1, 3):
         raise OptionError(
             f"{generator.path} reads {generator.in_channels} channels, which no image's bytes "
@@ -148,7 +153,10 @@ def export(
         raise OptionError(f"output {path} does not end in .onnx")
     folder = None if data is None else Path(data)
     images = _pictures(generator, folder, direction)
-    calibrate = partial(calibration_images, generator, folder, CALIBRATE, direction=direction)
+    if by_photos:
+        calibrate = partial(_unchecked_photos, generator, len(images))
+    else:
+        calibrate = partial(calibration_images, generator, folder, CALIBRATE, direction=direction)
     job = _Job(generator, precision, pixels, limits, calibrate, on_progress or _silent)
     written: list[_Written] = []
     write_atomically(path, lambda temporary: written.append(_write_checked(job, temporary, images)))
@@ -159,7 +167,7 @@ def export(
         checks,
         limits.max_abs_error,
         path.stat().st_size,
-        generator.notes,
+        (*generator.notes, *((BY_PHOTOS,) if by_photos else ())),
         precision,
         written[0].kept,
         times.latency_ms,
@@ -167,6 +175,11 @@ def export(
         times.float32_size_bytes,
         _warnings(checks, times, precision),
     )
+
+
+def _unchecked_photos(generator: Generator, checked: int) -> list[Tensor]:
+    """Bundled photos for int8's ranges, but those that the file is compared on."""
+    return calibration_images(generator, None, len(photo_paths()))[checked:]
 
 
 def _silent(_text: str, _share: float) -> None:
