@@ -17,7 +17,7 @@ from PIL import Image
 
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
-from wkdc.data.calibration import calibration_images
+from wkdc.data.calibration import read_calibration
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.tiles import Tiling
 from wkdc.metrics.fidelity import psnr_db
@@ -62,7 +62,7 @@ def test_ratio_four_is_met_and_beats_slicing(name: str, files: dict[str, Path]) 
     assert sizes[0] / sizes[1] == pytest.approx(4, rel=0.02)
     sliced = files[name].with_name("sliced.pth")
     wkdc.prune(files[name], ratio=4, calibrate=0, output=sliced)
-    images = calibration_images(teacher, None, 28)[-4:]
+    images = read_calibration(teacher, None, 28).images[-4:]
 
     def nearness(path: Path) -> float:
         other = load_generator(path).network
@@ -193,7 +193,7 @@ def test_group_norm_is_solved_for_what_is_left(files: dict[str, Path], tmp_path:
     """GroupNorm of fewer channels has other statistics; without a solution for them it is far."""
     teacher = load_generator(files["animegan"])
     student = load_generator(files["animegan"].with_name("student.pth"))
-    images = calibration_images(teacher, None, 28)[-4:]
+    images = read_calibration(teacher, None, 28).images[-4:]
     db = [float(psnr_db(student.network(i), teacher.network(i))) for i in images]
     assert np.mean(db) > 22  # 27.8 as it is; about 10 with sliced weights
 

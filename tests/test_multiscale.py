@@ -13,7 +13,7 @@ from originals import multiscale_forward, multiscale_state_dict, patchgan_state_
 from torch import Tensor, nn
 
 from wkdc.checkpoints.checkpoint import load_discriminator, load_generator
-from wkdc.data.calibration import calibration_images
+from wkdc.data.calibration import read_calibration
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.networks.multiscale import MultiscaleDiscriminator, layer_outputs
 from wkdc.networks.patchgan import PatchGAN
@@ -220,7 +220,7 @@ def test_the_ratio_is_met(ratio: float, apart: bool, tmp_path: Path) -> None:
 def test_it_is_reconstructed_on_label_maps_and_images(label_data: Path, tmp_path: Path) -> None:
     channels = LABELS + 1 + 3
     torch.save(multiscale_state_dict(0, ndf=16, in_channels=channels), tmp_path / "net_D.pth")
-    (image, *_) = calibration_images(load_discriminator(tmp_path / "net_D.pth"), label_data, 3)
+    (image, *_) = read_calibration(load_discriminator(tmp_path / "net_D.pth"), label_data, 3).images
     assert image.shape == (1, channels, 192, 192)
     assert set(image[:, : LABELS + 1].unique().tolist()) == {0, 1}
     assert float(image[:, LABELS + 1 :].min()) < 0

@@ -22,7 +22,7 @@ from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
 from wkdc.errors import DeviceError, OptionError, ParityError
-from wkdc.export import ExportResult, Parity, _check, _unchecked_photos, _warnings
+from wkdc.export import ExportResult, Parity, _check, _ranging_images, _warnings
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.onnx.equalization import SAME_DB, equalised
@@ -290,7 +290,7 @@ def test_int8_without_images_takes_the_bundled_photos(call_wkdc: Call, student: 
 def test_no_photo_sets_the_ranges_that_it_is_checked_by(student: Path) -> None:
     generator = load_generator(student)
     checked = len(example_images(generator))
-    ranging = _unchecked_photos(generator, checked)
+    ranging = _ranging_images(generator, None, "AtoB", checked=checked)
     side = ranging[0].shape[-1]
     expected = [load_square(path, side) for path in photo_paths()[checked:]]
     assert len(ranging) == len(expected) == len(photo_paths()) - checked

@@ -17,7 +17,7 @@ from wkdc.checkpoints.checkpoint import (
     load_generator,
     save_generator,
 )
-from wkdc.data.calibration import calibration_images
+from wkdc.data.calibration import read_calibration
 from wkdc.data.images import load_square
 from wkdc.distill import FAITHFUL, distill
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError, TargetError
@@ -259,6 +259,7 @@ def test_the_card_says_how_it_was_made(tmp_path: Path) -> None:
         "round_to": None,
         "drop_blocks": None,
         "importance": "readers",
+        "jitter": 1,
         "seed": 5,
         "calibrated_on": 2,
         "data": None,
@@ -444,10 +445,10 @@ def test_pictures_are_spread_evenly_over_their_names(tmp_path: Path) -> None:
         Image.new("L", (64, 64), 20 * value).save(tmp_path / "trainA" / f"{value}.png")
     (tmp_path / "testA").mkdir()
     Image.new("L", (64, 64)).save(tmp_path / "testA" / "0.png")
-    images = calibration_images(teacher, tmp_path, 6)
+    images = read_calibration(teacher, tmp_path, 6).images
     shades = [round((float(image.mean()) + 1) * 127.5) // 20 for image in images]
     assert shades == [0, 1, 3, 5, 6, 8]
-    assert len(calibration_images(teacher, tmp_path, 100)) == 10
+    assert len(read_calibration(teacher, tmp_path, 100).images) == 10
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -536,10 +537,10 @@ def test_a_conditional_discriminator_sees_both_halves(tmp_path: Path) -> None:
         pair = torch.cat([left, right], 2).permute(1, 2, 0).numpy()
         Image.fromarray(pair).save(tmp_path / "pairs" / "train" / f"{number}.png")
     judge = load_discriminator(tmp_path / "net_D.pth")
-    (image, *_) = calibration_images(judge, tmp_path / "pairs", 3)
+    (image, *_) = read_calibration(judge, tmp_path / "pairs", 3).images
     assert image.shape == (1, 6, 192, 192)
     assert not torch.equal(image[:, :3], image[:, 3:])
     with pytest.raises(CheckpointError, match="is shown 6 channels at once"):
-        calibration_images(judge, tmp_path / "pairs" / "train", 3)
+        read_calibration(judge, tmp_path / "pairs" / "train", 3)
     bare = prune(tmp_path / "net_D.pth", ratio=3, output=tmp_path / "d.pth")
     assert (bare.calibrated_on, bare.importance) == (0, "magnitude")

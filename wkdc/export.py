@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wkdc.benchmark.precision_times import PrecisionTimes, time_precision
 from wkdc.checkpoints.checkpoint import Generator, load_generator
-from wkdc.data.calibration import CALIBRATE, LEAST, calibration_images
+from wkdc.data.calibration import CALIBRATE, LEAST, read_calibration
 from wkdc.data.images import resize_short_side
 from wkdc.data.inputs import Reader, check_reads
 from wkdc.data.layouts import Direction, read_layout
@@ -153,10 +153,7 @@ def export(
         raise OptionError(f"output {path} does not end in .onnx")
     folder = None if data is None else Path(data)
     images = _pictures(generator, folder, direction)
-    if by_photos:
-        calibrate = partial(_unchecked_photos, generator, len(images))
-    else:
-        calibrate = partial(calibration_images, generator, folder, CALIBRATE, direction=direction)
+    calibrate = partial(_ranging_images, generator, folder, direction, checked=len(images))
     job = _Job(generator, precision, pixels, limits, calibrate, on_progress or _silent)
     written: list[_Written] = []
     write_atomically(path, lambda temporary: written.append(_write_checked(job, temporary, images)))
@@ -177,9 +174,13 @@ def export(
     )
 
 
-def _unchecked_photos(generator: Generator, checked: int) -> list[Tensor]:
-    """Bundled photos for int8's ranges, but those that the file is compared on."""
-    return calibration_images(generator, None, len(photo_paths()))[checked:]
+def _ranging_images(
+    generator: Generator, data: Path | None, direction: Direction, *, checked: int
+) -> list[Tensor]:
+    """What int8 takes its ranges from: of the bundled photos those that no file is compared on."""
+    if data is not None:
+        return read_calibration(generator, data, CALIBRATE, direction=direction).images
+    return read_calibration(generator, None, len(photo_paths())).images[checked:]
 
 
 def _silent(_text: str, _share: float) -> None:

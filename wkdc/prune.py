@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wkdc.checkpoints.checkpoint import Generator, load_network
-from wkdc.data.calibration import CALIBRATE
+from wkdc.data.calibration import CALIBRATE, JITTER
 from wkdc.data.layouts import Direction
 from wkdc.pruning.constraints import Widths
 from wkdc.pruning.importance import Importance
@@ -27,6 +27,7 @@ def prune(
     output: str | Path | None = None,
     data: str | Path | None = None,
     calibrate: int = CALIBRATE,
+    jitter: int = JITTER,
     direction: Direction = "AtoB",
     importance: Importance | None = None,
     widths: Widths | None = None,
@@ -53,7 +54,8 @@ def prune(
         output: the file to write, by default `student.pth`, or `discriminator.pth` for one;
             replaced whole if it exists; a trained student is copied aside.
         data: a folder of the teacher's inputs, see `wkdc.data.layouts`; None takes bundled photos.
-        calibrate: how many of them; 0 slices only. `direction` `BtoA` takes those of domain B.
+        calibrate: how many of them; 0 slices only. `jitter` adds so many copies of each in other
+            colours, which the student then knows, too. `direction` `BtoA` takes those of domain B.
         importance: see `wkdc.pruning.importance.rank`; `magnitude` where no image calibrates.
         widths, prefer, round_to, drop_blocks: see `wkdc.pruning.constraints`.
         size: height and width for MACs and times, about 256x256.
@@ -84,6 +86,7 @@ def prune(
         importance=importance,
         seed=seed,
         calibrate=calibrate,
+        jitter=jitter,
         data=None if data is None else Path(data),
         direction=direction,
     )

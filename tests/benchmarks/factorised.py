@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from wkdc.benchmark.latency import onnx_calls, time_in_turn
 from wkdc.checkpoints.checkpoint import load_generator
-from wkdc.data.calibration import calibration_images
+from wkdc.data.calibration import read_calibration
 from wkdc.data.images import load_pixels, load_square, pixels_to_images
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.networks.complexity import measure_complexity
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     options = parser.parse_args()
     teacher = load_generator(options.teacher)
-    images = calibration_images(teacher, options.data, 24)
+    images = read_calibration(teacher, options.data, 24).images
     outputs = observe(teacher.network, images).outputs
     networks = {"teacher": teacher.network}
     for rank in options.rank:

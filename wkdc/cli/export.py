@@ -35,7 +35,10 @@ Bf16 = Annotated[
 ]
 Int8 = Annotated[
     bool,
-    typer.Option("--int8", help="Compute convolutions in int8, calibrated on images of --data, or on bundled photos."),
+    typer.Option(
+        "--int8",
+        help="Compute convolutions in int8, calibrated on images of --data, or on bundled photos.",
+    ),
 ]
 Tolerance = Annotated[
     float | None,

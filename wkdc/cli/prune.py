@@ -107,6 +107,13 @@ Calibrate = Annotated[
         help="Number of calibration images; more make the start a little better, 0 only slices."
     ),
 ]
+Jitter = Annotated[
+    int,
+    typer.Option(
+        help="Copies of each calibration image in other colours (colour jitter), so that the "
+        "student knows colours that the images lack; 0 for none."
+    ),
+]
 ImportanceName = Annotated[
     Literal["readers", "magnitude", "l1", "fpgm", "norm-scale", "taylor", "activation", "random"]
     | None,
@@ -136,6 +143,7 @@ def prune(
     output: Output = None,
     data: Data = None,
     calibrate: Calibrate = 24,
+    jitter: Jitter = 1,
     direction: options.Direction = "AtoB",
     importance: ImportanceName = None,
     data_url: options.DataUrl = None,
@@ -171,6 +179,7 @@ def prune(
             output=output,
             data=folder,
             calibrate=calibrate,
+            jitter=jitter,
             direction=direction,
             importance=importance,
             widths=None if widths is None else options.parse_widths(widths),
@@ -212,6 +221,7 @@ def _as_json(result: "PruneResult") -> dict[str, Any]:
         },
         "importance": result.importance,
         "calibrated_on": result.calibrated_on,
+        "jittered": result.jittered,
         "layers": [
             {"name": layer.name, "missed_before": layer.before, "missed_after": layer.after}
             for layer in result.layers
@@ -271,7 +281,8 @@ def _calibration(result: "PruneResult") -> str:
         return "sliced only: its output is noise until it is trained"
     own = f"{result.calibrated_on} images of {result.source}"
     bundled = f"{result.calibrated_on} bundled photos (--data FOLDER: the teacher's own inputs)"
-    seen = own if result.source else bundled
+    copies = f" and {result.jittered} copies in other colours" if result.jittered else ""
+    seen = (own if result.source else bundled) + copies
     said = [f"planned on {seen}"]
     if result.layers:
         missed = statistics.median(layer.after for layer in result.layers)

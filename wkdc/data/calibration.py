@@ -1,6 +1,8 @@
 """Calibration images: a few of the teacher's inputs, without targets."""
 
+import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.inputs import Reader, check_reads
+from wkdc.data.jitter import jitter_colours
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.data.photos import photo_paths
 from wkdc.errors import CheckpointError
@@ -22,38 +25,64 @@ SIZE = 192
 LEAST = 64
 """Images with a shorter side are left out, since enlarging blurs."""
 
+GREY = 8 / 127.5
+"""Channels that differ by no more, eight of 255 levels, are grey: JPEG is not exact."""
+
 COLOURS = 3
 """Channels of the image that a discriminator is shown beside a label map."""
 
 
-def calibration_images(
+JITTER = 1
+"""Default number of copies of each image in other colours."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Inputs of the teacher, 1×C×S×S in [-1, 1].
+
+    Attributes:
+        images: as they are in the data.
+        copies: the same in other colours.
+    """
+
+    images: list[Tensor]
+    copies: list[Tensor]
+
+
+def read_calibration(
     teacher: Generator,
     data: Path | None,
     count: int,
     *,
+    jitter: int = 0,
     direction: Direction = "AtoB",
     seed: int = 0,
     on_notice: Callable[[str], None] | None = None,
-) -> list[Tensor]:
-    """Up to `count` training inputs of `data`, evenly spread over their names: 1×C×S×S in [-1, 1].
+) -> Calibration:
+    """Up to `count` training inputs of `data`, evenly spread over their names.
 
     A discriminator is shown images of the target domain, where there are any; a conditional one
     both halves of a pair. Without `data`, the bundled photos; none, with a notice, where `teacher`
     reads other than 1 or 3 channels.
+
+    Args:
+        jitter: copies of each image in other colours. There are none of grey images and label maps,
+            nor for a discriminator, which judges colours.
+        seed: of the choice of held-out images, and of the colours.
 
     Raises:
         DatasetError, ImageError: see `read_layout`.
         CheckpointError: a discriminator reads other channels than the images have.
     """
     if count == 0:
-        return []
+        return Calibration([], [])
     if data is None and teacher.in_channels not in (1, 3):
         if on_notice is not None:
             on_notice(
                 f"{teacher.path} reads {teacher.in_channels} channels and the bundled photos have "
                 "3, so the student is not calibrated; give its inputs with --data"
             )
-        return []
+        return Calibration([], [])
     if data is None:
         layout = Layout("inputs", tuple(photo_paths()), (), (), False, direction)
     else:
@@ -64,7 +93,18 @@ def calibration_images(
     reader, seen = _shown_to(teacher, layout)
     size, total = valid_side(SIZE, teacher.architecture), len(files)
     chosen = [files[i * total // count] for i in range(count)] if count < total else files
-    return [torch.cat(reader.squares(path, size)[seen], 1) for path in chosen]
+    images = [torch.cat(reader.squares(path, size)[seen], 1) for path in chosen]
+    copies: list[Tensor] = []
+    if not (layout.labels or teacher.architecture.is_discriminator):
+        rng = random.Random(f"colours of {seed}")
+        coloured = [image for image in images * jitter if _has_colour(image)]
+        copies = [jitter_colours(image, rng) for image in coloured]
+    return Calibration(images, copies)
+
+
+def _has_colour(image: Tensor) -> bool:
+    """Whether it is RGB and not grey: such as edges have no hue, and become no other inputs."""
+    return image.shape[1] == 3 and bool((image.amax(1) - image.amin(1)).max() > GREY)
 
 
 def _shown_to(teacher: Generator, layout: Layout) -> tuple[Reader, slice]:

@@ -28,6 +28,7 @@ class PruneResult:
         importance: what decided which channels stay.
         calibrated_on: how many images were looked at, and `source`, whose they are: a folder, or
             None for the bundled photos.
+        jittered: how many copies of them in other colours were looked at, too.
         layers: how well each reconstructed layer follows the teacher.
         teacher, student: parameters, and MACs for one image of `size` (height, width).
         teacher_bytes, student_bytes: sizes of the two files.
@@ -47,6 +48,7 @@ class PruneResult:
     student_bytes: int | None
     importance: Importance
     calibrated_on: int
+    jittered: int
     source: Path | None
     layers: tuple[LayerFit, ...]
 

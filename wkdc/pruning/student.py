@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wkdc.checkpoints.card import history_entry, make_card, read_card, relative_to
 from wkdc.checkpoints.checkpoint import Generator, save_generator
-from wkdc.data.calibration import CALIBRATE, calibration_images
+from wkdc.data.calibration import CALIBRATE, JITTER, read_calibration
 from wkdc.data.layouts import Direction
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.batch_statistics import VISIBLE_DB, statistics_psnr_db
@@ -57,6 +57,7 @@ class PruneSettings:
     importance: Importance | None = None
     seed: int = 0
     calibrate: int = CALIBRATE
+    jitter: int = JITTER
     data: Path | None = None
     direction: Direction = "AtoB"
 
@@ -64,10 +65,12 @@ class PruneSettings:
         """Check the calibration.
 
         Raises:
-            OptionError: a negative number of images, or data that would not be used.
+            OptionError: a negative number of images or copies, or data that would not be used.
         """
         if self.calibrate < 0:
             raise OptionError(f"calibrate is {self.calibrate}; give a number of images, 0 for none")
+        if self.jitter < 0:
+            raise OptionError(f"jitter is {self.jitter}; give a number of copies, 0 for none")
         if self.calibrate == 0 and self.data is not None:
             raise OptionError(
                 f"data {self.data} would not be used: calibrate is 0; leave one of them out"
@@ -96,15 +99,17 @@ def prune_network(
     size = measured_size(settings.size, teacher.architecture)
     before = measure_complexity(teacher.network, teacher.in_channels, size)
     target = _target(before, settings, dry_run=output is None)
-    images = calibration_images(
+    calibration = read_calibration(
         teacher,
         settings.data,
         settings.calibrate,
+        jitter=settings.jitter,
         direction=settings.direction,
         seed=settings.seed,
         on_notice=on_notice,
     )
-    doubted = statistics_psnr_db(teacher, images)
+    own, images = calibration.images, calibration.images + calibration.copies
+    doubted = statistics_psnr_db(teacher, own)
     if doubted is not None and doubted < VISIBLE_DB:
         notice(
             f"by its running statistics {teacher.path} makes other images than by each image's own "
@@ -128,7 +133,7 @@ def prune_network(
         student, architecture, layers = build(
             plan, on_layer=lambda share: progress("reconstructing layers", 0.6 + 0.4 * share)
         )
-        entry = _entry(settings, size, images)
+        entry = _entry(settings, size, own)
         _write(output, student, architecture, teacher, before, entry, notice)
     generates = not teacher.architecture.is_discriminator  # scores are no images
     return PruneResult(
@@ -137,7 +142,7 @@ def prune_network(
         teacher.architecture,
         plan.widths,
         plan.expected_psnr_db if generates else None,
-        _psnr_db(student, plan.observed) if generates and output is not None else None,
+        _psnr_db(student, plan.observed, len(own)) if generates and output is not None else None,
         plan.clock,
         before,
         measure_complexity(student, teacher.in_channels, size),
@@ -145,7 +150,8 @@ def prune_network(
         teacher.path.stat().st_size,
         None if output is None else output.stat().st_size,
         _importance(settings, images),
-        len(images),
+        len(own),
+        len(calibration.copies),
         settings.data,
         layers,
     )
@@ -282,11 +288,11 @@ def _entry(settings: PruneSettings, size: tuple[int, int], images: list[Tensor])
 
 
 @torch.inference_mode()
-def _psnr_db(student: nn.Module, teacher: Observation | None) -> float | None:
-    """How near the student's images are to its teacher's, if there are any."""
+def _psnr_db(student: nn.Module, teacher: Observation | None, count: int) -> float | None:
+    """How near the student is to its teacher on a few of the first `count` images, if any."""
     if teacher is None:
         return None
-    pairs = list(zip(teacher.images, teacher.generated, strict=True))
+    pairs = list(zip(teacher.images, teacher.generated, strict=True))[:count]
     chosen = pairs[:: max(1, len(pairs) // MEASURED)][:MEASURED]
     return mean_fidelity((student(image), wanted) for image, wanted in chosen).psnr_db
 
