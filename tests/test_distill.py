@@ -27,7 +27,7 @@ from wkdc.training.crops import Crops, ImagePool, shuffled
 from wkdc.training.device import Compute, trainable
 from wkdc.training.loop import Budget
 from wkdc.training.objective import Batch, Forward, Objective
-from wkdc.training.recipe import FAR_DB, HALVED_DB, RATE, rate_for
+from wkdc.training.recipe import FAR_DB, HALVED_DB, RATES, rate_for
 from wkdc.training.setup import MOST_ENLARGED
 from wkdc.training.trainer import MAX_DECAY, Averager, rate_factor
 
@@ -201,10 +201,11 @@ def test_learning_rates() -> None:
 
 
 def test_a_near_student_has_a_lower_rate() -> None:
-    assert rate_for(-math.inf) == rate_for(FAR_DB) == RATE
-    assert rate_for(FAR_DB + HALVED_DB) == pytest.approx(RATE / 2)
-    assert rate_for(FAR_DB + 3 * HALVED_DB) == pytest.approx(RATE / 8)
-    assert rate_for(50.0) == rate_for(math.inf) == RATE / 32
+    for optimizer, rate in RATES.items():
+        assert rate_for(-math.inf, optimizer) == rate_for(FAR_DB, optimizer) == rate
+        assert rate_for(FAR_DB + HALVED_DB, optimizer) == pytest.approx(rate / 2)
+        assert rate_for(FAR_DB + 3 * HALVED_DB, optimizer) == pytest.approx(rate / 8)
+        assert rate_for(50.0, optimizer) == rate_for(math.inf, optimizer) == rate / 32
 
 
 def test_budgets() -> None:
@@ -415,10 +416,11 @@ def test_a_student_that_starts_near_learns_at_a_lower_rate(teacher: Path, photos
         return result.after.psnr_db - result.before.psnr_db, rate, notices
 
     gained, rate, said = run("gentle.pth")
-    lost, told, nothing = run("told.pth", learning_rate=RATE)
-    assert (told, nothing) == (RATE, [])
-    assert rate < RATE / 2
-    assert [f"the learning rate is {rate:.1e}, as {RATE:.1e}" in one for one in said] == [True]
+    usual = RATES[FAITHFUL.optimizer]
+    lost, told, nothing = run("told.pth", learning_rate=usual)
+    assert (told, nothing) == (usual, [])
+    assert rate < usual / 2
+    assert [f"the learning rate is {rate:.1e}, as {usual:.1e}" in one for one in said] == [True]
     assert gained > lost
 
     def die(report: StepReport) -> None:

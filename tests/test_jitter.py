@@ -1,5 +1,6 @@
 """Colours that the data lacks: copies of calibration images with another hue."""
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable
@@ -13,7 +14,11 @@ from PIL import Image
 
 from wkdc.checkpoints.checkpoint import load_discriminator, load_generator
 from wkdc.data.calibration import read_calibration
-from wkdc.data.jitter import jitter_colours
+from wkdc.data.jitter import jitter_colours, jitter_pixels
+from wkdc.data.layouts import part_loader, read_layout
+from wkdc.errors import OptionError
+from wkdc.training.crops import Crops
+from wkdc.training.recipe import FAITHFUL
 
 Call = Callable[..., Called]
 
@@ -75,6 +80,49 @@ def test_greys_stay_grey_and_inside_the_range() -> None:
 def test_other_channels_have_no_hue() -> None:
     with pytest.raises(ValueError, match="not 1"):
         jitter_colours(torch.zeros(1, 1, 4, 4), random.Random(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_pixels_keep_their_type_and_range(dtype: torch.dtype) -> None:
+    pixels = torch.tensor([255, 0, 0]).view(3, 1, 1).expand(3, 2, 2).to(dtype)
+    found = jitter_pixels(pixels, Fixed(1 / 3, 1.0, 1.0))
+    assert found.dtype == dtype
+    expected = torch.tensor([0.0, 255.0, 0.0]).view(3, 1, 1).expand(3, 2, 2)
+    assert (found.float() - expected).abs().max() < 0.5
+    grey = torch.full((3, 2, 2), 90).to(dtype)
+    assert torch.equal(jitter_pixels(grey, random.Random(0)), grey)
+
+
+def test_a_share_of_the_crops_gets_other_colours_and_the_others_stay(folder: Path) -> None:
+    layout = read_layout(folder / "photos")
+    load = part_loader(layout, 3, 3)
+
+    def crops(jitter: float) -> list[torch.Tensor]:
+        made = Crops(layout.train, load, load_size=40, crop=16, seed=0, jitter=jitter)
+        return [made.at(i)[0] for i in range(300)]
+
+    plain, half, every = crops(0.0), crops(0.5), crops(1.0)
+    coloured = [i for i, crop in enumerate(plain) if crop.float().std(0).max() > 0]
+    assert len(coloured) == 200  # one photo of three is grey
+    changed = sum(not torch.equal(plain[i], half[i]) for i in coloured)
+    # 200 draws of one half: six standard deviations of 7.1 are 42.
+    assert abs(changed - 100) < 43
+    # A hue that is turned by less than a level changes nothing: one in a hundred, say.
+    assert sum(not torch.equal(plain[i], every[i]) for i in coloured) > 190
+    assert all(torch.equal(a, b) for a, b in zip(half, crops(0.5), strict=True))
+
+
+@pytest.mark.parametrize("beside", ["adversarial", "truth", "cycle", "identity"])
+def test_true_images_have_their_own_colours(beside: str) -> None:
+    assert FAITHFUL.jittered == FAITHFUL.jitter > 0
+    more: dict[str, float] = {beside: 1.0}
+    assert dataclasses.replace(FAITHFUL, **more).jittered == 0
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_that_is_none(share: float) -> None:
+    with pytest.raises(OptionError, match="0 to 1"):
+        dataclasses.replace(FAITHFUL, jitter=share)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.training.crops import Crops, shuffled
 from wkdc.training.device import Compute, trainable
 from wkdc.training.losses import discriminator_loss, pixel_loss, wavelet_loss
-from wkdc.training.recipe import FAITHFUL, RATE
+from wkdc.training.recipe import FAITHFUL, RATES
 from wkdc.training.setup import load_pair
 from wkdc.training.trainer import Averager, make_optimizer, rate_factor
 
@@ -132,7 +132,7 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         places = [shuffled(len(pool.inputs), i, seed) for i in range(start, start + FAITHFUL.batch)]
         for group in optimizer.param_groups:
             rate = rate_factor(FAITHFUL.schedule, step / options.steps)
-            group["lr"] = RATE * rate
+            group["lr"] = RATES[FAITHFUL.optimizer] * rate
         generated = compute.forward(student, pool.inputs[places])
         loss = default_loss(generated, pool.targets[places])
         if more is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RECIPE = (
     *("wavelet_weight", "wavelet", "levels", "bands", "measure", "pixel", "features", "truth"),
     *("cycle", "identity", "adversarial", "gan", "ndf", "scales", "feature_matching"),
-    *("learning_rate", "batch", "accumulate", "load_size", "crop", "reuse"),
+    *("optimizer", "learning_rate", "batch", "accumulate", "load_size", "crop", "jitter", "reuse"),
 )
 """Options that change the setting of the same name in a recipe."""
 

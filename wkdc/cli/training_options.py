@@ -121,6 +121,9 @@ DiscRatio = Annotated[
         default="not pruned",
     ),
 ]
+Optimizer = Annotated[
+    Literal["soap", "adamw", "adam"] | None, option("Which optimiser makes the steps.", LOSSES)
+]
 LearningRate = Annotated[
     float | None,
     option(
@@ -148,6 +151,14 @@ LoadSize = Annotated[
 ]
 Crop = Annotated[
     int | None, option("Side of the random crops; smaller ones make faster steps.", IMAGES)
+]
+Jitter = Annotated[
+    float | None,
+    option(
+        "Share of the crops in other colours (colour jitter), where the teacher alone says what "
+        "is right.",
+        IMAGES,
+    ),
 ]
 Reuse = Annotated[
     int | None,

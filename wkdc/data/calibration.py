@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.inputs import Reader, check_reads
-from wkdc.data.jitter import jitter_colours
+from wkdc.data.jitter import has_colour, jitter_colours
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.data.photos import photo_paths
 from wkdc.errors import CheckpointError
@@ -24,9 +24,6 @@ SIZE = 192
 
 LEAST = 64
 """Images with a shorter side are left out, since enlarging blurs."""
-
-GREY = 8 / 127.5
-"""Channels that differ by no more, eight of 255 levels, are grey: JPEG is not exact."""
 
 COLOURS = 3
 """Channels of the image that a discriminator is shown beside a label map."""
@@ -97,14 +94,9 @@ def read_calibration(
     copies: list[Tensor] = []
     if not (layout.labels or teacher.architecture.is_discriminator):
         rng = random.Random(f"colours of {seed}")
-        coloured = [image for image in images * jitter if _has_colour(image)]
+        coloured = [image for image in images * jitter if has_colour(image)]
         copies = [jitter_colours(image, rng) for image in coloured]
     return Calibration(images, copies)
-
-
-def _has_colour(image: Tensor) -> bool:
-    """Whether it is RGB and not grey: such as edges have no hue, and become no other inputs."""
-    return image.shape[1] == 3 and bool((image.amax(1) - image.amin(1)).max() > GREY)
 
 
 def _shown_to(teacher: Generator, layout: Layout) -> tuple[Reader, slice]:

@@ -2,13 +2,35 @@
 
 import random
 
+import torch
 from torch import Tensor
+
+from wkdc.data.images import images_to_pixels, pixels_to_images
 
 HUE = 0.5
 """Largest turn of the hue, in turns of the colour wheel: any hue becomes any other."""
 
 SATURATION = (0.6, 1.6)
 BRIGHTNESS = (0.75, 1.25)
+
+GREY = 8 / 127.5
+"""Channels that differ by no more, eight of 255 levels, are grey: JPEG is not exact."""
+
+
+def has_colour(image: Tensor) -> bool:
+    """Whether an image, ...×C×H×W in [-1, 1], is RGB and not grey: edges, say, have no hue."""
+    if image.shape[-3] != 3:
+        return False
+    return bool((image.amax(-3) - image.amin(-3)).max() > GREY)
+
+
+def jitter_pixels(pixels: Tensor, rng: random.Random) -> Tensor:
+    """`jitter_colours` for 3×H×W from 0 to 255, uint8 or float32; without colour, unchanged."""
+    image = pixels_to_images(pixels)
+    if not has_colour(image):
+        return pixels
+    found = jitter_colours(image, rng)
+    return images_to_pixels(found) if pixels.dtype == torch.uint8 else (found + 1) * 127.5
 
 
 def jitter_colours(image: Tensor, rng: random.Random) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wkdc.data.images import resize_short_side
+from wkdc.data.jitter import jitter_pixels
 from wkdc.data.layouts import Loader
 
 
@@ -22,16 +23,25 @@ class Crops:
     Args:
         load_size: images are resized to this shorter side before they are cut.
         crop: side of the squares in pixels, at most `load_size`.
+        jitter: share of the crops whose first part, an image, gets other colours.
     """
 
     def __init__(
-        self, paths: Sequence[Path], load: Loader, *, load_size: int, crop: int, seed: int
+        self,
+        paths: Sequence[Path],
+        load: Loader,
+        *,
+        load_size: int,
+        crop: int,
+        seed: int,
+        jitter: float = 0.0,
     ) -> None:
         self._paths = paths
         self._load = load
         self._load_size = load_size
         self._crop = crop
         self._seed = seed
+        self._jitter = jitter
 
     def at(self, i: int) -> tuple[Tensor, ...]:
         """Crop `i`: uint8 C×crop×crop for each part."""
@@ -42,7 +52,10 @@ class Crops:
         top, left = rng.randint(0, height - self._crop), rng.randint(0, width - self._crop)
         flip = rng.random() < 0.5
         cut = [part[:, top : top + self._crop, left : left + self._crop] for part in parts]
-        return tuple(part.flip(-1) if flip else part for part in cut)
+        cut = [part.flip(-1) if flip else part for part in cut]
+        if rng.random() < self._jitter:
+            cut[0] = jitter_pixels(cut[0], rng)
+        return tuple(cut)
 
     def batch(self, start: int, count: int) -> tuple[Tensor, ...]:
         """Crops `start` to `start + count`: uint8 `count`×C×crop×crop for each part."""

@@ -116,7 +116,14 @@ class TrainingDirection:
         layout, student = pair.layout, pair.student
         self._reader = reader = Reader(layout, student.in_channels, student.out_channels)
         size, crop = recipe.load_size, recipe.crop
-        self._crops = Crops(layout.train, reader.load, load_size=size, crop=crop, seed=seed)
+        self._crops = Crops(
+            layout.train,
+            reader.load,
+            load_size=size,
+            crop=crop,
+            seed=seed,
+            jitter=0.0 if layout.labels else recipe.jittered,
+        )
         self._real = None
         if layout.real:
             load_real = part_loader(layout, student.out_channels, student.out_channels)
@@ -234,7 +241,7 @@ class TrainingDirection:
             "data": self.pair.digests["data_sha256"],
             "pictures": [layout.kind, layout.direction, len(layout.train)],
             "features": None if self._features is None else self._features.described,
-            "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed],
+            "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed, recipe.jittered],
             "process": [self._processes.index, self._processes.count, torch.get_num_threads()],
             "numbers": [str(compute.device), compute.precision, compute.compiled],
             "versions": [__version__, str(torch.__version__)],

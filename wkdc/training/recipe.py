@@ -9,10 +9,10 @@ from wkdc.metrics.wavelet import check_wavelet
 from wkdc.training.losses import Compared, Gan, Measure, Reduction
 
 Schedule = Literal["linear", "cosine"]
-Optimizer = Literal["adam", "adamw"]
+Optimizer = Literal["adam", "adamw", "soap"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-RATE = 5e-4
+RATES: dict[Optimizer, float] = {"adam": 5e-4, "adamw": 5e-4, "soap": 2e-3}
 """The learning rate of a student that starts far from its teacher; see `rate_for`."""
 
 FEATURES = 1.0
@@ -24,8 +24,8 @@ FAR_DB = 26.0
 HALVED_DB = 2.5
 """The rate is halved for each so many decibels beyond `FAR_DB`."""
 
-LEAST_RATE = RATE / 32
-"""However near it starts: of one that is 38.5 dB from its teacher."""
+LEAST_SHARE = 1 / 32
+"""Of the rate, however near it starts: of one that is 38.5 dB from its teacher."""
 
 SMALLEST_SCORED = 24
 """Of smaller crops, the discriminator's last norm would see a single value, which has no spread."""
@@ -62,6 +62,8 @@ class Recipe:
         accumulate: batches of a step, one after the other, so that memory holds only one.
         load_size: the shorter side that images are resized to before they are cropped.
         crop: side of the squares that are trained on.
+        jitter: share of the crops that get other colours, see `wkdc.data.jitter`: a teacher labels
+            any input. None do beside true images.
         reuse: how often a crop is used, on average, with one output of the teacher; 1 runs it anew
             for every step.
         average_from: share of the run after which the weights are averaged.
@@ -95,6 +97,7 @@ class Recipe:
     accumulate: int
     load_size: int
     crop: int
+    jitter: float
     reuse: int
     average_from: float
     epochs: int | None
@@ -131,6 +134,8 @@ class Recipe:
                 "adversarial loss there is no discriminator; give --adversarial 1"
             )
         check_wavelet(self.wavelet)
+        if not 0 <= self.jitter <= 1:
+            raise OptionError(f"jitter is {self.jitter}; give a share of the crops, 0 to 1")
         if self.crop > self.load_size:
             raise OptionError(
                 f"crop {self.crop} is larger than the {self.load_size} that images are resized "
@@ -148,6 +153,12 @@ class Recipe:
                 f"learning rate {rate} is not allowed; give a number above 0 and at "
                 "most 1, such as 0.001"
             )
+
+    @property
+    def jittered(self) -> float:
+        """`jitter` where the teacher alone says what is right, and 0 beside true images."""
+        true_images = self.adversarial or self.truth or self.cycle or self.identity
+        return 0.0 if true_images else self.jitter
 
     @property
     def images_per_step(self) -> int:
@@ -182,6 +193,7 @@ PAPER = Recipe(
     accumulate=1,
     load_size=286,
     crop=256,
+    jitter=0.0,
     reuse=1,
     average_from=0.0,
     epochs=200,
@@ -208,7 +220,7 @@ FAITHFUL = Recipe(
     truth=0.0,
     cycle=0.0,
     identity=0.0,
-    optimizer="adamw",
+    optimizer="soap",
     learning_rate=None,
     beta1=0.9,
     schedule="cosine",
@@ -216,6 +228,7 @@ FAITHFUL = Recipe(
     accumulate=1,
     load_size=256,
     crop=128,
+    jitter=0.5,
     reuse=6,
     average_from=0.5,
     epochs=None,
@@ -251,10 +264,11 @@ def recipe_named(name: str) -> Recipe:
             raise OptionError(f"recipe {name!r} is not known; choose faithful or paper")
 
 
-def rate_for(psnr_db: float) -> float:
+def rate_for(psnr_db: float, optimizer: Optimizer) -> float:
     """The learning rate for a student that starts so near to its teacher, on training crops.
 
     One that starts near has little to learn, and a rate that is right for a far one takes it
     further away: docs/results.md has the figures.
     """
-    return max(LEAST_RATE, RATE * math.pow(0.5, max(0.0, (psnr_db - FAR_DB) / HALVED_DB)))
+    share = math.pow(0.5, max(0.0, (psnr_db - FAR_DB) / HALVED_DB))
+    return RATES[optimizer] * max(LEAST_SHARE, share)

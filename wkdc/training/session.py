@@ -18,7 +18,7 @@ from wkdc.training.direction import Pair, TrainingDirection
 from wkdc.training.distributed import Processes
 from wkdc.training.loop import StepReport, Stopped, mean_losses, run_steps
 from wkdc.training.objective import Batch
-from wkdc.training.recipe import RATE, rate_for
+from wkdc.training.recipe import RATES, rate_for
 from wkdc.training.run_config import Callbacks, RunConfig, describe_run
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.students import REVERSE, Selected, Students
@@ -252,11 +252,12 @@ class Session:
             return
         mine = max(one.nearness_db() for one in self._directions)
         (nearest,) = self._processes.of_first([mine])
-        self._trainer.rate = rate_for(nearest)
-        if self._trainer.rate < RATE:
+        usual = RATES[self._recipe.optimizer]
+        self._trainer.rate = rate_for(nearest, self._recipe.optimizer)
+        if self._trainer.rate < usual:
             self._callbacks.on_notice(
                 f"a student starts near its teacher, at {nearest:.1f} dB: the learning rate is "
-                f"{self._trainer.rate:.1e}, as {RATE:.1e} would take it further away"
+                f"{self._trainer.rate:.1e}, as {usual:.1e} would take it further away"
             )
 
     def _finish(

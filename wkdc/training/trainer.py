@@ -14,10 +14,17 @@ from wkdc.errors import OptionError
 from wkdc.training.distributed import Processes
 from wkdc.training.features import FeatureLoss
 from wkdc.training.objective import Batch, Objective
-from wkdc.training.recipe import RATE, Optimizer, Recipe, Schedule
+from wkdc.training.recipe import RATES, Optimizer, Recipe, Schedule
 
 MAX_DECAY = 0.999
 """Of the moving average of the weights, once it has run in."""
+
+
+SOAP_BETAS = (0.95, 0.95)
+"""Of the means of gradients and of their squares; runs are short."""
+
+SOAP_BASIS_STEPS = 5
+"""The eigenbasis is computed anew every so many steps."""
 
 
 class Averager:
@@ -103,7 +110,8 @@ class Trainer:
     ) -> None:
         self.learners = tuple(learners)
         self.recipe = recipe
-        self.rate = RATE if recipe.learning_rate is None else recipe.learning_rate
+        given = recipe.learning_rate
+        self.rate = RATES[recipe.optimizer] if given is None else given
         self._processes = processes
         self._scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         discriminators = [one.objective.discriminator for one in self.learners]
@@ -234,7 +242,10 @@ class Trainer:
 
 
 def make_optimizer(networks: Sequence[nn.Module], recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser that `recipe` names, of all weights; each step sets its rate."""
+    """The optimiser that `recipe` names, of all weights; each step sets its rate.
+
+    Source: SOAP is Vyas et al. 2024: Adam in the eigenbasis of Shampoo's preconditioner.
+    """
     weights = [weight for network in networks for weight in network.parameters()]
     kind: Optimizer = recipe.optimizer
     betas = (recipe.beta1, 0.999)
@@ -243,8 +254,12 @@ def make_optimizer(networks: Sequence[nn.Module], recipe: Recipe) -> torch.optim
             return torch.optim.Adam(weights, betas=betas)
         case "adamw":
             return torch.optim.AdamW(weights, betas=betas)
+        case "soap":
+            from pytorch_optimizer import SOAP
+
+            return SOAP(weights, betas=SOAP_BETAS, precondition_frequency=SOAP_BASIS_STEPS)
         case _:
-            raise OptionError(f"optimizer {kind!r} is not known; choose adam or adamw")
+            raise OptionError(f"optimizer {kind!r} is not known; choose soap, adamw or adam")
 
 
 def rate_factor(schedule: Schedule, progress: float) -> float:
