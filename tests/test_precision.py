@@ -22,12 +22,12 @@ from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
 from wkdc.errors import DeviceError, OptionError, ParityError
-from wkdc.export import ExportResult, Parity, _check, _ranging_images, _warnings
+from wkdc.export import ExportResult, Parity, _ranging_images, _warnings
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.onnx.equalization import SAME_DB, equalised
 from wkdc.onnx.file import count_onnx_params
-from wkdc.onnx.parity import example_images
+from wkdc.onnx.parity import check_parity, parity_sizes
 from wkdc.onnx.precision import IN_FLOAT32, Limits, Precision
 from wkdc.onnx.quantization import MOST_KEPT, _fewest
 
@@ -289,7 +289,7 @@ def test_int8_without_images_takes_the_bundled_photos(call_wkdc: Call, student: 
 
 def test_no_photo_sets_the_ranges_that_it_is_checked_by(student: Path) -> None:
     generator = load_generator(student)
-    checked = len(example_images(generator))
+    checked = len(parity_sizes(generator))
     ranging = _ranging_images(generator, None, "AtoB", checked=checked)
     side = ranging[0].shape[-1]
     expected = [load_square(path, side) for path in photo_paths()[checked:]]
@@ -397,7 +397,7 @@ def test_images_that_are_no_numbers_are_not_within_limits() -> None:
     """As where features leave float16's range."""
     checks = [Parity(64, 64, db, db, db, db) for db in (0.001, float("nan"))]
     with pytest.raises(ParityError, match=r"in float16 differs from student\.pth by nan"):
-        _check(checks, Limits(1.0, 0.0), Path("student.pth"), "float16")
+        check_parity(checks, Limits(1.0, 0.0), Path("student.pth"), "the ONNX model")
 
 
 def test_a_unet_in_both(tmp_path: Path, photos: Path) -> None:

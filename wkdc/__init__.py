@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wkdc.benchmark.model_profile import ModelProfile
     from wkdc.checkpoints.checkpoint import Generator, load_generator
     from wkdc.compare import CompareResult, compare
+    from wkdc.deploy.phone import PhoneResult, export_phone
     from wkdc.deploy.triton import TritonResult, export_triton
     from wkdc.deploy.web_page import WebResult, export_web
     from wkdc.distill import DistillResult, Recipe, distill, resume
@@ -56,6 +57,8 @@ _HOMES = {
     "train": "train",
     "TranslateResult": "translate",
     "translate": "translate",
+    "PhoneResult": "deploy.phone",
+    "export_phone": "deploy.phone",
     "TritonResult": "deploy.triton",
     "export_triton": "deploy.triton",
     "WebResult": "deploy.web_page",
@@ -71,6 +74,7 @@ __all__ = [
     "Generator",
     "InfoResult",
     "ModelProfile",
+    "PhoneResult",
     "ProfileResult",
     "PruneResult",
     "Recipe",
@@ -85,6 +89,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "export_phone",
     "export_triton",
     "export_web",
     "info",

@@ -16,11 +16,11 @@ from wkdc.data.images import resize_short_side
 from wkdc.data.inputs import Reader, check_reads
 from wkdc.data.layouts import Direction, read_layout
 from wkdc.data.photos import photo_paths
-from wkdc.errors import OptionError, ParityError
+from wkdc.errors import OptionError
 from wkdc.inference.comparison import evenly_spread
 from wkdc.onnx.conversion import write_generator
 from wkdc.onnx.file import OPSET, OnnxNetwork, check_onnx
-from wkdc.onnx.parity import Parity, example_images, measure_parity, parity_sizes
+from wkdc.onnx.parity import Parity, check_parity, example_images, measure_parity, parity_sizes
 from wkdc.onnx.precision import VISIBLE_DB, Limits, Precision, limits_of
 from wkdc.system.files import write_atomically
 
@@ -152,7 +152,7 @@ def export(
     if path.suffix.lower() != ".onnx":
         raise OptionError(f"output {path} does not end in .onnx")
     folder = None if data is None else Path(data)
-    images = _pictures(generator, folder, direction)
+    images = checked_images(generator, folder, direction, parity_sizes(generator))
     calibrate = partial(_ranging_images, generator, folder, direction, checked=len(images))
     job = _Job(generator, precision, pixels, limits, calibrate, on_progress or _silent)
     written: list[_Written] = []
@@ -221,30 +221,14 @@ def _write_checked(job: _Job, path: Path, images: Sequence[Tensor]) -> _Written:
         )
         check_onnx(path)
         checks = measure_parity(job.generator, OnnxNetwork(path), images)
-        _check(checks, job.limits, job.generator.path, precision)
+        model = "the ONNX model" if precision == "float32" else f"the ONNX model in {precision}"
+        other = {"float16": "; try float32", "int8": "; try --fp16"}.get(precision, "")
+        check_parity(checks, job.limits, job.generator.path, model, other)
         times = PrecisionTimes({}, {}, path.stat().st_size)
         if precision != "float32":
             tell("timing it beside float32", 1)
             times = time_precision(path, float32, images[0])
     return _Written(tuple(checks), kept, times)
-
-
-def _check(checks: Sequence[Parity], limits: Limits, source: Path, precision: Precision) -> None:
-    """Raises: ParityError: an image is beyond the limits, or no number, as where float16 ends."""
-    model = "the ONNX model" if precision == "float32" else f"the ONNX model in {precision}"
-    other = {"float16": "; try float32", "int8": "; try --fp16"}.get(precision, "")
-    for check in sorted(checks, key=lambda check: -check.max_abs_error):
-        where = f"{check.height}x{check.width}"
-        if not check.max_abs_error <= limits.max_abs_error:
-            raise ParityError(
-                f"{model} differs from {source} by {check.max_abs_error:.2g} at {where}, more than "
-                f"{limits.max_abs_error:g}; nothing was written{other}"
-            )
-        if not check.psnr_db >= limits.psnr_db:
-            raise ParityError(
-                f"{model} is {check.psnr_db:.1f} dB from {source} at {where}, less than "
-                f"{limits.psnr_db:g}; nothing was written{other}"
-            )
 
 
 def _warnings(
@@ -264,13 +248,16 @@ def _warnings(
     return tuple(found)
 
 
-def _pictures(
-    generator: Generator, data: Path | None, direction: Direction = "AtoB"
+def checked_images(
+    generator: Generator,
+    data: Path | None,
+    direction: Direction,
+    sizes: Sequence[tuple[int, int]],
 ) -> list[Tensor]:
-    """A bundled photo for each size, or test images of `data`, cut to the sizes in turn."""
+    """A bundled photo for each of `sizes`, or test images of `data`, cut to the sizes in turn."""
+    channels = generator.in_channels
     if data is None:
-        return example_images(generator)
-    channels, sizes = generator.in_channels, parity_sizes(generator)
+        return example_images(generator, sizes)
     layout = read_layout(data, direction=direction, smallest=LEAST)
     check_reads(layout, generator.path, channels)
     reader = Reader(layout, channels, generator.out_channels)

@@ -13,7 +13,7 @@ from wkdc.checkpoints.containers import Wanted, choose_network, without_prefixes
 from wkdc.checkpoints.file_layers import check_entries, shortened
 from wkdc.checkpoints.reading import Reading, reading_on_card
 from wkdc.checkpoints.recognition import Recognition, recognise
-from wkdc.checkpoints.weight_files import load_plain, save_plain
+from wkdc.checkpoints.weight_files import is_exported, load_plain, save_plain
 from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import Architecture
 from wkdc.networks.custom import build_custom, examine, shapes_of
@@ -163,7 +163,7 @@ def reading_for(
         if isinstance(student, Generator):
             card = student.card
         else:
-            card = read_card(Path(student)) if Path(student).suffix.lower() != ".onnx" else None
+            card = None if is_exported(student) else read_card(Path(student))
         named = None if card is None else card["teacher"]
         said = named.get("reading") if named is not None else None
         if named and said and Path(path).is_file() and sha256_of(Path(path)) == named["sha256"]:

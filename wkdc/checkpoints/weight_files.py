@@ -18,6 +18,14 @@ from wkdc.system.files import write_atomically
 ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
 """The tags of what may follow the version of an ONNX file: its fields 2 to 8."""
 
+EXPORTED = (".onnx", ".tflite", ".ncnn.param")
+"""Endings of files that runtimes other than PyTorch read."""
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether the file's name says that it is none of PyTorch's."""
+    return str(path).lower().endswith(EXPORTED)
+
 
 def load_plain(path: Path) -> dict[str, Any]:
     """The dict of tensors and plain types in a .pth file, on the CPU.

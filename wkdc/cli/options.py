@@ -85,7 +85,10 @@ Student = Annotated[
 
 Models = Annotated[
     list[Path] | None,
-    typer.Argument(help=".pth and .onnx files, and folders of runs.", show_default="student.pth"),
+    typer.Argument(
+        help="Generators (.pth, .onnx, .tflite, .ncnn.param), and folders of runs.",
+        show_default="student.pth",
+    ),
 ]
 Images = Annotated[
     str | None, typer.Option("--data", help="Name of a data set, or a folder of images.")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from wkdc.translate import TranslateResult
 
 
-Model = Annotated[Path, typer.Argument(help="A .pth or .onnx generator.")]
+Model = Annotated[Path, typer.Argument(help="A .pth, .onnx, .tflite or .ncnn.param generator.")]
 Inputs = Annotated[list[Path], typer.Argument(help="Images, videos, and folders of them.")]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="A folder, or a file for a single input.")
@@ -81,11 +81,12 @@ def translate(
     """
     import wkdc
     from wkdc.checkpoints.reading import Reading
+    from wkdc.checkpoints.weight_files import is_exported
     from wkdc.inference.model import open_model
     from wkdc.system.devices import default_device
 
     if device is None:
-        device = "cpu" if model.suffix.lower() == ".onnx" else default_device()
+        device = "cpu" if is_exported(model) else default_device()
     opened = open_model(
         model,
         device=device,

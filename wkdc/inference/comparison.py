@@ -7,6 +7,7 @@ from pathlib import Path
 from wkdc.checkpoints.checkpoint import load_generator, reading_for, teacher_path
 from wkdc.checkpoints.lineage import student_of
 from wkdc.checkpoints.run_record import read_record
+from wkdc.checkpoints.weight_files import is_exported
 from wkdc.data.inputs import check_reads
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.errors import CheckpointError, OptionError
@@ -118,7 +119,7 @@ def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
     """
     named: dict[str, Path] = {}
     for path in models:
-        if path.suffix.lower() != ".onnx":
+        if not is_exported(path):
             student = load_generator(path, arch=arch)
             if student.card is not None and student.card["teacher"] is not None:
                 digest = student.card["teacher"]["sha256"]

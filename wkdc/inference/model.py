@@ -1,4 +1,4 @@
-"""A generator in a .pth or .onnx file, behind one interface."""
+"""A generator in a .pth, .onnx, .tflite or .ncnn.param file, behind one interface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from wkdc.data.images import pad_to_multiple
 from wkdc.errors import CheckpointError, DeviceError, OptionError
 from wkdc.inference.runtimes import OpenVinoNetwork, Runtime
 from wkdc.onnx.file import OnnxNetwork
+from wkdc.phones import litert, ncnn
 from wkdc.system.devices import check_device
 from wkdc.system.files import sha256_of
 
@@ -27,7 +28,7 @@ class ImageModel:
         in_channels, out_channels: of its images.
         multiple, smallest: height and width must be multiples of `multiple`, at least `smallest`.
         notes: what the file could not tell and was assumed.
-        network: what `run` calls, in PyTorch; None for a .onnx.
+        network: what `run` calls, in PyTorch; None for other files.
     """
 
     path: Path
@@ -60,6 +61,9 @@ def open_model(
 ) -> ImageModel:
     """Open a generator: a .pth in PyTorch, a .onnx in ONNX Runtime or OpenVINO.
 
+    A .tflite runs in LiteRT, at its one size, and a .ncnn.param, with the .bin and .json beside it,
+    in ncnn.
+
     Args:
         threads: of the runtime of a .onnx; None leaves it to the runtime.
         runtime: of a .onnx; None takes ONNX Runtime.
@@ -75,6 +79,8 @@ def open_model(
     target = check_device(device)
     if path.suffix.lower() == ".onnx":
         return _open_onnx(path, device, threads, runtime or "onnx")
+    if path.name.lower().endswith((litert.ENDING, ncnn.ENDING)):
+        return _open_phone(path, device, threads, runtime)
     if runtime not in (None, "torch"):
         raise OptionError(
             f"{path} runs in PyTorch, not in {runtime}; make a .onnx of it: wkdc export {path}"
@@ -99,6 +105,23 @@ def open_model(
         generator.notes,
         network,
     )
+
+
+def _open_phone(
+    path: Path, device: str, threads: int | None, runtime: Runtime | None
+) -> ImageModel:
+    """A .tflite or a .ncnn.param, each in the runtime of its own."""
+    if runtime is not None:
+        raise OptionError(f"{path} runs in its own runtime, not in {runtime}; leave it out")
+    if device != "cpu":
+        raise DeviceError(f"{path} runs on the processor here; give --device cpu")
+    if path.name.lower().endswith(litert.ENDING):
+        network = litert.LiteRtNetwork(path, threads=threads)
+        channels = network.in_channels, network.out_channels
+        return ImageModel(path, sha256_of(path), network, *channels, 1, 1)
+    other = ncnn.NcnnNetwork(path, threads=threads)
+    facts = [other.facts[key] for key in ("in_channels", "out_channels", "multiple", "smallest")]
+    return ImageModel(path, sha256_of(path), other, *facts)
 
 
 def check_channels(path: Path, in_channels: int, out_channels: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from wkdc.checkpoints.checkpoint import Generator, load_generator, load_teacher, teacher_path
 from wkdc.checkpoints.lineage import images_of, last_options, record_of, student_of
 from wkdc.checkpoints.run_record import Record, read_record
+from wkdc.checkpoints.weight_files import is_exported
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.system.files import sha256_of
@@ -63,11 +64,11 @@ def find_subject(model: Path, teacher: str | Path | None, arch: str | None) -> S
     """Open a student or the latest student of a run, its teacher and its run.
 
     Raises:
-        OptionError: a .onnx, or the teacher itself.
+        OptionError: an exported file, or the teacher itself.
         CheckpointError: there is no student, or its teacher does not exist.
     """
     record: Record | None
-    if model.suffix.lower() == ".onnx":
+    if is_exported(model):
         raise OptionError(
             f"{model} does not say how it was made; give the .pth that it was exported from"
         )

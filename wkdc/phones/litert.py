@@ -1,0 +1,141 @@
+"""LiteRT: a generator as a .tflite file of one size, and such a file at work on the CPU."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wkdc.checkpoints.checkpoint import Generator
+from wkdc.data.images import images_to_pixels, pixels_to_images
+from wkdc.errors import CheckpointError, ImageError, MissingExtraError
+from wkdc.onnx.rewrites import lowered
+from wkdc.phones.sources import ChannelsLast, facts_of, quiet
+
+ENDING = ".tflite"
+
+FACTS = "wkdc"
+"""Name of the file's metadata, JSON."""
+
+
+def write_litert(generator: Generator, path: Path, size: tuple[int, int], *, pixels: bool) -> None:
+    """Write `generator` for one image of `size` (height, width), N×H×W×C.
+
+    Args:
+        pixels: whether it takes and gives uint8 instead of float32 in [-1, 1].
+
+    Raises:
+        MissingExtraError: the converter litert-torch is not installed.
+        CheckpointError: it does not convert the network.
+    """
+    try:
+        with quiet():
+            import litert_torch
+    except ImportError:
+        raise MissingExtraError("LiteRT is not installed: pip install 'wkdc[litert]'") from None
+    network = ChannelsLast(lowered(generator.network), pixels=pixels).eval()
+    example = torch.zeros(1, *size, generator.in_channels)
+    if pixels:
+        example = example.to(torch.uint8)
+    try:
+        with quiet():
+            litert_torch.convert(network, (example,)).export(str(path))
+    except Exception as error:  # of any of its layers
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{generator.path} is not converted for LiteRT by litert-torch: {reason}"
+        ) from None
+    facts = facts_of(generator) | {"range": [0, 255] if pixels else [-1, 1]}
+    _add_metadata(path, FACTS, json.dumps(facts).encode())
+
+
+class LiteRtNetwork:
+    """A .tflite file in LiteRT on the CPU (XNNPACK), called with images N×C×H×W.
+
+    Attributes:
+        facts: see `facts_of`.
+        size: height and width that it takes.
+        pixels: whether it takes and gives bytes.
+
+    Raises:
+        MissingExtraError: LiteRT is not installed.
+        CheckpointError: the file cannot be read, or is no network from image to image.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        try:
+            with quiet():
+                from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            raise MissingExtraError("LiteRT is not installed: pip install 'wkdc[litert]'") from None
+        try:
+            with quiet():
+                self._interpreter = Interpreter(str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, OSError) as error:
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            raise CheckpointError(f"{path} cannot be read by LiteRT: {reason}") from None
+        (given, *more), (made, *others) = (
+            self._interpreter.get_input_details(),
+            self._interpreter.get_output_details(),
+        )
+        if more or others or len(given["shape"]) != 4 or len(made["shape"]) != 4:
+            raise CheckpointError(f"{path} does not turn one image N×H×W×C into another")
+        self._path, self._given, self._made = path, given["index"], made["index"]
+        _, height, width, self.in_channels = map(int, given["shape"])
+        self.out_channels = int(made["shape"][-1])
+        self.size = height, width
+        self.pixels = given["dtype"] == np.uint8
+        self.facts = _metadata_of(path, FACTS)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Translate float32 N×C×H×W in [-1, 1], also where the file takes and gives bytes.
+
+        Raises:
+            ImageError: another height or width.
+        """
+        if tuple(images.shape[-2:]) != self.size:
+            given, taken = ("x".join(map(str, one)) for one in (images.shape[-2:], self.size))
+            raise ImageError(
+                f"{self._path} takes images of {taken} alone, not {given}; export another with "
+                f"--size {given}"
+            )
+        return torch.cat([self._one(image.unsqueeze(0)) for image in images])
+
+    def _one(self, image: Tensor) -> Tensor:
+        given = images_to_pixels(image) if self.pixels else image.float()
+        self._interpreter.set_tensor(self._given, given.permute(0, 2, 3, 1).contiguous().numpy())
+        self._interpreter.invoke()
+        made = torch.from_numpy(self._interpreter.get_tensor(self._made)).permute(0, 3, 1, 2)
+        return pixels_to_images(made) if self.pixels else made.contiguous()
+
+
+def _add_metadata(path: Path, name: str, content: bytes) -> None:
+    """Put one more entry of metadata into the file."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(content, np.uint8)
+    entry.name, entry.buffer = name, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(len(content) + path.stat().st_size)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+
+
+def _metadata_of(path: Path, name: str) -> dict[str, Any]:
+    """What `_add_metadata` put there; empty where there is none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        if entry.Name() == name.encode():
+            found = json.loads(bytes(model.Buffers(entry.Buffer()).DataAsNumpy()))
+            return found if isinstance(found, dict) else {}
+    return {}

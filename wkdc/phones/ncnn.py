@@ -1,0 +1,136 @@
+"""ncnn: a generator as a .param and a .bin file, and such files at work on the CPU."""
+
+import json
+import subprocess
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wkdc.checkpoints.checkpoint import Generator
+from wkdc.errors import CheckpointError, MissingExtraError
+from wkdc.networks.architecture import valid_side
+from wkdc.phones.sources import facts_of
+
+ENDING = ".ncnn.param"
+
+SIDE = 256
+"""The converter is shown this height and width, or the next that the network takes."""
+
+SCALE = {"mean_values": [127.5] * 3, "norm_values": [1 / 127.5] * 3}
+"""ncnn's names of how pixels of 0 to 255 become [-1, 1]."""
+
+
+def beside(param: Path) -> tuple[Path, Path]:
+    """The weights and the facts that belong to a .ncnn.param: .ncnn.bin and .ncnn.json."""
+    return param.with_suffix(".bin"), param.with_suffix(".json")
+
+
+def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> Path:
+    """Write `stem`.ncnn.param, .ncnn.bin and .ncnn.json into `folder`; height and width stay open.
+
+    Args:
+        half: whether weights are stored in float16.
+
+    Raises:
+        MissingExtraError: ncnn or its converter pnnx is not installed.
+        CheckpointError: pnnx does not convert the network.
+    """
+    try:
+        import pnnx
+    except ImportError:
+        raise MissingExtraError("ncnn is not installed: pip install 'wkdc[ncnn]'") from None
+    side = valid_side(SIDE, generator.architecture)
+    wide, channels = side + generator.architecture.multiple, generator.in_channels
+    with TemporaryDirectory() as made:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pnnx reads TorchScript alone
+            example = torch.zeros(1, channels, side, side)
+            traced = torch.jit.trace(generator.network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+            traced.save(str(Path(made, "network.pt")))
+        ran = subprocess.run(
+            [
+                pnnx.EXEC_PATH,
+                "network.pt",
+                f"inputshape=[1,{channels},{side},{side}]",
+                f"inputshape2=[1,{channels},{side},{wide}]",
+                f"fp16={int(half)}",
+            ],
+            cwd=made,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        param, weights = Path(made, "network.ncnn.param"), Path(made, "network.ncnn.bin")
+        if not (param.is_file() and weights.is_file()):
+            last = (ran.stderr.strip().splitlines() or [f"exit {ran.returncode}"])[-1]
+            raise CheckpointError(f"{generator.path} is not converted for ncnn by pnnx: {last}")
+        output = folder / f"{stem}{ENDING}"
+        weights_output, facts_output = beside(output)
+        output.write_bytes(param.read_bytes())
+        weights_output.write_bytes(weights.read_bytes())
+    facts = facts_of(generator) | SCALE | {"input": "in0", "output": "out0", "half": half}
+    facts_output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return output
+
+
+class NcnnNetwork:
+    """A .ncnn.param with its .bin in ncnn on the CPU, called with images N×C×H×W.
+
+    Attributes:
+        facts: see `facts_of`; written beside the network.
+        pixels: whether it gives bytes; never.
+
+    Raises:
+        MissingExtraError: ncnn is not installed.
+        CheckpointError: a file is missing or cannot be read, or has a layer that ncnn lacks.
+    """
+
+    pixels = False
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        try:
+            import ncnn
+        except ImportError:
+            raise MissingExtraError("ncnn is not installed: pip install 'wkdc[ncnn]'") from None
+        weights, described = beside(path)
+        for file in (path, weights, described):
+            if not file.is_file():
+                raise CheckpointError(
+                    f"{file} is missing; a network of ncnn is {path.name}, {weights.name} and "
+                    f"{described.name}: wkdc export MODEL.pth --ncnn writes all three"
+                )
+        try:
+            self.facts: dict[str, Any] = json.loads(described.read_text(encoding="utf-8"))
+            self._names = str(self.facts["input"]), str(self.facts["output"])
+            half = bool(self.facts["half"])
+            for key in ("in_channels", "out_channels", "multiple", "smallest"):
+                self.facts[key] = int(self.facts[key])
+        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+            raise CheckpointError(f"{described} does not say what {path.name} holds") from None
+        self._ncnn = ncnn
+        self._network = ncnn.Net()
+        options = self._network.opt
+        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = half
+        if threads is not None:
+            options.num_threads = threads
+        if self._network.load_param(str(path)) or self._network.load_model(str(weights)):
+            raise CheckpointError(f"{path} cannot be read by ncnn, or has a layer that it lacks")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Translate float32 N×C×H×W in [-1, 1]."""
+        return torch.stack([self._one(image) for image in images.float()])
+
+    def _one(self, image: Tensor) -> Tensor:
+        held = np.ascontiguousarray(image.numpy())  # ncnn reads from it, and does not keep it
+        entry, end = self._names
+        extractor = self._network.create_extractor()
+        extractor.input(entry, self._ncnn.Mat(held))
+        code, out = extractor.extract(end)
+        if code:
+            raise CheckpointError(f"ncnn stopped with code {code} at {tuple(image.shape)}")
+        return torch.from_numpy(np.array(out))

@@ -1,0 +1,74 @@
+"""What the converters are given: the network behind an image's door, and facts for the file."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wkdc.checkpoints.checkpoint import Generator
+from wkdc.networks.complexity import count_params
+from wkdc.system.version import __version__
+
+
+class ChannelsLast(nn.Module):
+    """A network that takes and gives N×H×W×C: float32 in [-1, 1], or uint8 from 0 to 255."""
+
+    def __init__(self, network: nn.Module, *, pixels: bool) -> None:
+        super().__init__()
+        self.network, self.pixels = network, pixels
+
+    def forward(self, images: Tensor) -> Tensor:
+        given = images.permute(0, 3, 1, 2)
+        if not self.pixels:
+            made: Tensor = self.network(given)
+            return made.permute(0, 2, 3, 1)
+        made = self.network(given.float() / 127.5 - 1.0)
+        made = ((made + 1.0) * 127.5).round().clamp(0, 255)
+        return made.permute(0, 2, 3, 1).to(torch.uint8)
+
+
+class Pixels(nn.Module):
+    """A network that takes images in [-1, 1] and gives numbers from 0 to 255, as screens do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        made: Tensor = self.network(images)
+        return ((made + 1.0) * 127.5).clamp(0, 255)
+
+
+def facts_of(generator: Generator) -> dict[str, Any]:
+    """What the file should say of its network, as JSON has it."""
+    architecture = generator.architecture
+    return {
+        "made_by": f"wkdc {__version__}",
+        "source_sha256": generator.sha256,
+        "family": architecture.family,
+        "in_channels": generator.in_channels,
+        "out_channels": generator.out_channels,
+        "params": count_params(generator.network),
+        "multiple": architecture.multiple,
+        "smallest": architecture.smallest,
+        "card": generator.card,
+    }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what converters write to the streams of the process, from C++ too, off the terminal."""
+    kept = [os.dup(number) for number in (1, 2)]
+    with tempfile.TemporaryFile() as sink:
+        try:
+            for number in (1, 2):
+                os.dup2(sink.fileno(), number)
+            yield
+        finally:
+            for number, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
