@@ -397,7 +397,7 @@ def test_images_that_are_no_numbers_are_not_within_limits() -> None:
     """As where features leave float16's range."""
     checks = [Parity(64, 64, db, db, db, db) for db in (0.001, float("nan"))]
     with pytest.raises(ParityError, match=r"in float16 differs from student\.pth by nan"):
-        check_parity(checks, Limits(1.0, 0.0), Path("student.pth"), "the ONNX model")
+        check_parity(checks, Limits(1.0, 0.0), Path("student.pth"), "the ONNX model in float16")
 
 
 def test_a_unet_in_both(tmp_path: Path, photos: Path) -> None:

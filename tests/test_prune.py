@@ -259,7 +259,7 @@ def test_the_card_says_how_it_was_made(tmp_path: Path) -> None:
         "round_to": None,
         "drop_blocks": None,
         "importance": "readers",
-        "jitter": 1,
+        "jitter": 0.33,
         "seed": 5,
         "calibrated_on": 2,
         "data": None,

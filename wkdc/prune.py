@@ -27,7 +27,7 @@ def prune(
     output: str | Path | None = None,
     data: str | Path | None = None,
     calibrate: int = CALIBRATE,
-    jitter: int = JITTER,
+    jitter: float = JITTER,
     direction: Direction = "AtoB",
     importance: Importance | None = None,
     widths: Widths | None = None,
@@ -54,8 +54,9 @@ def prune(
         output: the file to write, by default `student.pth`, or `discriminator.pth` for one;
             replaced whole if it exists; a trained student is copied aside.
         data: a folder of the teacher's inputs, see `wkdc.data.layouts`; None takes bundled photos.
-        calibrate: how many of them; 0 slices only. `jitter` adds so many copies of each in other
-            colours, which the student then knows, too. `direction` `BtoA` takes those of domain B.
+        calibrate: how many of them; 0 slices only. `jitter` is the share of them that is also
+            looked at in other colours, which the student then knows, too. `direction` `BtoA` takes
+            those of domain B.
         importance: see `wkdc.pruning.importance.rank`; `magnitude` where no image calibrates.
         widths, prefer, round_to, drop_blocks: see `wkdc.pruning.constraints`.
         size: height and width for MACs and times, about 256x256.

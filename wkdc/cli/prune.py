@@ -108,10 +108,10 @@ Calibrate = Annotated[
     ),
 ]
 Jitter = Annotated[
-    int,
+    float,
     typer.Option(
-        help="Copies of each calibration image in other colours (colour jitter), so that the "
-        "student knows colours that the images lack; 0 for none."
+        help="Share of the calibration images that are also looked at in other colours (colour "
+        "jitter), so that the student knows colours that the images lack."
     ),
 ]
 ImportanceName = Annotated[
@@ -143,7 +143,7 @@ def prune(
     output: Output = None,
     data: Data = None,
     calibrate: Calibrate = 24,
-    jitter: Jitter = 1,
+    jitter: Jitter = 0.33,
     direction: options.Direction = "AtoB",
     importance: ImportanceName = None,
     data_url: options.DataUrl = None,

@@ -29,8 +29,9 @@ COLOURS = 3
 """Channels of the image that a discriminator is shown beside a label map."""
 
 
-JITTER = 1
-"""Default number of copies of each image in other colours."""
+JITTER = 0.33
+"""Default share of the images that are also looked at in other colours. More of them cost time, and
+a student that is calibrated on many images some of its nearness on colours that these have."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Calibration:
 
     Attributes:
         images: as they are in the data.
-        copies: the same in other colours.
+        copies: some of them in other colours.
     """
 
     images: list[Tensor]
@@ -51,7 +52,7 @@ def read_calibration(
     data: Path | None,
     count: int,
     *,
-    jitter: int = 0,
+    jitter: float = 0.0,
     direction: Direction = "AtoB",
     seed: int = 0,
     on_notice: Callable[[str], None] | None = None,
@@ -63,8 +64,8 @@ def read_calibration(
     reads other than 1 or 3 channels.
 
     Args:
-        jitter: copies of each image in other colours. There are none of grey images and label maps,
-            nor for a discriminator, which judges colours.
+        jitter: share of the images that there is a copy of in other colours. There is none of grey
+            images and label maps, nor for a discriminator, which judges colours.
         seed: of the choice of held-out images, and of the colours.
 
     Raises:
@@ -94,8 +95,10 @@ def read_calibration(
     copies: list[Tensor] = []
     if not (layout.labels or teacher.architecture.is_discriminator):
         rng = random.Random(f"colours of {seed}")
-        coloured = [image for image in images * jitter if has_colour(image)]
-        copies = [jitter_colours(image, rng) for image in coloured]
+        coloured = [image for image in images if has_colour(image)]
+        wanted = round(jitter * len(coloured))
+        spread = [coloured[n * len(coloured) // wanted] for n in range(wanted)]
+        copies = [jitter_colours(image, rng) for image in spread]
     return Calibration(images, copies)
 
 

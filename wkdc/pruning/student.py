@@ -57,7 +57,7 @@ class PruneSettings:
     importance: Importance | None = None
     seed: int = 0
     calibrate: int = CALIBRATE
-    jitter: int = JITTER
+    jitter: float = JITTER
     data: Path | None = None
     direction: Direction = "AtoB"
 
@@ -65,12 +65,12 @@ class PruneSettings:
         """Check the calibration.
 
         Raises:
-            OptionError: a negative number of images or copies, or data that would not be used.
+            OptionError: a negative number of images, no share, or data that would not be used.
         """
         if self.calibrate < 0:
             raise OptionError(f"calibrate is {self.calibrate}; give a number of images, 0 for none")
-        if self.jitter < 0:
-            raise OptionError(f"jitter is {self.jitter}; give a number of copies, 0 for none")
+        if not 0 <= self.jitter <= 1:
+            raise OptionError(f"jitter is {self.jitter}; give a share of the images, 0 to 1")
         if self.calibrate == 0 and self.data is not None:
             raise OptionError(
                 f"data {self.data} would not be used: calibrate is 0; leave one of them out"

@@ -12,7 +12,7 @@ Schedule = Literal["linear", "cosine"]
 Optimizer = Literal["adam", "adamw", "soap"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-RATES: dict[Optimizer, float] = {"adam": 5e-4, "adamw": 5e-4, "soap": 2e-3}
+RATES: dict[Optimizer, float] = {"adam": 5e-4, "adamw": 5e-4, "soap": 1e-3}
 """The learning rate of a student that starts far from its teacher; see `rate_for`."""
 
 FEATURES = 1.0
