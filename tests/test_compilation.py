@@ -130,7 +130,8 @@ def test_compiled_steps_learn_the_same_and_go_on(small_student: Path, photos: Pa
     assert len(losses) == 4
     for one, other in zip(losses, others, strict=True):
         # The same sums in another order; Adam makes steps of equal size of gradients near zero.
-        assert one == pytest.approx(other | {"seconds": one["seconds"]}, rel=1e-3)
+        # Compiled sums round otherwise, and SOAP passes that on step by step: 1.4e-3 was seen.
+        assert one == pytest.approx(other | {"seconds": one["seconds"]}, rel=5e-3)
     stopped = run("stopped", compiled=True, on_step=stop)
     assert wkdc.resume(stopped).steps == 4
     whole, resumed = (
