@@ -1,5 +1,6 @@
-"""The scripts that measure by hand: each can still be imported, so no name that it uses is gone."""
+"""The scripts that measure by hand: no name that they use is gone, and no result lost."""
 
+import argparse
 import importlib
 from pathlib import Path
 
@@ -12,3 +13,16 @@ SCRIPTS = Path(__file__).parent / "benchmarks"
 def test_a_script_finds_what_it_imports(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(SCRIPTS)
     assert importlib.import_module(name).__doc__
+
+
+def test_the_papers_cells_that_are_there_are_not_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new setting has to be written into them, as what it was when they were made."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    claims = importlib.import_module("claims")
+    given = argparse.Namespace(steps=None, seeds=3, results=claims.RESULTS)
+    made = {path.stem for path in claims.RESULTS.glob("*.json")}
+    cells = [cell for name in ("c-weights", "c", "d") for cell in claims.cells_of(name, given)]
+    assert made <= {cell.name for cell in cells}
+    assert made == {cell.name for cell in cells if claims.known(claims.RESULTS, cell)}

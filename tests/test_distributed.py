@@ -78,7 +78,7 @@ FAILING: tuple[tuple[object, ...], ...] = (
 
 RUNS: dict[str, tuple[tuple[object, ...], int, tuple[object, ...]]] = {
     # With --reuse 6, maps of features would fit the two crops exactly: noise is their gradient.
-    "ahead": (("--reuse", 2, "--steps", 6), 2, ()),
+    "ahead": (("--reuse", 2, "--steps", 6, "--optimizer", "adamw"), 2, ()),
     "anew": (("--recipe", "paper", "--adversarial", 0, "--pixel", 1, "--steps", 6), 2, ()),
     "accumulated": (("--steps", 4), 4, ("--accumulate", 2)),
 }
@@ -124,12 +124,12 @@ def test_two_processes_take_the_steps_of_one_with_a_larger_batch_and_fail_togeth
             assert theirs == pytest.approx(ours, rel=1e-3)
     for name in ("ahead", "anew"):
         # Weights that the norms behind them ignore get gradients of rounding errors alone, which
-        # the optimisers make as large as any, so images are compared, to one step of 8 bits: the
-        # more a weight moves in a step, the more of that is passed on.
+        # Adam makes as large as any, so images are compared: to a hundredth of a step of 8 bits
+        # each.
         alone = images_of(tmp_path / f"{name}-alone.pth")
         gap = (alone - images_of(tmp_path / f"{name}.pth")).abs().max()
         learned = (alone - images_of(tmp_path / "student.pth")).abs()
-        assert gap < 2 / 255
+        assert gap < 2e-3
         assert learned.max() > 20 * gap
 
 

@@ -107,6 +107,20 @@ def test_the_commands_take_it(call_wkdc: Call, student: Path) -> None:
     assert (ours.int() - theirs.int()).abs().max() <= 1  # what rounding can make
 
 
+@pytest.mark.parametrize("command", ["info", "profile"])
+def test_commands_that_do_not_take_it_say_so(call_wkdc: Call, student: Path, command: str) -> None:
+    output = export_phone(student, "ncnn").output
+    called = call_wkdc(command, output.name)
+    assert called.code == 1
+    assert "give the .pth file" in called.errors[0]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, float("nan")])
+def test_a_tolerance_that_is_none(student: Path, tolerance: float) -> None:
+    with pytest.raises(OptionError, match="positive"):
+        export_phone(student, "ncnn", tolerance=tolerance)
+
+
 def test_a_phones_options_alone(call_wkdc: Call, student: Path) -> None:
     called = call_wkdc("export", "student.pth", "--size", "64")
     assert called.code == 2

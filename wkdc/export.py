@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -135,7 +135,7 @@ def export(
         DeviceError: ONNX Runtime does not compute in the precision.
         OptionError, CheckpointError, OutputError: see `load_generator`, `write_atomically`.
     """
-    limits = _limits(precision, pixels, tolerance)
+    limits = limits_of(precision, pixels=pixels, tolerance=tolerance)
     generator = model if isinstance(model, Generator) else load_generator(model)
     by_photos = precision == "int8" and data is None
     if by_photos and generator.in_channels not in (1, 3):
@@ -185,16 +185,6 @@ def _ranging_images(
 
 def _silent(_text: str, _share: float) -> None:
     """Report progress to nobody."""
-
-
-def _limits(precision: Precision, pixels: bool, tolerance: float | None) -> Limits:
-    """The limits of the precision, or with the `tolerance` that was asked for."""
-    limits = limits_of(precision, pixels=pixels)
-    if tolerance is not None:
-        limits = replace(limits, max_abs_error=tolerance)
-    if not limits.max_abs_error > 0:
-        raise OptionError(f"tolerance {tolerance} is not allowed; give a positive number")
-    return limits
 
 
 def _write_checked(job: _Job, path: Path, images: Sequence[Tensor]) -> _Written:

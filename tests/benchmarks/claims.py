@@ -70,7 +70,8 @@ BANDS: dict[str, dict[str, Any]] = {
 """Claim (c): what is compared with the teacher's image; each is scaled by its weight."""
 
 WEIGHTS = {"fresh": (1.0, 10.0, 100.0), "pruned": (16.0,)}
-"""That are tried. `prune`'s student has no other loss, and Adam does not see the scale of one."""
+"""That are tried. `prune`'s student has no other loss, and SOAP, as Adam, does not see the scale of
+one."""
 
 NDF = (64, 32, 16, 8, 0)
 """Claim (d): channels of the discriminator's first layer; 0 is none."""

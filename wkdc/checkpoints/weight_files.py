@@ -111,6 +111,11 @@ def _other_format(path: Path) -> str | None:
     """What a file of another program's format is, and what to give instead of it."""
     with path.open("rb") as file:
         start = file.read(16)
+    if is_exported(path) and path.suffix.lower() != ".onnx":
+        return (
+            "is a network of a phone's runtime, no weight file; give the .pth file that it was "
+            "exported from"
+        )
     if _is_torchscript(path):
         return (
             "is a TorchScript archive, which carries code; give its weights alone: "

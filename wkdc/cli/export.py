@@ -1,25 +1,19 @@
 """wkdc export."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wkdc.cli import options, render
+from wkdc.cli import options, phones, render
 from wkdc.errors import OptionError
 from wkdc.system import units
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from wkdc.checkpoints.checkpoint import Generator
-    from wkdc.deploy.phone import Format, PhoneResult
     from wkdc.export import ExportResult
-    from wkdc.onnx.parity import Parity
     from wkdc.onnx.precision import Precision
 
 TARGETS = "For a browser or a server"
-PHONES = "For a phone; several at once, also beside --onnx"
 
 Model = Annotated[Path, typer.Argument(help="The generator, such as student.pth.")]
 Onnx = Annotated[
@@ -88,29 +82,6 @@ MaxBatch = Annotated[
     ),
 ]
 
-Litert = Annotated[
-    bool, typer.Option("--litert", help="Write a .tflite for LiteRT.", rich_help_panel=PHONES)
-]
-Coreml = Annotated[
-    bool,
-    typer.Option("--coreml", help="Write an .mlpackage for Core ML.", rich_help_panel=PHONES),
-]
-Ncnn = Annotated[
-    bool,
-    typer.Option(
-        "--ncnn", help="Write a .ncnn.param for ncnn, with its .bin.", rich_help_panel=PHONES
-    ),
-]
-Sizes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--size",
-        help="Height and width: 256, or 192x320. Core ML takes several.",
-        show_default="256",
-        rich_help_panel=PHONES,
-    ),
-]
-
 
 def export(
     model: Model,
@@ -128,10 +99,10 @@ def export(
     runtime_files: RuntimeFiles = None,
     triton: Triton = None,
     max_batch: MaxBatch = None,
-    litert: Litert = False,
-    coreml: Coreml = False,
-    ncnn: Ncnn = False,
-    size: Sizes = None,
+    litert: phones.Litert = False,
+    coreml: phones.Coreml = False,
+    ncnn: phones.Ncnn = False,
+    size: phones.Sizes = None,
     norm: options.Norm = None,
     padding: options.BlockPadding = None,
     upsampling: options.Upsampling = None,
@@ -155,16 +126,15 @@ def export(
     shared: dict[str, Any] = {"tolerance": tolerance, "data": folder, "direction": direction}
     form: dict[str, Any] = {"pixels": uint8_io, "precision": precision}
     more: dict[str, Any] = {}
-    chosen = {"litert": litert, "coreml": coreml, "ncnn": ncnn}
-    formats = [name for name, asked in chosen.items() if asked]
+    formats = phones.asked(litert=litert, coreml=coreml, ncnn=ncnn)
     if formats or size:
-        _check_phones(formats, precision, onnx, {"output": output, "web": web, "triton": triton})
+        phones.check(formats, precision, {"output": output, "web": web, "triton": triton}, onnx)
         sizes = [options.parse_size(one) for one in size or []]
         for name in formats:
-            found = _to_phone(generator, name, output, sizes, fp16, uint8_io, shared)
-            more[name] = _phone_as_json(found)
+            made = phones.write(generator, name, output, sizes, form, shared)
+            more[name] = phones.as_json(made)
             if not json:
-                _show_phone(model, found)
+                phones.show(model, made)
         if not onnx:
             if json:
                 render.print_json(more)
@@ -191,76 +161,6 @@ def export(
         return
     _show(model, result)
     render.say_next(then)
-
-
-def _check_phones(
-    formats: list[str], precision: "Precision", onnx: bool, others: dict[str, Path | None]
-) -> None:
-    """Raises: OptionError: options that do not go together with a phone's formats."""
-    if not formats:
-        raise OptionError("--size is a phone's; give --litert or --coreml, too")
-    wrong = [name for name in ("web", "triton") if others[name] is not None]
-    if wrong:
-        raise OptionError(f"give --{wrong[0]} alone, and --{formats[0]} in another call")
-    if others["output"] is not None and len(formats) + onnx > 1:
-        raise OptionError("--output names one file; leave it out, or give one format")
-    if precision not in ("float32", "float16"):
-        raise OptionError(
-            f"{precision} is not written for --{formats[0]}; leave it out, or give --fp16"
-        )
-
-
-def _to_phone(
-    generator: "Generator",
-    name: str,
-    output: Path | None,
-    sizes: list[tuple[int, int]],
-    fp16: bool,
-    uint8_io: bool,
-    shared: dict[str, Any],
-) -> "PhoneResult":
-    import wkdc
-
-    with render.meter() as meter:
-        meter.show(0.0, f"converting for {name}")
-        result = wkdc.export_phone(
-            generator,
-            cast("Format", name),
-            output=output,
-            sizes=sizes,
-            precision="float16" if fp16 else None,
-            pixels=uint8_io,
-            **shared,
-        )
-    render.say_notes(result.notes)
-    return result
-
-
-def _phone_as_json(result: "PhoneResult") -> dict[str, object]:
-    return {
-        "output": str(result.output),
-        "files": [str(file) for file in result.files],
-        "size_bytes": result.size_bytes,
-        "sizes": [list(size) for size in result.sizes],
-        "precision": result.precision,
-        "max_abs_error": result.max_abs_error,
-        "mean_abs_error": result.mean_abs_error,
-        "psnr_db": result.psnr_db,
-        "tolerance": result.tolerance,
-        "operations": result.operations,
-    }
-
-
-def _show_phone(model: Path, result: "PhoneResult") -> None:
-    sizes = " and ".join(f"{height}x{width}" for height, width in result.sizes) or "any size"
-    made = f"{units.megabytes(result.size_bytes)}, {result.precision}, {sizes}"
-    title = f"{model} -> {', '.join(map(str, result.files))} ({made})"
-    if result.checks:
-        _show_checks(title, "the format's runtime against PyTorch", result.checks)
-        return
-    render.say("note: Core ML runs on macOS; the program was made here, but not run")
-    counted = sorted(result.operations.items(), key=lambda one: -one[1])
-    render.table(title, ("operation", "times"), [(name, str(times)) for name, times in counted])
 
 
 def _check_targets(
@@ -317,7 +217,7 @@ def _as_json(result: "ExportResult") -> dict[str, object]:
 def _show(model: Path, result: "ExportResult") -> None:
     made = f"{units.megabytes(result.size_bytes)}, opset {result.opset}, {result.precision}"
     title = f"{model} -> {result.output} ({made})"
-    _show_checks(title, "ONNX Runtime against PyTorch", result.checks)
+    phones.show_checks(title, "ONNX Runtime against PyTorch", result.checks)
     if result.kept_in_float:
         render.out.print(f"in float32: {', '.join(result.kept_in_float)} and all norms")
     for runtime, before in result.float32_latency_ms.items():
@@ -325,20 +225,3 @@ def _show(model: Path, result: "ExportResult") -> None:
         render.out.print(
             f"{runtime}: {now:.1f} ms, in float32 {before:.1f} ms ({before / now:.2f}x)"
         )
-
-
-def _show_checks(title: str, compared: str, checks: "Sequence[Parity]") -> None:
-    render.table(
-        title,
-        (compared, "largest error", "mean error", "PSNR", "high-band error"),
-        [
-            (
-                f"{check.height}x{check.width}",
-                f"{check.max_abs_error:.1e}",
-                f"{check.mean_abs_error:.1e}",
-                f"{check.psnr_db:.1f} dB",
-                f"{check.high_band_error:.1e}",
-            )
-            for check in checks
-        ],
-    )

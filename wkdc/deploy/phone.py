@@ -3,7 +3,7 @@
 import shutil
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -14,7 +14,7 @@ from wkdc.errors import OptionError
 from wkdc.export import checked_images
 from wkdc.networks.architecture import measured_size
 from wkdc.onnx.parity import Exported, Parity, check_parity, measure_parity, parity_sizes
-from wkdc.onnx.precision import Limits, limits_of
+from wkdc.onnx.precision import limits_of
 from wkdc.phones import coreml, litert, ncnn
 from wkdc.system.files import writing
 
@@ -115,12 +115,10 @@ def export_phone(
     chosen: PhonePrecision = precision or ("float16" if form == "coreml" else "float32")
     taken = _sizes(generator, form, sizes)
     _check_form(form, chosen, pixels)
-    limits = limits_of(chosen, pixels=pixels or form == "coreml")
-    if tolerance is not None:
-        limits = replace(limits, max_abs_error=tolerance)
+    limits = limits_of(chosen, pixels=pixels or form == "coreml", tolerance=tolerance)
     folder = None if data is None else Path(data)
     images = checked_images(generator, folder, direction, taken or parity_sizes(generator))
-    job = _Job(generator, form, taken, chosen, pixels, limits)
+    job = _Job(generator, form, taken, chosen, pixels)
     with writing(path), TemporaryDirectory(dir=path.absolute().parent, prefix=".wkdc-") as made:
         network, operations = _write(job, Path(made, path.name))
         checks: list[Parity] = []
@@ -152,7 +150,6 @@ class _Job:
     sizes: tuple[Size, ...]
     precision: PhonePrecision
     pixels: bool
-    limits: Limits
 
 
 def _sizes(generator: Generator, form: Format, given: Sequence[Size]) -> tuple[Size, ...]:

@@ -40,7 +40,7 @@ def write_generator(
         multiple=generator.architecture.multiple,
         smallest=generator.architecture.smallest,
         strict=generator.architecture.strict,
-        metadata={**_metadata(generator), "precision": precision},
+        metadata={**facts_of(generator), "precision": precision},
         pixels=pixels,
     )
     shutil.copyfile(float32, path)
@@ -52,8 +52,8 @@ def write_generator(
     return ()
 
 
-def _metadata(generator: Generator) -> dict[str, Any]:
-    """What the file says of its network."""
+def facts_of(generator: Generator) -> dict[str, Any]:
+    """What an exported file says of its network, as JSON has it."""
     architecture = generator.architecture
     return {
         "card": generator.card,

@@ -59,7 +59,7 @@ def write_onnx(
     across = 2
     body = lowered(network)
     if pixels:
-        body, across = _OnPixels(body), 1
+        body, across = OnPixels(body), 1
         example = torch.zeros(2, side, side + multiple, in_channels, dtype=torch.uint8)
         metadata = {**metadata, "layout": PIXELS}
     with _silence():
@@ -81,7 +81,7 @@ def write_onnx(
     onnx.save_model(model, str(path))
 
 
-class _OnPixels(nn.Module):
+class OnPixels(nn.Module):
     """A network that takes and returns uint8 N×H×W×C."""
 
     def __init__(self, network: nn.Module) -> None:

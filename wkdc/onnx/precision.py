@@ -1,6 +1,6 @@
 """The precision of a .onnx file, and how far it may be from float32."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,8 +36,8 @@ class Limits:
     psnr_db: float
 
 
-def limits_of(precision: Precision, *, pixels: bool) -> Limits:
-    """The limits of a precision.
+def limits_of(precision: Precision, *, pixels: bool, tolerance: float | None = None) -> Limits:
+    """The limits of a precision, or with the `tolerance` of a pixel that was asked for.
 
     float32: `TOLERANCE`, or `PIXEL_TOLERANCE` where images are bytes (`pixels`). float16, which
     has 11 bits: four 8-bit steps, and 50 dB, a root mean square error below one step. int8: 30 dB,
@@ -45,9 +45,13 @@ def limits_of(precision: Precision, *, pixels: bool) -> Limits:
     only a broken file exceeds.
 
     Raises:
-        OptionError: no such precision.
+        OptionError: no such precision, or a tolerance that is not positive.
         DeviceError: ONNX Runtime does not compute in it.
     """
+    if tolerance is not None:
+        if not tolerance > 0:
+            raise OptionError(f"tolerance {tolerance} is not allowed; give a positive number")
+        return replace(limits_of(precision, pixels=pixels), max_abs_error=tolerance)
     match precision:
         case "float32":
             return Limits(PIXEL_TOLERANCE if pixels else TOLERANCE, 0.0)

@@ -14,7 +14,7 @@ from PIL import Image
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.images import images_to_pixels, pixels_to_images
 from wkdc.errors import CheckpointError, MissingExtraError
-from wkdc.phones.sources import Pixels, facts_of, quiet
+from wkdc.phones.sources import Pixels, described, quiet
 
 ENDING = ".mlpackage"
 
@@ -79,7 +79,7 @@ def write_coreml(
             raise CheckpointError(
                 f"{generator.path} is not converted by coremltools: {reason}"
             ) from None
-        facts = facts_of(generator)
+        facts = described(generator)
         model.short_description = f"An image-to-image generator, made by {facts['made_by']}"
         model.user_defined_metadata["wkdc"] = json.dumps(facts)
         model.save(str(path))

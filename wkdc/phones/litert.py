@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from wkdc.checkpoints.checkpoint import Generator
-from wkdc.data.images import images_to_pixels, pixels_to_images
 from wkdc.errors import CheckpointError, ImageError, MissingExtraError
+from wkdc.onnx.file import OnPixels, wrap_uint8
 from wkdc.onnx.rewrites import lowered
-from wkdc.phones.sources import ChannelsLast, facts_of, quiet
+from wkdc.phones.sources import ChannelsLast, described, quiet
 
 ENDING = ".tflite"
 
@@ -35,7 +35,8 @@ def write_litert(generator: Generator, path: Path, size: tuple[int, int], *, pix
             import litert_torch
     except ImportError:
         raise MissingExtraError("LiteRT is not installed: pip install 'wkdc[litert]'") from None
-    network = ChannelsLast(lowered(generator.network), pixels=pixels).eval()
+    body = lowered(generator.network)
+    network = (OnPixels(body) if pixels else ChannelsLast(body)).eval()
     example = torch.zeros(1, *size, generator.in_channels)
     if pixels:
         example = example.to(torch.uint8)
@@ -47,7 +48,7 @@ def write_litert(generator: Generator, path: Path, size: tuple[int, int], *, pix
         raise CheckpointError(
             f"{generator.path} is not converted for LiteRT by litert-torch: {reason}"
         ) from None
-    facts = facts_of(generator) | {"range": [0, 255] if pixels else [-1, 1]}
+    facts = described(generator) | {"range": [0, 255] if pixels else [-1, 1]}
     _add_metadata(path, FACTS, json.dumps(facts).encode())
 
 
@@ -55,7 +56,6 @@ class LiteRtNetwork:
     """A .tflite file in LiteRT on the CPU (XNNPACK), called with images N×C×H×W.
 
     Attributes:
-        facts: see `facts_of`.
         size: height and width that it takes.
         pixels: whether it takes and gives bytes.
 
@@ -88,7 +88,7 @@ class LiteRtNetwork:
         self.out_channels = int(made["shape"][-1])
         self.size = height, width
         self.pixels = given["dtype"] == np.uint8
-        self.facts = _metadata_of(path, FACTS)
+        self._call = wrap_uint8(self._run) if self.pixels else self._run_floats
 
     def __call__(self, images: Tensor) -> Tensor:
         """Translate float32 N×C×H×W in [-1, 1], also where the file takes and gives bytes.
@@ -102,14 +102,18 @@ class LiteRtNetwork:
                 f"{self._path} takes images of {taken} alone, not {given}; export another with "
                 f"--size {given}"
             )
-        return torch.cat([self._one(image.unsqueeze(0)) for image in images])
+        return torch.cat([self._call(image.unsqueeze(0)) for image in images])
 
-    def _one(self, image: Tensor) -> Tensor:
-        given = images_to_pixels(image) if self.pixels else image.float()
-        self._interpreter.set_tensor(self._given, given.permute(0, 2, 3, 1).contiguous().numpy())
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        """1×H×W×C of the file's own numbers -> the same."""
+        self._interpreter.set_tensor(self._given, images)
         self._interpreter.invoke()
-        made = torch.from_numpy(self._interpreter.get_tensor(self._made)).permute(0, 3, 1, 2)
-        return pixels_to_images(made) if self.pixels else made.contiguous()
+        made: np.ndarray = self._interpreter.get_tensor(self._made)
+        return made
+
+    def _run_floats(self, images: Tensor) -> Tensor:
+        given = images.float().permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.from_numpy(self._run(given)).permute(0, 3, 1, 2).contiguous()
 
 
 def _add_metadata(path: Path, name: str, content: bytes) -> None:
@@ -126,16 +130,3 @@ def _add_metadata(path: Path, name: str, content: bytes) -> None:
     builder = flatbuffers.Builder(len(content) + path.stat().st_size)
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))
-
-
-def _metadata_of(path: Path, name: str) -> dict[str, Any]:
-    """What `_add_metadata` put there; empty where there is none."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(path.read_bytes(), 0)
-    for number in range(model.MetadataLength()):
-        entry = model.Metadata(number)
-        if entry.Name() == name.encode():
-            found = json.loads(bytes(model.Buffers(entry.Buffer()).DataAsNumpy()))
-            return found if isinstance(found, dict) else {}
-    return {}

@@ -14,7 +14,7 @@ from torch import Tensor
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import CheckpointError, MissingExtraError
 from wkdc.networks.architecture import valid_side
-from wkdc.phones.sources import facts_of
+from wkdc.phones.sources import described
 
 ENDING = ".ncnn.param"
 
@@ -73,7 +73,7 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
         weights_output, facts_output = beside(output)
         output.write_bytes(param.read_bytes())
         weights_output.write_bytes(weights.read_bytes())
-    facts = facts_of(generator) | SCALE | {"input": "in0", "output": "out0", "half": half}
+    facts = described(generator) | SCALE | {"input": "in0", "output": "out0", "half": half}
     facts_output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return output
 
@@ -82,7 +82,7 @@ class NcnnNetwork:
     """A .ncnn.param with its .bin in ncnn on the CPU, called with images N×C×H×W.
 
     Attributes:
-        facts: see `facts_of`; written beside the network.
+        facts: see `described`; written beside the network.
         pixels: whether it gives bytes; never.
 
     Raises:

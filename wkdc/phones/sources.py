@@ -6,29 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from wkdc.checkpoints.checkpoint import Generator
-from wkdc.networks.complexity import count_params
+from wkdc.onnx.conversion import facts_of
 from wkdc.system.version import __version__
 
 
 class ChannelsLast(nn.Module):
-    """A network that takes and gives N×H×W×C: float32 in [-1, 1], or uint8 from 0 to 255."""
+    """A network that takes and gives N×H×W×C instead of N×C×H×W."""
 
-    def __init__(self, network: nn.Module, *, pixels: bool) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.pixels = network, pixels
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        given = images.permute(0, 3, 1, 2)
-        if not self.pixels:
-            made: Tensor = self.network(given)
-            return made.permute(0, 2, 3, 1)
-        made = self.network(given.float() / 127.5 - 1.0)
-        made = ((made + 1.0) * 127.5).round().clamp(0, 255)
-        return made.permute(0, 2, 3, 1).to(torch.uint8)
+        made: Tensor = self.network(images.permute(0, 3, 1, 2))
+        return made.permute(0, 2, 3, 1)
 
 
 class Pixels(nn.Module):
@@ -43,19 +37,13 @@ class Pixels(nn.Module):
         return ((made + 1.0) * 127.5).clamp(0, 255)
 
 
-def facts_of(generator: Generator) -> dict[str, Any]:
+def described(generator: Generator) -> dict[str, Any]:
     """What the file should say of its network, as JSON has it."""
-    architecture = generator.architecture
     return {
         "made_by": f"wkdc {__version__}",
-        "source_sha256": generator.sha256,
-        "family": architecture.family,
         "in_channels": generator.in_channels,
         "out_channels": generator.out_channels,
-        "params": count_params(generator.network),
-        "multiple": architecture.multiple,
-        "smallest": architecture.smallest,
-        "card": generator.card,
+        **facts_of(generator),
     }
 
 

@@ -55,7 +55,7 @@ class Recipe:
         features: weight of the difference of blocks' features; see `FeatureLoss`. None is
             `FEATURES` where student and teacher can be compared, else 0.
         optimizer, learning_rate, beta1: of the student and its discriminator. A rate of None goes
-            by how near the student starts; see `rate_for`.
+            by how near the student starts; see `rate_for`. SOAP has means of its own, not `beta1`.
         schedule: `linear` holds the rate for half of the run, then falls to 0 in a line; `cosine`
             falls from the start.
         batch: crops that go through the networks at once.

@@ -19,7 +19,6 @@ from wkdc.training.recipe import RATES, Optimizer, Recipe, Schedule
 MAX_DECAY = 0.999
 """Of the moving average of the weights, once it has run in."""
 
-
 SOAP_BETAS = (0.95, 0.95)
 """Of the means of gradients and of their squares; runs are short."""
 
