@@ -99,8 +99,8 @@ class LiteRtNetwork:
         if tuple(images.shape[-2:]) != self.size:
             given, taken = ("x".join(map(str, one)) for one in (images.shape[-2:], self.size))
             raise ImageError(
-                f"{self._path} takes images of {taken} alone, not {given}; export another with "
-                f"--size {given}"
+                f"{self._path} takes images of {taken} alone, not {given}; resize them, or export "
+                "another with --size"
             )
         return torch.cat([self._call(image.unsqueeze(0)) for image in images])
 
