@@ -29,8 +29,8 @@ def lowered(network: nn.Module) -> nn.Module:
 class CentredInstanceNorm(nn.Module):
     """InstanceNorm that subtracts the mean first, which keeps its precision in ONNX Runtime.
 
-    ONNX Runtime computes the variance as the mean square minus the squared mean, which cancels
-    where the mean is large beside the deviation.
+    ONNX Runtime scales first and adds an offset, which cancels where the mean is large beside the
+    deviation: of a flat image nothing but rounding would be left.
     """
 
     def __init__(self, norm: nn.InstanceNorm2d) -> None:
