@@ -1,41 +1,89 @@
-"""The tables of docs/paper.md, from the JSON of claims.py alone."""
+"""The tables and figures of docs/paper.md, from the JSON of claims.py alone."""
 
 import json
+import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from wkdc.reporting.charts import DETAILS, plot_errors, save_figure
+
 Cell = dict[str, Any]
 Row = tuple[str, str]
+Rows = Mapping[Row, Mapping[int, Cell]]
+"""Cells by start and setting, then by seed."""
+
+Figure = Callable[[Cell], float | None]
 
 T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 """Student's t for 95 %, by degrees of freedom."""
 
-FIGURES: dict[str, Callable[[Cell], float | None]] = {
-    "PSNR, dB": lambda cell: cell["student"]["psnr_db"]["mean"],
-    "high-band error": lambda cell: cell["student"]["high_band_error"]["mean"],
-    "missing of hh1": lambda cell: 1 - cell["student"]["energy"]["hh1"],
-    "KID to the teacher": lambda cell: (cell["student"]["from_teacher"] or {}).get("kid"),
-    "KID to the domain": lambda cell: (cell["student"]["from_domain"] or {}).get("kid"),
+LEVELS = 4
+
+
+def psnr(cell: Cell) -> float:
+    return float(cell["student"]["psnr_db"]["mean"])
+
+
+def high_band_error(cell: Cell) -> float:
+    return float(cell["student"]["high_band_error"]["mean"])
+
+
+def kid(other: str) -> Figure:
+    """The distance to the teacher's images or to the `domain`'s; None where too few were there."""
+    return lambda cell: (cell["student"][f"from_{other}"] or {}).get("kid")
+
+
+def error(level: int) -> Figure:
+    """The root mean square of the three details' errors at a level, 1 the finest."""
+    return lambda cell: root_mean_square([cell["student"]["error"][f"{d}{level}"] for d in DETAILS])
+
+
+def energy(cell: Cell) -> float:
+    """Of the finest details, as a share of the teacher's."""
+    return float(statistics.mean(cell["student"]["energy"][f"{d}1"] for d in DETAILS))
+
+
+NEARNESS: dict[str, Figure] = {"PSNR, dB": psnr, "high-band error": high_band_error}
+TO_TEACHER = {"KID to the teacher": kid("teacher")}
+FIGURES: dict[str, dict[str, Figure]] = {
+    "a": {
+        "coarse": lambda cell: cell["student"]["error"][f"ll{LEVELS}"],
+        **{f"level {level}": error(level) for level in range(LEVELS, 0, -1)},
+        "energy, level 1": energy,
+        "its diagonal": lambda cell: cell["student"]["energy"]["hh1"],
+    },
+    "b": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
+    "c-weights": NEARNESS,
+    "c": {**NEARNESS, **TO_TEACHER},
+    "d": {
+        **NEARNESS,
+        **TO_TEACHER,
+        "discriminator's loss": lambda cell: cell["training"]["losses"].get("discriminator"),
+    },
+    "peers": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
 }
-DIGITS = {"PSNR, dB": 2, "missing of hh1": 3, "high-band error": 3}
+DIGITS = {"PSNR, dB": 2, "KID to the teacher": 4, "KID to the domain": 4}
+"""Of a column; three elsewhere."""
 
 BASES = {"c": "pixel", "d": "none"}
 """The setting that the others of a claim are compared with, seed by seed."""
 
+COMPARED = ("PSNR, dB", "high-band error", "KID to the teacher")
 
-def write_tables(results: Path) -> None:
-    """Fill the page's marked places, `<!-- table c -->` to `<!-- end -->`, with tables.
 
-    The page is `paper.md` beside the folder of results. The same JSON gives the same bytes.
+def write_tables(results: Path, page: Path) -> None:
+    """Fill the page's marked places, `<!-- table c -->` to `<!-- end -->`, and draw its figures.
+
+    The same JSON gives the same bytes.
     """
-    page = results.parent / "paper.md"
-    cells = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     by_claim: dict[str, list[Cell]] = defaultdict(list)
-    for cell in cells:
+    for path in sorted(results.glob("*.json")):
+        cell = json.loads(path.read_text())
         by_claim[cell["claim"]].append(cell)
 
     def filled(found: re.Match[str]) -> str:
@@ -44,51 +92,65 @@ def write_tables(results: Path) -> None:
 
     pattern = re.compile(r"<!-- table (\S+) -->\n.*?<!-- end -->", re.DOTALL)
     page.write_text(pattern.sub(filled, page.read_text()))
+    for claim in ("a", "c"):
+        if by_claim[claim]:
+            draw_errors(page.parent / "images" / f"paper-{claim}.svg", claim, by_claim[claim])
 
 
 def table(claim: str, cells: Sequence[Cell]) -> str:
-    """One claim: mean and standard deviation over seeds, and the paired difference to a base."""
+    """One claim: mean and standard deviation over seeds, and the paired differences to a base."""
     if not cells:
         return "Not run yet.\n"
-    rows: dict[Row, dict[int, Cell]] = defaultdict(dict)
-    for cell in cells:
-        rows[cell["start"], cell["setting"]][cell["seed"]] = cell
-    shown = {
-        name: figure
-        for name, figure in FIGURES.items()
-        if all(figure(cell) is not None for cell in cells)
-    }
-    base = BASES.get(claim)
-    heads = ["start", "setting", "seeds", *shown]
+    rows, figures, base = in_rows(cells), FIGURES[claim], BASES.get(claim)
+    heads = ["start", "setting", "seeds", *figures]
     if base:
-        heads.append(f"PSNR, less `{base}`'s")
+        heads += [f"less `{base}`'s: {name}" for name in COMPARED]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for (start, setting), seeds in rows.items():
         fields = [start, setting, str(len(seeds))]
-        for name, figure in shown.items():
-            values = [float(figure(cell) or 0.0) for cell in seeds.values()]
-            fields.append(mean_and_spread(values, DIGITS.get(name, 4)))
+        fields += [
+            mean_and_spread([figure(cell) for cell in seeds.values()], DIGITS.get(name, 3))
+            for name, figure in figures.items()
+        ]
         if base:
-            fields.append(paired(seeds, rows.get((start, base), {})) if setting != base else "")
+            others = rows.get((start, base), {}) if setting != base else {}
+            fields += [
+                paired(figures[name], seeds, others, DIGITS.get(name, 3)) for name in COMPARED
+            ]
         lines.append(f"| {' | '.join(fields)} |")
     return "\n".join(lines) + "\n\n" + made_with(cells) + "\n"
 
 
-def mean_and_spread(values: Sequence[float], digits: int) -> str:
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+def in_rows(cells: Sequence[Cell]) -> Rows:
+    rows: dict[Row, dict[int, Cell]] = defaultdict(dict)
+    for cell in cells:
+        rows[cell["start"], cell["setting"]][cell["seed"]] = cell
+    return rows
 
 
-def paired(ours: dict[int, Cell], theirs: dict[int, Cell]) -> str:
-    """The mean difference in PSNR over the seeds that both have, and its 95 % interval."""
-    psnr = FIGURES["PSNR, dB"]
-    seeds = sorted(ours.keys() & theirs.keys())
-    values = [float(psnr(ours[seed]) or 0) - float(psnr(theirs[seed]) or 0) for seed in seeds]
+def mean_and_spread(values: Sequence[float | None], digits: int) -> str:
+    """Mean and standard deviation, or nothing where there is no such figure."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    mean = f"{statistics.mean(known):.{digits}f}"
+    return mean if len(known) < 2 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+
+
+def paired(
+    figure: Figure, ours: Mapping[int, Cell], theirs: Mapping[int, Cell], digits: int
+) -> str:
+    """The mean difference over the seeds that both have, and its 95 % interval (Student's t)."""
+    values = []
+    for seed in sorted(ours.keys() & theirs.keys()):
+        mine, other = figure(ours[seed]), figure(theirs[seed])
+        if mine is not None and other is not None:
+            values.append(mine - other)
     if len(values) < 2:
-        return ", ".join(f"{value:+.2f}" for value in values)
+        return ", ".join(f"{value:+.{digits}f}" for value in values)
     half = T_95[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
     mean = statistics.mean(values)
-    return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
+    return f"{mean:+.{digits}f} ({mean - half:+.{digits}f} to {mean + half:+.{digits}f})"
 
 
 def made_with(cells: Sequence[Cell]) -> str:
@@ -106,3 +168,19 @@ def made_with(cells: Sequence[Cell]) -> str:
         " to ".join({dates[0]: 0, dates[-1]: 0}),
     ]
     return f"{'; '.join(told)}; {sum(cell['minutes'] for cell in cells):.0f} minutes in all."
+
+
+def draw_errors(path: Path, claim: str, cells: Sequence[Cell]) -> None:
+    """The error in each wavelet level, a line for each setting, by start; seeds averaged."""
+    charts: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for (start, setting), seeds in in_rows(cells).items():
+        chart, line = (start.split()[0], start) if claim == "a" else (start, setting)
+        errors = [cell["student"]["error"] for cell in seeds.values()]
+        charts[chart][line] = {
+            band: statistics.mean(error[band] for error in errors) for band in errors[0]
+        }
+    save_figure(path, ".svg", [partial(plot_errors, errors=of) for of in charts.values()])
+
+
+def root_mean_square(values: Sequence[float]) -> float:
+    return math.sqrt(statistics.mean(value**2 for value in values))

@@ -49,18 +49,19 @@ def check_matplotlib(what: str, extra: str, instead: str = "") -> None:
 
 
 def save_figure(path: Path, suffix: str, draw: Sequence[Callable[["Axes"], None]]) -> None:
-    """Draw charts side by side into a file.
+    """Draw charts side by side into a file; the same charts give the same .svg.
 
     Args:
         suffix: the format: .svg, .png or .pdf.
     """
     from matplotlib.figure import Figure
 
-    with _style(ink="black"):
+    undated = {"Date": None} if suffix.lower() == ".svg" else None
+    with _style(ink="black", salt="wkdc"):
         figure = Figure(figsize=(5.5 * len(draw), 4.2), layout="constrained")
         for axes, one in zip(figure.subplots(1, len(draw), squeeze=False)[0], draw, strict=True):
             one(axes)
-        figure.savefig(path, format=suffix.lower().removeprefix("."), dpi=150)
+        figure.savefig(path, format=suffix.lower().removeprefix("."), dpi=150, metadata=undated)
 
 
 def inline_svg(draw: Callable[["Axes"], None], description: str) -> str:
