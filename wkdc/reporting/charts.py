@@ -116,6 +116,8 @@ def plot_spectra(
         spectra: of each model, as `wkdc.metrics.spectrum.radial_power` has it.
         teacher, real: of the teacher's images, and of true ones.
     """
+    from matplotlib.ticker import LogLocator
+
     cycles = [number / (2 * len(teacher)) for number in range(1, len(teacher))]
 
     def ratio(power: Values) -> list[float]:
@@ -134,6 +136,7 @@ def plot_spectra(
         xlim=(0, 0.5),
         yscale="log",
     )
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # more labels would run into each other
     for put in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         put("{x:.2g}")
     axes.grid(alpha=0.3)
