@@ -1,6 +1,6 @@
 """The paper's claims, tested: every cell is a run of wkdc's functions with its JSON beside it.
 
-    python tests/benchmarks/claims.py --teacher teacher.pth --data photo2vintage [a b c d peers]
+    python tests/benchmarks/claims.py --teacher teacher.pth --data photo2vintage [CLAIM ...]
     python tests/benchmarks/claims.py --table
 
 A claim (see docs/paper.md) is a table of cells: a setting, a start, a seed. A cell whose JSON is in
@@ -34,10 +34,10 @@ from wkdc.networks.stock import stock_architecture
 from wkdc.reporting.results import Made, to_plain
 from wkdc.training.recipe import FAITHFUL, PAPER, Recipe
 
-CLAIMS = ("a", "b", "c-weights", "c", "d", "peers")
+CLAIMS = ("a", "b", "c-weights", "c", "d", "judge", "peers")
 RESULTS = Path(__file__).parents[2] / "docs" / "paper"
 
-STEPS = {"a": 300, "c-weights": 100, "c": 200, "d": 200}
+STEPS = {"a": 300, "c-weights": 100, "c": 200, "d": 200, "judge": 200}
 """Of 4 crops of 128x128 each, all cells of a claim alike."""
 
 RATIOS = (2.0, 7.0, 15.0, 40.0)
@@ -75,6 +75,9 @@ one."""
 
 NDF = (64, 32, 16, 8, 0)
 """Claim (d): channels of the discriminator's first layer; 0 is none."""
+
+JUDGED = (0.0, 0.01, 0.03, 0.1)
+"""Weights of a discriminator beside the losses of `faithful`."""
 
 PEER_MINUTES = (4.0, 30.0)
 
@@ -179,6 +182,11 @@ def cells_of(claim: str, options: argparse.Namespace) -> Iterator[Cell]:
                         yield _cell(
                             claim, f"ndf {ndf}" if ndf else "none", start, seed, steps, recipe
                         )
+            case "judge":
+                for weight in JUDGED:
+                    recipe = dataclasses.replace(FAITHFUL, adversarial=weight, **SAME_CROPS)
+                    setting = f"weight {weight:g}" if weight else "none"
+                    yield _cell(claim, setting, "pruned", seed, steps, recipe)
             case "peers":
                 for minutes in PEER_MINUTES:
                     for way, start in (("paper", "fresh"), ("faithful", "pruned")):

@@ -65,12 +65,13 @@ FIGURES: dict[str, dict[str, Figure]] = {
         **TO_TEACHER,
         "discriminator's loss": lambda cell: cell["training"]["losses"].get("discriminator"),
     },
+    "judge": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
     "peers": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
 }
 DIGITS = {"PSNR, dB": 2, "KID to the teacher": 4, "KID to the domain": 4}
 """Of a column; three elsewhere."""
 
-BASES = {"c": "pixel", "d": "none"}
+BASES = {"c": "pixel", "d": "none", "judge": "none"}
 """The setting that the others of a claim are compared with, seed by seed."""
 
 COMPARED = ("PSNR, dB", "high-band error", "KID to the teacher")

@@ -15,6 +15,9 @@ table is of all that it holds.
 - `judge`: absolute difference of the images in the features of the teacher's discriminator,
   after DCD (Hu et al. 2023), which passes the generators' features through it, too. There is no
   such file for a teacher by itself, so one is trained here on trainB and the teacher's drawings.
+- `energy`: how far the energy of each image's details is from the teacher's, by level and
+  direction: the difference of logarithms. The other losses favour less energy where it is not sure
+  where detail belongs.
 
 Differences of features are over the teacher's own size, so that layers count alike.
 """
@@ -25,7 +28,7 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from torch import Tensor, nn
 from wkdc.data.images import load_square, pixels_to_images
 from wkdc.data.layouts import part_loader, read_layout
 from wkdc.metrics.fidelity import mean_fidelity
+from wkdc.metrics.wavelet import decompose
 from wkdc.networks.layers import initialise
 from wkdc.networks.patchgan import PatchGAN, patchgan_widths
 from wkdc.training.crops import Crops, shuffled
@@ -69,7 +73,9 @@ class Pool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", help="default, or features|alignment|judge:WEIGHT")
+    parser.add_argument(
+        "rows", nargs="*", help="default, or features|alignment|judge|energy:WEIGHT"
+    )
     parser.add_argument("--student", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("peers.json"))
@@ -123,8 +129,10 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
             more = discriminator_features_loss(
                 trained_discriminator(compute, pool, real), compute, pool
             )
+        case "energy":
+            more = energy_loss(pool)
         case _:
-            raise SystemExit(f"{name} is no row; give default, or features|alignment|judge:WEIGHT")
+            raise SystemExit(f"{name} is no row; give default, or KIND:WEIGHT (see --help)")
     prepared = time.monotonic()
     optimizer, average = make_optimizer(learning, FAITHFUL), Averager(student)
     for step in range(options.steps):
@@ -269,17 +277,38 @@ def discriminator_features_loss(discriminator: nn.Module, compute: Compute, pool
     return loss
 
 
+def energy_loss(pool: Pool) -> Loss:
+    def loss(generated: Tensor, places: list[int]) -> Tensor:
+        made, wanted = energies(generated), energies(pool.targets[places])
+        return (made / wanted).log().abs().mean()
+
+    return loss
+
+
+def energies(images: Tensor) -> Tensor:
+    """Mean square of each image's details by channel, level and direction; never quite 0."""
+    details = decompose(images.float()).high
+    return torch.cat([level.square().mean((-2, -1)).flatten(1) for level in details], 1) + 1e-6
+
+
 @torch.inference_mode()
 def near(student: nn.Module, teacher: nn.Module, paths: tuple[Path, ...]) -> dict[str, float]:
     """How near the student's images are to the teacher's."""
 
-    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
-        for path in paths:
-            image = load_square(path, SIDE)
-            yield student(image), teacher(image)
+    images = [load_square(path, SIDE) for path in paths]
+    pairs = [(student(image), teacher(image)) for image in images]
+    found = mean_fidelity(iter(pairs))
+    shares = [finest(made) / finest(wanted) for made, wanted in pairs]
+    return {
+        "psnr_db": found.psnr_db,
+        "high_band_error": found.high_band_error,
+        "energy": statistics.mean(shares),
+    }
 
-    found = mean_fidelity(pairs())
-    return {"psnr_db": found.psnr_db, "high_band_error": found.high_band_error}
+
+def finest(image: Tensor) -> float:
+    """The energy of the finest level's diagonal details."""
+    return float(decompose(image).high[0][:, :, 2].square().mean())
 
 
 def print_table(rows: dict[str, Any]) -> None:
@@ -288,7 +317,7 @@ def print_table(rows: dict[str, Any]) -> None:
         found = [row for key, row in rows.items() if key.partition(", seed")[0] == name]
         cells = [name, str(len(found))]
         for part in ("selection", "testA"):
-            for key, digits in (("psnr_db", 2), ("high_band_error", 4)):
+            for key, digits in (("psnr_db", 2), ("high_band_error", 4), ("energy", 3)):
                 values = [row[part][key] for row in found]
                 spread = max(values) - min(values)
                 cells.append(f"{statistics.mean(values):.{digits}f} ({spread:.{digits}f})")
