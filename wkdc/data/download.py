@@ -1,9 +1,11 @@
 """Download a file over HTTP, resuming after interruptions.
 
 `download` completes the file or leaves nothing at its name. It does not lock: the caller ensures
-that no other process works on the same files.
+that no other process works on the same files. The server is not trusted: it can neither send for
+ever, nor so slowly that it takes for ever, nor lead elsewhere than to HTTP.
 """
 
+import contextlib
 import errno
 import http.client
 import json
@@ -12,10 +14,12 @@ import re
 import shutil
 import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -26,6 +30,10 @@ from wkdc.system.files import writing
 ATTEMPTS = 5  # failed tries in a row before a download is given up
 BACKOFF_S = 1.0  # the wait after the first failure; it doubles with each, up to 8 times
 TIMEOUT_S = 30.0  # for the connection, and for each silence of the server
+ANSWER_S = 120.0  # for an answer up to its body, with all redirections
+WINDOW_S = 60.0  # a body has to bring WINDOW_BYTES in each such time
+WINDOW_BYTES = 2**16
+MOST_BYTES = 2**36  # of an archive; the largest public set has 8.6e9
 
 _CHUNK_BYTES = 2**16
 _PROGRESS_BYTES = 2**20  # a try that brought this much is no failed try
@@ -130,20 +138,25 @@ def _receive(
             raise _Interrupted("the server sends another part or file than was asked for")
         total = version.total_bytes
         with writing(part):
-            if total is not None and total - start > shutil.disk_usage(part.parent).free:
+            room = shutil.disk_usage(part.parent).free
+            if total is not None and total - start > room:
                 raise OSError(errno.ENOSPC, f"{total} bytes do not fit on the disk")
             out = part.open("ab" if start else "wb", buffering=0)
+        most = min(MOST_BYTES, start + room - _PROGRESS_BYTES if total is None else total)
         with out:
             if not start:
                 _save_version(part, version)
             done = start
-            while total is None or done < total:
-                chunk = _read(response, total - done if total is not None else _CHUNK_BYTES)
-                if not chunk:
-                    break
+            for chunk in _chunks(response, total, start):
+                done += len(chunk)
+                if max(done, total or 0) > most:
+                    _forget(part)
+                    raise DatasetError(
+                        f"{url} is refused, nothing is kept: it is larger than {most} bytes; name "
+                        "another server in WKDC_DATA_URL"
+                    )
                 with writing(part):
                     _write(out, chunk)
-                done += len(chunk)
                 if on_progress:
                     on_progress(DownloadProgress(name, done, total))
             with writing(part):
@@ -154,10 +167,13 @@ def _receive(
 
 def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPResponse:
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = _answer(request)
     except urllib.error.HTTPError as error:
         error.close()
-        answer = f"the server answers {error.code} {error.reason}"
+        # In words of ours: the server's may be of any length, or control a terminal.
+        answer = f"the server answers {error.code} {http.client.responses.get(error.code, '')}"
+        if 300 <= error.code < 400:
+            answer = f"the server redirects ({error.code}) in a circle, or to what is not HTTP,"
         if error.code == 416:  # the file became shorter than our part of it
             _forget(part)
             raise _Interrupted(answer) from error
@@ -170,32 +186,123 @@ def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPRespon
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        if isinstance(reason, _NO_CONNECTION):
-            raise _Unreachable(text) from error
-        raise _Interrupted(text) from error
-    if not isinstance(response, http.client.HTTPResponse):
+        if isinstance(reason, (*_NO_CONNECTION, str)):  # of an address that is none
+            raise _Unreachable(_brief(text)) from error
+        raise _Interrupted(_brief(text)) from error
+    if request.type == "https" and not response.url.startswith("https:"):
         response.close()
-        raise DatasetError(f"{request.full_url} leads to {response.url}, which is not HTTP")
+        raise DatasetError(
+            f"{request.full_url} leads to an address without HTTPS; name another server in "
+            "WKDC_DATA_URL"
+        )
     return response
 
 
-def _read(response: http.client.HTTPResponse, most_bytes: int) -> bytes:
+def _answer(request: urllib.request.Request) -> http.client.HTTPResponse:
+    """The server's answer up to its body, within `ANSWER_S`, however slowly its headers come."""
+    opener = urllib.request.OpenerDirector()  # which knows no file:, ftp: and data:
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    answer: Future[http.client.HTTPResponse] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(opener.open(request, timeout=TIMEOUT_S))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    # The thread of an answer that comes too slowly is left to end with its connection.
+    threading.Thread(target=ask, daemon=True).start()
     try:
-        return response.read1(min(most_bytes, _CHUNK_BYTES))
-    except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(str(error) or type(error).__name__) from error
+        return answer.result(ANSWER_S)
+    except TimeoutError:
+        answer.add_done_callback(_close_late)
+        raise
+
+
+def _close_late(answer: "Future[http.client.HTTPResponse]") -> None:
+    if answer.exception() is None:
+        answer.result().close()
+
+
+def _chunks(
+    response: http.client.HTTPResponse, total_bytes: int | None, start: int
+) -> Iterator[bytes]:
+    """The body of `response`, which starts at byte `start` of the whole, up to `total_bytes`.
+
+    Raises:
+        _Interrupted: it breaks off, or comes more slowly than `WINDOW_BYTES` in `WINDOW_S`.
+    """
+    left = None if total_bytes is None else max(0, total_bytes - start)
+    while left != 0:
+        came, until = 0, time.monotonic() + WINDOW_S
+        slow = threading.Event()
+        # What a server sends between the parts of a body may hold up a single read for ever.
+        watch = threading.Timer(2 * WINDOW_S, _cut, (response, slow))
+        watch.daemon = True
+        watch.start()
+        try:
+            while left != 0 and time.monotonic() < until:
+                size = _CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES)
+                chunk = response.read1(size)
+                if not chunk:
+                    if slow.is_set():
+                        raise TimeoutError
+                    return
+                came += len(chunk)
+                left = None if left is None else left - len(chunk)
+                yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            what = "the server sends too slowly" if slow.is_set() else _brief(str(error))
+            raise _Interrupted(what or type(error).__name__) from error
+        finally:
+            watch.cancel()
+        if left != 0 and came < WINDOW_BYTES:
+            raise _Interrupted(f"the server sends too slowly: {came} bytes in {WINDOW_S:g} s")
+
+
+def _cut(response: http.client.HTTPResponse, slow: threading.Event) -> None:
+    """End the connection under a read that waits; to close the response would wait with it."""
+    slow.set()
+    with (
+        contextlib.suppress(OSError, ValueError, AttributeError),  # it has ended meanwhile
+        socket.socket(fileno=os.dup(response.fileno())) as connection,
+    ):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _brief(text: str) -> str:
+    """What a server said, in one line of what can be shown."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else "?" for c in line[:200])
 
 
 def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Version]:
     """The byte at which the body of `response` starts, and what it says about the whole file."""
     start, total = 0, response.length
     if response.status == 206:
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        span = re.fullmatch(
+            r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", response.headers.get("Content-Range", "")
+        )
         if span is None:
             raise _Interrupted("the server answers a part and does not say which")
         start = int(span[1])
         total = int(span[2]) if span[2] != "*" else (start + total if total is not None else None)
-    etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+    if total is not None and total >= 2**63:
+        raise _Interrupted("the server names a length that no file has")
+    # What fills several lines could not be sent back, and would stand in the way of every try.
+    etag, modified = (
+        value if value is not None and value.isprintable() else None
+        for value in (response.headers.get("ETag"), response.headers.get("Last-Modified"))
+    )
     return start, _Version(url, etag, modified, total)
 
 
