@@ -664,10 +664,10 @@ def zip_twice() -> bytes:
     return buffer.getvalue()
 
 
-def zip_lzma() -> bytes:
-    """Its method asks for as much memory as the file says, up to 4 GB."""
+def zip_by(method: int) -> bytes:
+    """LZMA takes as much memory as the file says, and bzip2 makes 4 GB of 4 KB in one step."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as file:
+    with zipfile.ZipFile(buffer, "w", method) as file:
         file.writestr("a.jpg", b"x")
     return buffer.getvalue()
 
@@ -708,7 +708,8 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "zip-twice": ("zip", zip_twice, "two entries of one name"),
     "zip-deep": ("zip", lambda: make_zip({"a/" * 17 + "b": b"x"}), "a path that is too long"),
     "zip-long": ("zip", lambda: make_zip({"a" * 256: b"x"}), "a path that is too long"),
-    "zip-lzma": ("zip", zip_lzma, "compressed by method 14"),
+    "zip-lzma": ("zip", lambda: zip_by(zipfile.ZIP_LZMA), "compressed by method 14"),
+    "zip-bzip2": ("zip", lambda: zip_by(zipfile.ZIP_BZIP2), "compressed by method 12"),
     "zip-list": ("zip", zip_list, "a header of 33554433 bytes"),
     "zip-empty": ("zip", lambda: make_zip({}), "holds no files"),
     "zip-truncated": ("zip", lambda: make_zip()[:-500], "is damaged"),

@@ -30,7 +30,7 @@ MAX_NAME_BYTES = 255  # of each, as file systems have it
 
 _HEADER_BYTES = 2**20  # no tar header is longer
 _DIRECTORY_BYTES = 2**25  # the list in a zip file; of 138 767 members it takes about 2**24
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # of little memory
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile expands others without a limit
 _DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
