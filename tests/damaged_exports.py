@@ -110,7 +110,7 @@ def _promise(model: Any, pick: random.Random) -> None:
         case 10:
             for tensor in graph.initializer:  # the shape that something is filled to
                 with contextlib.suppress(ValueError):  # it is damaged already
-                    if tensor.data_type != TensorProto.INT64:
+                    if tensor.data_type != TensorProto.INT64 or tensor.external_data:
                         continue
                     numbers = onnx.numpy_helper.to_array(tensor)
                     huge = np.full_like(numbers, pick.choice((10**5, 2**31, 2**15, -1, 0)))

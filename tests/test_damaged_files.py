@@ -248,16 +248,24 @@ def test_an_element_type_that_there_is_not(other: Any, tmp_path: Path) -> None:
     assert "type 1073741824" in wkdc.info(path).interface.inputs[0]  # type: ignore[union-attr]
 
 
-def test_names_that_are_no_text(other: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["value", "key", "h", "x", "Conv"])
+def test_names_that_are_no_text(name: str, other: Any, tmp_path: Path) -> None:
+    """Of metadata, a side, an input and an operator."""
     path = tmp_path / "a.onnx"
     other.metadata_props.add(key="key", value="value")
-    path.write_bytes(other.SerializeToString().replace(b"value", b"v\xff\xfee"))
-    with pytest.raises(CheckpointError):
+    spoilt = other.SerializeToString().replace(name.encode(), b"\xff" * len(name))
+    path.write_bytes(spoilt)
+    with pytest.raises(CheckpointError, match=r"cannot be read|no text") as caught:
         open_model(path)
+    check_refusal(caught.value)
+    if name == "h":
+        with pytest.raises(CheckpointError, match="is no ONNX file, or a broken one"):
+            wkdc.info(path)
+    else:
+        assert wkdc.info(path).params == 9
 
 
-def test_a_quantised_file_without_its_graph(tmp_path: Path) -> None:
-    """Nothing but a graph's name."""
+def test_a_graph_of_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     onnx.save_model(helper.make_model(helper.make_graph([], "g", [], [])), str(path))
     with pytest.raises(CheckpointError, match="is no ONNX file, or a broken one"):

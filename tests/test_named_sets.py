@@ -24,6 +24,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import HANG_S, wait_until
+from damage import check_refusal
 
 from wkdc.data import download as fetch
 from wkdc.data import unpack as unpacking
@@ -655,6 +656,12 @@ def zip_bomb() -> bytes:
     return make_zip({"1.jpg": b"good", "zeros.jpg": bytes(unpacking.FREE_RATIO_BYTES + 2**23)})
 
 
+def zip_name() -> bytes:
+    """A file whose name has 3000 bytes in front of it, and 20 in the list; zipfile shows both."""
+    content = make_zip()
+    return content[:26] + struct.pack("<H", 3000) + content[28:]
+
+
 def zip_twice() -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zipfile's, of just that
@@ -705,6 +712,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "zip-bomb": ("zip", zip_bomb, "would unpack to more than"),
     "zip-many": ("zip", make_zip, "would unpack to more than .* members"),
     "zip-clash": ("zip", lambda: make_zip({"a": b"x", "a/b": b"y"}), "two entries of one name"),
+    "zip-name": ("zip", zip_name, "is damaged"),
     "zip-twice": ("zip", zip_twice, "two entries of one name"),
     "zip-deep": ("zip", lambda: make_zip({"a/" * 17 + "b": b"x"}), "a path that is too long"),
     "zip-long": ("zip", lambda: make_zip({"a" * 256: b"x"}), "a path that is too long"),
@@ -769,8 +777,9 @@ def test_a_hostile_or_damaged_archive_leaves_nothing(
     server.files[path] = build()
     with monkeypatch.context() as patch:
         patch.setattr(unpacking, "MAX_MEMBERS", 5 if case == "zip-many" else unpacking.MAX_MEMBERS)
-        with pytest.raises(DatasetError, match=message):
+        with pytest.raises(DatasetError, match=message) as caught:
             find(name)
+    check_refusal(caught.value)
     assert leftovers(cache) == set()
     assert not list(tmp_path.rglob("*evil*"))
     assert not list(cache.rglob("*.json"))  # what was refused is not what later ones must match

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import UnidentifiedImageError
 
-from wkdc.errors import ImageError, WkdcError
+from wkdc.errors import ImageError, WkdcError, one_line
 
 FREE_BYTES = 2**28
 """Any file may expand to so much,"""
@@ -25,9 +25,7 @@ def decoding(path: Path) -> Iterator[None]:
     except UnidentifiedImageError:
         raise ImageError(f"{path} is no image that can be read") from None
     except Exception as error:  # broken files make decoders raise nearly anything
-        said = " ".join(str(error).split()) or type(error).__name__
-        shown = "".join(c if c.isprintable() else "?" for c in said[:200])
-        raise ImageError(f"{path} cannot be read: {shown}") from None
+        raise ImageError(f"{path} cannot be read: {one_line(error)}") from None
 
 
 def check_promise(path: Path, promised_bytes: int) -> None:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from wkdc.errors import DatasetError
+from wkdc.errors import DatasetError, one_line
 from wkdc.system.files import writing
 
 ATTEMPTS = 5  # failed tries in a row before a download is given up
@@ -185,10 +185,10 @@ def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPRespon
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        text = one_line(getattr(reason, "strerror", None) or reason)
         if isinstance(reason, (*_NO_CONNECTION, str)):  # of an address that is none
-            raise _Unreachable(_brief(text)) from error
-        raise _Interrupted(_brief(text)) from error
+            raise _Unreachable(text) from error
+        raise _Interrupted(text) from error
     if request.type == "https" and not response.url.startswith("https:"):
         response.close()
         raise DatasetError(
@@ -261,8 +261,8 @@ def _chunks(
                 left = None if left is None else left - len(chunk)
                 yield chunk
         except (OSError, http.client.HTTPException) as error:
-            what = "the server sends too slowly" if slow.is_set() else _brief(str(error))
-            raise _Interrupted(what or type(error).__name__) from error
+            what = "the server sends too slowly" if slow.is_set() else one_line(error)
+            raise _Interrupted(what) from error
         finally:
             watch.cancel()
         if left != 0 and came < WINDOW_BYTES:
@@ -277,12 +277,6 @@ def _cut(response: http.client.HTTPResponse, slow: threading.Event) -> None:
         socket.socket(fileno=os.dup(response.fileno())) as connection,
     ):
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def _brief(text: str) -> str:
-    """What a server said, in one line of what can be shown."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else "?" for c in line[:200])
 
 
 def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Version]:

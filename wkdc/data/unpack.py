@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from wkdc.errors import DatasetError
+from wkdc.errors import DatasetError, one_line
 from wkdc.system.files import writing
 
 MAX_MEMBERS = 400_000  # edges2handbags, the largest public set, has 138 767
@@ -103,12 +103,12 @@ def _unpack(archive: Path, members: Iterator[_Member], folder: Path, free_bytes:
                 _unpack_file(member, folder.joinpath(*parts))
     except _DAMAGED as error:
         raise DatasetError(
-            f"{archive.name} is damaged, or is no such archive ({error}): try again, or name "
-            "another server in WKDC_DATA_URL"
+            f"{archive.name} is damaged, or is no such archive ({one_line(error)}): try again, or "
+            "name another server in WKDC_DATA_URL"
         ) from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise DatasetError(
-            f"{archive.name} is refused: it has two entries of one name, {error.filename}"
+            f"{archive.name} is refused: it has two entries of one name, {one_line(error.filename)}"
         ) from error
     if not files:
         raise DatasetError(f"{archive.name} is refused: it holds no files")

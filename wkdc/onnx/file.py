@@ -164,13 +164,13 @@ class OnnxNetwork:
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
             stored = self._session.get_modelmeta().custom_metadata_map
             shapes = [one.shape for one in (*inputs[:2], *outputs[:1])]
+            self._name = inputs[0].name if inputs else ""
         except UnicodeDecodeError:
             raise CheckpointError(f"{path} has names that are no text; export it again") from None
         if len(inputs) != 1 or [len(shape) for shape in shapes] != [4, 4]:
             raise CheckpointError(
                 f"{path} does not turn one batch of images (N×C×H×W) into another"
             )
-        self._name = inputs[0].name
         self.metadata: dict[str, Any] = _own_metadata(stored, path)
         self.pixels = self.metadata.get("layout") == PIXELS
         given, made = (
@@ -226,18 +226,22 @@ def read_interface(path: Path) -> OnnxInterface:
         raise CheckpointError(f"{path} does not exist; give a .onnx file")
     try:
         model = onnx.load(str(path), load_external_data=False)
+        opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+        weights = {tensor.name for tensor in model.graph.initializer}
+        inputs = [_described(value) for value in model.graph.input if value.name not in weights]
+        outputs = [_described(value) for value in model.graph.output]
+        operators = collections.Counter(str(node.op_type) for node in model.graph.node)
+        stored = {str(entry.key): entry.value for entry in model.metadata_props}
     except Exception:  # a broken file makes protobuf raise nearly anything
         raise CheckpointError(f"{path} is no ONNX file, or a broken one") from None
-    if not model.graph.node:
+    if not operators:
         raise CheckpointError(f"{path} is no ONNX file, or a broken one")
-    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    weights = {tensor.name for tensor in model.graph.initializer}
     return OnnxInterface(
         max(opsets, default=0),
-        tuple(_described(value) for value in model.graph.input if value.name not in weights),
-        tuple(_described(value) for value in model.graph.output),
-        dict(collections.Counter(node.op_type for node in model.graph.node).most_common()),
-        _own_metadata({entry.key: entry.value for entry in model.metadata_props}, path),
+        tuple(inputs),
+        tuple(outputs),
+        dict(operators.most_common()),
+        _own_metadata(stored, path),
     )
 
 
