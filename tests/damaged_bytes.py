@@ -74,7 +74,10 @@ def mutated_json(text: str, pick: random.Random) -> str:
         return mutated(text.encode(), pick).decode("utf-8", "replace")
     if pick.random() < 0.05:
         return pick.choice(("[" * 100_000, '{"a":' * 50_000, "", "null", "[]", "5", '"x"', "{"))
-    outer = {"": json.loads(text)}
+    try:
+        outer = {"": json.loads(text)}
+    except (ValueError, RecursionError):  # it is damaged already
+        return mutated(text.encode(), pick).decode("utf-8", "replace")
     for _ in range(pick.choice((1, 1, 2, 4))):
         holder, key = pick.choice(list(entries(outer)))
         match pick.randrange(4):
