@@ -20,6 +20,7 @@ from conftest import HANG_S
 from test_named_sets import IMAGES, contents, leftovers, make_zip
 
 from wkdc.data import download as fetch
+from wkdc.data import responses
 from wkdc.data.named_sets import find_dataset
 from wkdc.errors import DatasetError, OutputError, WkdcError
 
@@ -68,8 +69,9 @@ def raw(monkeypatch: pytest.MonkeyPatch) -> Iterator[Raw]:
         thread.start()
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.setenv(name, "127.0.0.1")
-        for limit in ("BACKOFF_S", "WINDOW_S", "ANSWER_S"):
-            monkeypatch.setattr(fetch, limit, 0.001 if limit == "BACKOFF_S" else 0.2)
+        monkeypatch.setattr(fetch, "BACKOFF_S", 0.001)
+        for limit in ("WINDOW_S", "ANSWER_S"):
+            monkeypatch.setattr(responses, limit, 0.2)
         yield state
         state.closing.set()
         server.shutdown()
@@ -146,7 +148,7 @@ def test_a_body_without_end_is_cut(
     raw: Raw, cache: Path, headers: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "MOST_BYTES", 2**21)
-    monkeypatch.setattr(fetch, "WINDOW_S", 60.0)
+    monkeypatch.setattr(responses, "WINDOW_S", 60.0)
     block = b"x" * 2**16
     chunked = b"%x\r\n%b\r\n" % (len(block), block)
 
@@ -166,7 +168,7 @@ def test_a_body_without_end_leaves_room_on_the_disk(
     """As if the disk had 3 MiB left: one of them stays."""
     usage = fetch.shutil.disk_usage(cache)
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: usage._replace(free=3 * 2**20))
-    monkeypatch.setattr(fetch, "WINDOW_S", 60.0)
+    monkeypatch.setattr(responses, "WINDOW_S", 60.0)
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(OK + b"\r\n")

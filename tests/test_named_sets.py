@@ -27,6 +27,7 @@ from conftest import HANG_S, wait_until
 from damage import check_refusal
 
 from wkdc.data import download as fetch
+from wkdc.data import responses
 from wkdc.data import unpack as unpacking
 from wkdc.data.download import DownloadProgress
 from wkdc.data.named_sets import DATASET_NAMES, find_dataset
@@ -527,7 +528,7 @@ def test_a_silent_server_times_out(
     find: Callable[..., Path], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.files[ZIP] = make_zip()
-    monkeypatch.setattr(fetch, "TIMEOUT_S", 0.15)
+    monkeypatch.setattr(responses, "TIMEOUT_S", 0.15)
     silent = threading.Event()
     server.replies = [Reply(hold=silent)]
     assert contents(find()) == IMAGES

@@ -5,7 +5,6 @@ that no other process works on the same files. The server is not trusted: it can
 ever, nor so slowly that it takes for ever, nor lead elsewhere than to HTTP.
 """
 
-import contextlib
 import errno
 import http.client
 import json
@@ -14,28 +13,22 @@ import re
 import shutil
 import socket
 import ssl
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from wkdc.data.responses import Interrupted, answer_to, chunks
 from wkdc.errors import DatasetError, one_line
 from wkdc.system.files import writing
 
 ATTEMPTS = 5  # failed tries in a row before a download is given up
 BACKOFF_S = 1.0  # the wait after the first failure; it doubles with each, up to 8 times
-TIMEOUT_S = 30.0  # for the connection, and for each silence of the server
-ANSWER_S = 120.0  # for an answer up to its body, with all redirections
-WINDOW_S = 60.0  # a body has to bring WINDOW_BYTES in each such time
-WINDOW_BYTES = 2**16
 MOST_BYTES = 2**36  # of an archive; the largest public set has 8.6e9
 
-_CHUNK_BYTES = 2**16
 _PROGRESS_BYTES = 2**20  # a try that brought this much is no failed try
 _NO_CONNECTION = (
     socket.gaierror,
@@ -56,11 +49,7 @@ class DownloadProgress:
     total_bytes: int | None
 
 
-class _Interrupted(Exception):
-    """A try that failed in a way that another may not."""
-
-
-class _Unreachable(_Interrupted):
+class _Unreachable(Interrupted):
     """No connection; only retried in the middle of a download."""
 
 
@@ -99,7 +88,7 @@ def download(
         try:
             _receive(url, part, name, on_progress)
             break
-        except _Interrupted as error:
+        except Interrupted as error:
             size = _size(part)
             if size >= most + _PROGRESS_BYTES:
                 most, failures = size, 0
@@ -135,7 +124,7 @@ def _receive(
         start, version = _describe(response, url)
         if response.status == 206 and (not had or start != done or _differs(had, version)):
             _forget(part)
-            raise _Interrupted("the server sends another part or file than was asked for")
+            raise Interrupted("the server sends another part or file than was asked for")
         total = version.total_bytes
         with writing(part):
             room = shutil.disk_usage(part.parent).free
@@ -147,7 +136,7 @@ def _receive(
             if not start:
                 _save_version(part, version)
             done = start
-            for chunk in _chunks(response, total, start):
+            for chunk in chunks(response, total, start):
                 done += len(chunk)
                 if max(done, total or 0) > most:
                     _forget(part)
@@ -162,12 +151,12 @@ def _receive(
             with writing(part):
                 os.fsync(out.fileno())
     if total is not None and done < total:
-        raise _Interrupted(f"the connection ended after {done} of {total} bytes")
+        raise Interrupted(f"the connection ended after {done} of {total} bytes")
 
 
 def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPResponse:
     try:
-        response = _answer(request)
+        response = answer_to(request)
     except urllib.error.HTTPError as error:
         error.close()
         # In words of ours: the server's may be of any length, or control a terminal.
@@ -176,9 +165,9 @@ def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPRespon
             answer = f"the server redirects ({error.code}) in a circle, or to what is not HTTP,"
         if error.code == 416:  # the file became shorter than our part of it
             _forget(part)
-            raise _Interrupted(answer) from error
+            raise Interrupted(answer) from error
         if error.code in _RETRY_STATUS:
-            raise _Interrupted(answer) from error
+            raise Interrupted(answer) from error
         raise DatasetError(
             f"{answer} for {request.full_url}; name another server in WKDC_DATA_URL, or give the "
             "path of a folder"
@@ -188,7 +177,7 @@ def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPRespon
         text = one_line(getattr(reason, "strerror", None) or reason)
         if isinstance(reason, (*_NO_CONNECTION, str)):  # of an address that is none
             raise _Unreachable(text) from error
-        raise _Interrupted(text) from error
+        raise Interrupted(text) from error
     if request.type == "https" and not response.url.startswith("https:"):
         response.close()
         raise DatasetError(
@@ -196,87 +185,6 @@ def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPRespon
             "WKDC_DATA_URL"
         )
     return response
-
-
-def _answer(request: urllib.request.Request) -> http.client.HTTPResponse:
-    """The server's answer up to its body, within `ANSWER_S`, however slowly its headers come."""
-    opener = urllib.request.OpenerDirector()  # which knows no file:, ftp: and data:
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    answer: Future[http.client.HTTPResponse] = Future()
-
-    def ask() -> None:
-        try:
-            answer.set_result(opener.open(request, timeout=TIMEOUT_S))
-        except BaseException as error:
-            answer.set_exception(error)
-
-    # The thread of an answer that comes too slowly is left to end with its connection.
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        return answer.result(ANSWER_S)
-    except TimeoutError:
-        answer.add_done_callback(_close_late)
-        raise
-
-
-def _close_late(answer: "Future[http.client.HTTPResponse]") -> None:
-    if answer.exception() is None:
-        answer.result().close()
-
-
-def _chunks(
-    response: http.client.HTTPResponse, total_bytes: int | None, start: int
-) -> Iterator[bytes]:
-    """The body of `response`, which starts at byte `start` of the whole, up to `total_bytes`.
-
-    Raises:
-        _Interrupted: it breaks off, or comes more slowly than `WINDOW_BYTES` in `WINDOW_S`.
-    """
-    left = None if total_bytes is None else max(0, total_bytes - start)
-    while left != 0:
-        came, until = 0, time.monotonic() + WINDOW_S
-        slow = threading.Event()
-        # What a server sends between the parts of a body may hold up a single read for ever.
-        watch = threading.Timer(2 * WINDOW_S, _cut, (response, slow))
-        watch.daemon = True
-        watch.start()
-        try:
-            while left != 0 and time.monotonic() < until:
-                size = _CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES)
-                chunk = response.read1(size)
-                if not chunk:
-                    if slow.is_set():
-                        raise TimeoutError
-                    return
-                came += len(chunk)
-                left = None if left is None else left - len(chunk)
-                yield chunk
-        except (OSError, http.client.HTTPException) as error:
-            what = "the server sends too slowly" if slow.is_set() else one_line(error)
-            raise _Interrupted(what) from error
-        finally:
-            watch.cancel()
-        if left != 0 and came < WINDOW_BYTES:
-            raise _Interrupted(f"the server sends too slowly: {came} bytes in {WINDOW_S:g} s")
-
-
-def _cut(response: http.client.HTTPResponse, slow: threading.Event) -> None:
-    """End the connection under a read that waits; to close the response would wait with it."""
-    slow.set()
-    with (
-        contextlib.suppress(OSError, ValueError, AttributeError),  # it has ended meanwhile
-        socket.socket(fileno=os.dup(response.fileno())) as connection,
-    ):
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Version]:
@@ -287,11 +195,11 @@ def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Versi
             r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", response.headers.get("Content-Range", "")
         )
         if span is None:
-            raise _Interrupted("the server answers a part and does not say which")
+            raise Interrupted("the server answers a part and does not say which")
         start = int(span[1])
         total = int(span[2]) if span[2] != "*" else (start + total if total is not None else None)
     if total is not None and total >= 2**63:
-        raise _Interrupted("the server names a length that no file has")
+        raise Interrupted("the server names a length that no file has")
     # What fills several lines could not be sent back, and would stand in the way of every try.
     etag, modified = (
         value if value is not None and value.isprintable() else None
