@@ -302,7 +302,7 @@ def damaged_card(seed: int) -> dict[str, Any]:
     family = pick.choice(list(WHOLE))
     outer: dict[Any, Any] = {"wkdc": copy.deepcopy(_whole_card(family))}
     for _ in range(pick.choice((1, 1, 2, 3))):
-        holder, key = pick.choice(list(_entries(outer)))
+        holder, key = pick.choice(list(entries(outer)))
         match pick.randrange(8):
             case 0:
                 holder.pop(key)
@@ -321,13 +321,13 @@ def damaged_card(seed: int) -> dict[str, Any]:
     return {**outer, "state_dict": whole(family)}
 
 
-def _entries(holder: Any) -> Any:
+def entries(holder: Any) -> Any:
     """Every entry of nested dicts and lists, as its holder and key."""
     keys = list(holder) if isinstance(holder, dict) else range(len(holder))
     for key in keys:
         yield holder, key
         if isinstance(holder[key], dict | list) and len(holder[key]) < 100:
-            yield from _entries(holder[key])
+            yield from entries(holder[key])
 
 
 def check_refusal(error: WkdcError) -> None:
@@ -338,7 +338,7 @@ def check_refusal(error: WkdcError) -> None:
     assert len(said) < 1500
 
 
-def _outcome(read: Callable[[], Any]) -> bool:
+def outcome(read: Callable[[], Any]) -> bool:
     """Whether it was taken; if not, it was refused in one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -362,10 +362,10 @@ def _save(content: dict[Any, Any], path: Path) -> bool:
 def try_weights(seed: int, path: Path) -> bool:
     """Whether damaged weights are taken, as a dict and from the file `path`."""
     weights = damaged_weights(seed)
-    taken = _outcome(lambda: recognise(weights))
+    taken = outcome(lambda: recognise(weights))
     if _save(weights, path):
-        _outcome(lambda: read_card(path))
-        taken = _outcome(lambda: load_generator(path))
+        outcome(lambda: read_card(path))
+        taken = outcome(lambda: load_generator(path))
     return taken
 
 
@@ -373,5 +373,5 @@ def try_card(seed: int, path: Path) -> bool:
     """Whether a file whose card is damaged is taken."""
     if not _save(damaged_card(seed), path):
         return False
-    read = _outcome(lambda: read_card(path))
-    return _outcome(lambda: load_generator(path)) and read
+    read = outcome(lambda: read_card(path))
+    return outcome(lambda: load_generator(path)) and read

@@ -8,11 +8,13 @@ import io
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,8 +24,10 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import HANG_S, wait_until
+from damage import check_refusal
 
 from wkdc.data import download as fetch
+from wkdc.data import responses
 from wkdc.data import unpack as unpacking
 from wkdc.data.download import DownloadProgress
 from wkdc.data.named_sets import DATASET_NAMES, find_dataset
@@ -524,7 +528,7 @@ def test_a_silent_server_times_out(
     find: Callable[..., Path], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.files[ZIP] = make_zip()
-    monkeypatch.setattr(fetch, "TIMEOUT_S", 0.15)
+    monkeypatch.setattr(responses, "TIMEOUT_S", 0.15)
     silent = threading.Event()
     server.replies = [Reply(hold=silent)]
     assert contents(find()) == IMAGES
@@ -653,6 +657,48 @@ def zip_bomb() -> bytes:
     return make_zip({"1.jpg": b"good", "zeros.jpg": bytes(unpacking.FREE_RATIO_BYTES + 2**23)})
 
 
+def zip_name() -> bytes:
+    """A file whose name has 3000 bytes in front of it, and 20 in the list; zipfile shows both."""
+    content = make_zip()
+    return content[:26] + struct.pack("<H", 3000) + content[28:]
+
+
+def zip_twice() -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's, of just that
+        buffer = io.BytesIO(make_zip({"a": b"x"}))
+        with zipfile.ZipFile(buffer, "a") as file:
+            file.writestr("horse2zebra/a", b"y")
+    return buffer.getvalue()
+
+
+def zip_by(method: int) -> bytes:
+    """LZMA takes as much memory as the file says, and bzip2 makes 4 GB of 4 KB in one step."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as file:
+        file.writestr("a.jpg", b"x")
+    return buffer.getvalue()
+
+
+def zip_list() -> bytes:
+    """A file of nothing but its end, which says that the list before it is 32 MiB long."""
+    size = 2**25 + 1
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, size, 0, 0)
+    return bytes(size) + end
+
+
+def tar_sparse(places: bytes) -> bytes:
+    """A file with holes, whose `places` come before its content."""
+    info = tar_member("facades/sparse.jpg")
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "facades/sparse.jpg",
+        "GNU.sparse.realsize": "9",
+    }
+    return make_tar((info, places))
+
+
 def spoiled(archive: bytes, at: int) -> bytes:
     return archive[:at] + bytes([archive[at] ^ 255]) + archive[at + 1 :]
 
@@ -666,7 +712,14 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "zip-link": ("zip", zip_link, "a link"),
     "zip-bomb": ("zip", zip_bomb, "would unpack to more than"),
     "zip-many": ("zip", make_zip, "would unpack to more than .* members"),
-    "zip-clash": ("zip", lambda: make_zip({"a": b"x", "a/b": b"y"}), "a file and a folder"),
+    "zip-clash": ("zip", lambda: make_zip({"a": b"x", "a/b": b"y"}), "two entries of one name"),
+    "zip-name": ("zip", zip_name, "is damaged"),
+    "zip-twice": ("zip", zip_twice, "two entries of one name"),
+    "zip-deep": ("zip", lambda: make_zip({"a/" * 17 + "b": b"x"}), "a path that is too long"),
+    "zip-long": ("zip", lambda: make_zip({"a" * 256: b"x"}), "a path that is too long"),
+    "zip-lzma": ("zip", lambda: zip_by(zipfile.ZIP_LZMA), "compressed by method 14"),
+    "zip-bzip2": ("zip", lambda: zip_by(zipfile.ZIP_BZIP2), "compressed by method 12"),
+    "zip-list": ("zip", zip_list, "a header of 33554433 bytes"),
     "zip-empty": ("zip", lambda: make_zip({}), "holds no files"),
     "zip-truncated": ("zip", lambda: make_zip()[:-500], "is damaged"),
     "zip-spoiled": ("zip", lambda: spoiled(make_zip(), 1500), "is damaged"),
@@ -694,6 +747,10 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: make_tar(GOOD, (tar_member("zeros"), bytes(unpacking.FREE_RATIO_BYTES + 2**23))),
         "would unpack to more than",
     ),
+    "tar-sparse": ("tar", lambda: tar_sparse(b"1\n0\n9\n"), "a sparse file"),
+    "tar-sparse-map": ("tar", lambda: tar_sparse(b"999999999\n" + b"0\n" * 2**21), "a header of"),
+    "tar-twice": ("tar", lambda: make_tar(GOOD, GOOD), "two entries of one name"),
+    "tar-zeros": ("tar", lambda: gzip.compress(bytes(2**28)), "goes on after its end"),
     "tar-header": (
         "tar",
         lambda: make_tar((tar_member("header", tarfile.XHDTYPE), bytes(2**21)), GOOD),
@@ -721,8 +778,9 @@ def test_a_hostile_or_damaged_archive_leaves_nothing(
     server.files[path] = build()
     with monkeypatch.context() as patch:
         patch.setattr(unpacking, "MAX_MEMBERS", 5 if case == "zip-many" else unpacking.MAX_MEMBERS)
-        with pytest.raises(DatasetError, match=message):
+        with pytest.raises(DatasetError, match=message) as caught:
             find(name)
+    check_refusal(caught.value)
     assert leftovers(cache) == set()
     assert not list(tmp_path.rglob("*evil*"))
     assert not list(cache.rglob("*.json"))  # what was refused is not what later ones must match

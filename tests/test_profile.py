@@ -5,7 +5,10 @@ How long anything took decides no test: times are only held against each other's
 
 import gc
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -250,6 +253,27 @@ def test_signals_survive_openvino(exported_once: Path) -> None:
     signal.raise_signal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, before)
     assert caught == [signal.SIGTERM]
+
+
+def test_openvino_reports_nothing(tmp_path: Path) -> None:
+    """Its package asks nobody and tells Google Analytics of the import, but not for wkdc."""
+    code = (
+        "import sys, torch\n"
+        "sys.addaudithook(lambda event, _: event.startswith('socket.') and print(event))\n"
+        "from wkdc.inference.runtimes import runtimes_on\n"
+        "print(len(runtimes_on(torch.device('cpu'))), 'openvino' in sys.modules)\n"
+    )
+    outside = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=outside | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == "True"
+    assert len(done.stdout.splitlines()) == 1
+    assert not (tmp_path / "intel").exists()
 
 
 def test_what_openvino_cannot_read_is_left_out_and_said(tmp_path: Path) -> None:

@@ -68,3 +68,9 @@ class DivergedError(WkdcError):
 
 class ParityError(WkdcError):
     """An exported model whose images differ from its source's."""
+
+
+def one_line(said: object) -> str:
+    """What somebody else said, such as a server or a decoder, as a message of ours can show it."""
+    line = " ".join(str(said).split()) or type(said).__name__
+    return "".join(char if char.isprintable() else "?" for char in line[:200])

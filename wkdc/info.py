@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wkdc.checkpoints.card import Card, find_teacher
+from wkdc.checkpoints.card import BROKEN, Card, find_teacher
 from wkdc.checkpoints.checkpoint import load_network
 from wkdc.checkpoints.reading import Reading
+from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
 from wkdc.onnx.file import OnnxInterface, count_onnx_params, read_interface
@@ -107,7 +108,12 @@ def _info_of_onnx(path: Path, size: tuple[int, int] | None) -> InfoResult:
         side = measured_size(size, architecture)
         if architecture.family != "custom":  # whose code is the user's
             channels = int(architecture.options["in_channels"])
-            cost = measure_complexity(architecture.build_empty(), channels, side)
+            try:
+                cost = measure_complexity(architecture.build_empty(), channels, side)
+            except BROKEN:
+                raise CheckpointError(
+                    f"{path}: what wkdc wrote into it is broken; export it again"
+                ) from None
     card = said.get("card")
     return InfoResult(
         path=path,

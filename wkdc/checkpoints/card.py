@@ -17,8 +17,11 @@ from wkdc.system.version import __version__
 FORMAT = 1
 """Version of the layout of a card; docs/checkpoint-format.md describes it."""
 
-LONGEST = 100_000
-"""Characters that the options of a network take as text."""
+LONGEST = 5_000
+"""Characters that the options of a network take as text; a block more is 5 to 30."""
+
+LARGEST = 4096
+"""Of an image's channels, and of the sizes that it has to be a multiple of, or at least."""
 
 LONGEST_NAME = 60
 """Characters of a family's name; of a newer version's too."""
@@ -97,13 +100,36 @@ def card_in(content: Mapping[str, Any], path: Path) -> Card | None:
     return dict(card)
 
 
+def check_facts(said: Mapping[str, Any], path: Path) -> None:
+    """Check what the exported file `path` says of its network, as `facts_of` wrote it.
+
+    Raises:
+        CheckpointError: it is broken, or of a newer wkdc.
+    """
+    try:
+        for name in ("in_channels", "out_channels", "multiple", "smallest"):
+            _check_whole(said.get(name, 1), LARGEST)
+        _check_whole(said.get("params", 1), 2**63)
+        check_texts(*(said.get(name, "") for name in ("layout", "precision", "source_sha256")))
+        if "family" in said:
+            _check_network(said["family"], said["options"])
+        card_in({"wkdc": said.get("card")}, path)
+    except BROKEN:
+        raise CheckpointError(
+            f"{path}: what wkdc wrote into it is broken; export it again"
+        ) from None
+
+
 def _check_network(family: str, options: Card) -> None:
     """Raise one of `BROKEN` unless there is such a network; it is made without memory."""
-    _check_texts(family)
+    check_texts(family)
     if len(family) > LONGEST_NAME:
         raise ValueError("a longer name than any family has")
     if family == "custom":  # whose code is the user's to name
-        _check_texts(options["factory"])
+        check_texts(options["factory"])
+        for name in ("in_channels", "multiple", "smallest"):
+            _check_whole(options[name], LARGEST)
+        check_texts(*options["shapes"])
         return
     if len(repr(options)) > LONGEST:
         raise ValueError("more layers than any network has")
@@ -113,17 +139,23 @@ def _check_network(family: str, options: Card) -> None:
 def _check_origin(teacher: Card | None, history: list[Card]) -> None:
     """Raise one of `BROKEN` unless a card says so whose student it is, and what made it."""
     if teacher is not None:
-        _check_texts(teacher["path"], teacher["sha256"])
+        check_texts(teacher["path"], teacher["sha256"])
         said = reading_on_card(teacher.get("reading", {}), None)
-        _check_texts(*said.for_card().values())
+        check_texts(*said.for_card().values())
     if not isinstance(history, list):
         raise TypeError("a history is a list")
     for entry in history:
-        _check_texts(entry["command"])
+        check_texts(entry["command"])
         entry["options"].items()
 
 
-def _check_texts(*values: object) -> None:
+def _check_whole(value: object, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError("no whole number, or none that it can be")
+
+
+def check_texts(*values: object) -> None:
+    """Raise TypeError unless all `values` are text."""
     if not all(isinstance(value, str) for value in values):
         raise TypeError("a path, a digest and a name are text")
 

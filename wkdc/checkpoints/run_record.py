@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wkdc.checkpoints.card import check_texts
 from wkdc.errors import CheckpointError, OptionError
 
 
@@ -64,19 +65,28 @@ def read_options(path: Path) -> dict[str, Any]:
         )
     try:
         options = json.loads(file.read_text())
-    except ValueError:
+        for name in ("request", "digests"):
+            if not isinstance(options.get(name, {}), dict):
+                raise TypeError(f"{name} has entries")
+        check_texts(options.get("request", {}).get("output") or "", options.get("data") or "")
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{file} is broken") from None
     return dict(options)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, up to one that was cut off in the middle."""
+    """The lines of a log, up to one that was cut off in the middle, or is damaged."""
     lines: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    text = path.read_text(errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            values = json.loads(line)
+            numbers = all(value is None or type(value) in (int, float) for value in values.values())
+            if not numbers or type(values["step"]) is not int:
+                break
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             break
+        lines.append(values)
     return lines
 
 

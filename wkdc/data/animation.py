@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from wkdc.data.decoding import decoding
 from wkdc.errors import ImageError
 from wkdc.system.files import write_atomically
 
@@ -31,7 +32,7 @@ def is_animated(path: Path) -> bool:
     try:
         with Image.open(path) as opened:
             return getattr(opened, "n_frames", 1) > 1
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # broken files make Pillow raise nearly anything
         return False
 
 
@@ -41,16 +42,13 @@ def read_frames(path: Path) -> Iterator[Frame]:
     Raises:
         ImageError: it cannot be read.
     """
-    try:
-        with Image.open(path) as opened:
-            for number in range(getattr(opened, "n_frames", 1)):
-                opened.seek(number)
-                layer = opened.convert("RGBA")
-                whole = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-                pixels = torch.from_numpy(np.array(whole.convert("RGB"))).permute(2, 0, 1)
-                yield Frame(pixels.contiguous(), float(opened.info.get("duration", 100)))
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ImageError(f"{path} cannot be read: {error}") from None
+    with decoding(path), Image.open(path) as opened:
+        for number in range(getattr(opened, "n_frames", 1)):
+            opened.seek(number)
+            layer = opened.convert("RGBA")
+            whole = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            pixels = torch.from_numpy(np.array(whole.convert("RGB"))).permute(2, 0, 1)
+            yield Frame(pixels.contiguous(), float(opened.info.get("duration", 100)))
 
 
 def save_frames(path: Path, frames: Sequence[Frame], *, loop: int = 0) -> None:

@@ -4,6 +4,7 @@
 with what the file has beyond them.
 """
 
+import logging
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +15,11 @@ import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
+from wkdc.data.decoding import check_promise, decoding
 from wkdc.errors import ImageError
+
+# It logs what is odd about a file, which Python would print where nothing was set up for logs.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 ARRAYS = (".npy", ".npz")
 """Endings of files of NumPy, H×W, H×W×C or C×H×W."""
@@ -36,12 +41,11 @@ def deep_pixels(path: Path) -> Tensor | None:
         case ".npy" | ".npz":
             return array_to_pixels(_channels_first(_load_array(path), path), path)
         case ".png" if _png_depth(path) == 16:
-            try:
+            with decoding(path):
                 return _png_pixels(path)
-            except (OSError, ValueError, SyntaxError) as error:
-                raise ImageError(f"{path} cannot be read: {error}") from None
         case ".tif" | ".tiff":
-            return _tiff_pixels(path)
+            array = _tiff_array(path)
+            return None if array is None else array_to_pixels(array, path)
     return None
 
 
@@ -63,7 +67,9 @@ def array_to_pixels(array: np.ndarray, path: Path) -> Tensor:
         values *= 255
     elif np.issubdtype(array.dtype, np.integer):
         limits = np.iinfo(array.dtype)
-        values = (values - limits.min) / (limits.max - limits.min) * 255
+        values -= limits.min
+        values /= limits.max - limits.min
+        values *= 255
     elif np.issubdtype(array.dtype, np.floating):
         values = _scaled(values, path)
     else:
@@ -154,17 +160,17 @@ def _png_of_16_bits(array: np.ndarray) -> bytes:
 
 
 def _load_array(path: Path) -> np.ndarray:
-    try:
-        found = np.load(path, allow_pickle=False)
+    with decoding(path):
+        # Mapped, an array that is longer than the file is refused before there is memory for it.
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(found, np.ndarray):
-            return found
+            return np.array(found)
         with found:
             if len(found.files) != 1:
                 raise ImageError(f"{path} holds {len(found.files)} arrays; save one image a file")
+            check_promise(path, found.zip.infolist()[0].file_size)
             array: np.ndarray = found[found.files[0]]
             return array
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"{path} cannot be read: {error}") from None
 
 
 def _png_depth(path: Path) -> int:
@@ -200,29 +206,31 @@ def _unpacked(opened: ImageFile.ImageFile, rawmode: str) -> np.ndarray:
     return np.asarray(opened).astype(np.float32)
 
 
-def _tiff_pixels(path: Path) -> Tensor | None:
+def _tiff_array(path: Path) -> np.ndarray | None:
     """C×H×W of a TIFF of other than 8 bits or of other bands than Pillow knows."""
-    try:
-        with tifffile.TiffFile(path) as opened:
+    with decoding(path):
+        try:
+            opened = tifffile.TiffFile(path)
+        except tifffile.TiffFileError:
+            return None  # Pillow says what is wrong with it
+        with opened:
             page = opened.pages.first
             whole = page.dtype == np.uint8 and page.samplesperpixel in (1, 3, 4)
             if (whole and len(opened.pages) == 1) or page.bitspersample in (1, 2, 4):
                 return None
             series = opened.series[0]
+            check_promise(path, series.nbytes)
             array = series.asarray()
             if array.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.CONTIG:
                 together = page.samplesperpixel == array.shape[2] > 1
                 array = array.transpose(2, 0, 1) if together else array
             if array.ndim == 2:
                 array = array[None]
-            if array.ndim != 3:
-                raise ImageError(f"{path} holds {array.ndim} axes; give one image a file")
-    except (OSError, ValueError, tifffile.TiffFileError, RuntimeError) as error:
-        if isinstance(error, tifffile.TiffFileError):
-            return None  # Pillow says what is wrong with it
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImageError(f"{path} cannot be read: {reason}") from None
-    return array_to_pixels(array, path)
+            if array.ndim != 3 or not array.size:
+                raise ImageError(
+                    f"{path} holds {'x'.join(map(str, array.shape))} numbers; give one image a file"
+                )
+            return array
 
 
 def _scaled(values: np.ndarray, path: Path) -> np.ndarray:

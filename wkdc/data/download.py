@@ -1,7 +1,8 @@
 """Download a file over HTTP, resuming after interruptions.
 
 `download` completes the file or leaves nothing at its name. It does not lock: the caller ensures
-that no other process works on the same files.
+that no other process works on the same files. The server is not trusted: it can neither send for
+ever, nor so slowly that it takes for ever, nor lead elsewhere than to HTTP.
 """
 
 import errno
@@ -20,14 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from wkdc.errors import DatasetError
+from wkdc.data.responses import Interrupted, answer_to, chunks
+from wkdc.errors import DatasetError, one_line
 from wkdc.system.files import writing
 
 ATTEMPTS = 5  # failed tries in a row before a download is given up
 BACKOFF_S = 1.0  # the wait after the first failure; it doubles with each, up to 8 times
-TIMEOUT_S = 30.0  # for the connection, and for each silence of the server
+MOST_BYTES = 2**36  # of an archive; the largest public set has 8.6e9
 
-_CHUNK_BYTES = 2**16
 _PROGRESS_BYTES = 2**20  # a try that brought this much is no failed try
 _NO_CONNECTION = (
     socket.gaierror,
@@ -48,11 +49,7 @@ class DownloadProgress:
     total_bytes: int | None
 
 
-class _Interrupted(Exception):
-    """A try that failed in a way that another may not."""
-
-
-class _Unreachable(_Interrupted):
+class _Unreachable(Interrupted):
     """No connection; only retried in the middle of a download."""
 
 
@@ -91,7 +88,7 @@ def download(
         try:
             _receive(url, part, name, on_progress)
             break
-        except _Interrupted as error:
+        except Interrupted as error:
             size = _size(part)
             if size >= most + _PROGRESS_BYTES:
                 most, failures = size, 0
@@ -127,75 +124,87 @@ def _receive(
         start, version = _describe(response, url)
         if response.status == 206 and (not had or start != done or _differs(had, version)):
             _forget(part)
-            raise _Interrupted("the server sends another part or file than was asked for")
+            raise Interrupted("the server sends another part or file than was asked for")
         total = version.total_bytes
         with writing(part):
-            if total is not None and total - start > shutil.disk_usage(part.parent).free:
+            room = shutil.disk_usage(part.parent).free
+            if total is not None and total - start > room:
                 raise OSError(errno.ENOSPC, f"{total} bytes do not fit on the disk")
             out = part.open("ab" if start else "wb", buffering=0)
+        most = min(MOST_BYTES, start + room - _PROGRESS_BYTES if total is None else total)
         with out:
             if not start:
                 _save_version(part, version)
             done = start
-            while total is None or done < total:
-                chunk = _read(response, total - done if total is not None else _CHUNK_BYTES)
-                if not chunk:
-                    break
+            for chunk in chunks(response, total, start):
+                done += len(chunk)
+                if max(done, total or 0) > most:
+                    _forget(part)
+                    raise DatasetError(
+                        f"{url} is refused, nothing is kept: it is larger than {most} bytes; name "
+                        "another server in WKDC_DATA_URL"
+                    )
                 with writing(part):
                     _write(out, chunk)
-                done += len(chunk)
                 if on_progress:
                     on_progress(DownloadProgress(name, done, total))
             with writing(part):
                 os.fsync(out.fileno())
     if total is not None and done < total:
-        raise _Interrupted(f"the connection ended after {done} of {total} bytes")
+        raise Interrupted(f"the connection ended after {done} of {total} bytes")
 
 
 def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPResponse:
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = answer_to(request)
     except urllib.error.HTTPError as error:
         error.close()
-        answer = f"the server answers {error.code} {error.reason}"
+        # In words of ours: the server's may be of any length, or control a terminal.
+        answer = f"the server answers {error.code} {http.client.responses.get(error.code, '')}"
+        if 300 <= error.code < 400:
+            answer = f"the server redirects ({error.code}) in a circle, or to what is not HTTP,"
         if error.code == 416:  # the file became shorter than our part of it
             _forget(part)
-            raise _Interrupted(answer) from error
+            raise Interrupted(answer) from error
         if error.code in _RETRY_STATUS:
-            raise _Interrupted(answer) from error
+            raise Interrupted(answer) from error
         raise DatasetError(
             f"{answer} for {request.full_url}; name another server in WKDC_DATA_URL, or give the "
             "path of a folder"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        if isinstance(reason, _NO_CONNECTION):
+        text = one_line(getattr(reason, "strerror", None) or reason)
+        if isinstance(reason, (*_NO_CONNECTION, str)):  # of an address that is none
             raise _Unreachable(text) from error
-        raise _Interrupted(text) from error
-    if not isinstance(response, http.client.HTTPResponse):
+        raise Interrupted(text) from error
+    if request.type == "https" and not response.url.startswith("https:"):
         response.close()
-        raise DatasetError(f"{request.full_url} leads to {response.url}, which is not HTTP")
+        raise DatasetError(
+            f"{request.full_url} leads to an address without HTTPS; name another server in "
+            "WKDC_DATA_URL"
+        )
     return response
-
-
-def _read(response: http.client.HTTPResponse, most_bytes: int) -> bytes:
-    try:
-        return response.read1(min(most_bytes, _CHUNK_BYTES))
-    except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(str(error) or type(error).__name__) from error
 
 
 def _describe(response: http.client.HTTPResponse, url: str) -> tuple[int, _Version]:
     """The byte at which the body of `response` starts, and what it says about the whole file."""
     start, total = 0, response.length
     if response.status == 206:
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        span = re.fullmatch(
+            r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", response.headers.get("Content-Range", "")
+        )
         if span is None:
-            raise _Interrupted("the server answers a part and does not say which")
+            raise Interrupted("the server answers a part and does not say which")
         start = int(span[1])
         total = int(span[2]) if span[2] != "*" else (start + total if total is not None else None)
-    etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+    if total is not None and total >= 2**63:
+        raise Interrupted("the server names a length that no file has")
+    # What fills several lines could not be sent back, and would stand in the way of every try.
+    etag, modified = (
+        value if value is not None and value.isprintable() else None
+        for value in (response.headers.get("ETag"), response.headers.get("Last-Modified"))
+    )
     return start, _Version(url, etag, modified, total)
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
 from wkdc.data.animation import is_animated
 from wkdc.data.bands import ARRAYS, deep_pixels, fit_channels, save_bands
+from wkdc.data.decoding import decoding
 from wkdc.data.folders import files_in
 from wkdc.errors import ImageError, OutputError
 from wkdc.system.files import write_atomically
@@ -118,15 +119,10 @@ def load_pixels(path: Path, *, channels: int | None = 3) -> Tensor:
     deep = deep_pixels(path) if path.is_file() else None
     if deep is not None:
         return deep if channels is None else fit_channels(deep, channels, path)
-    try:
-        with Image.open(path) as opened:
-            opened.load()  # Pillow turns TIFFs while it loads them
-            turn = TURNS.get(opened.getexif().get(0x0112, 1))
-            image = opened.transpose(turn) if turn is not None else opened.copy()
-    except UnidentifiedImageError:
-        raise ImageError(f"{path} is no image that can be read") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read: {error}") from None
+    with decoding(path), Image.open(path) as opened:
+        opened.load()  # Pillow turns TIFFs while it loads them
+        turn = TURNS.get(opened.getexif().get(0x0112, 1))
+        image = opened.transpose(turn) if turn is not None else opened.copy()
     if channels not in (None, 1, 3):
         if image.mode != {2: "LA", 4: "RGBA"}.get(channels):
             count = len(image.getbands())
@@ -147,8 +143,10 @@ def load_alpha(path: Path) -> Tensor | None:
         ImageError: the file cannot be read.
     """
     try:
-        pixels = load_pixels(path, channels=4 if Image.open(path).mode == "RGBA" else 2)
-    except (ImageError, OSError):
+        with decoding(path), Image.open(path) as opened:
+            channels = 4 if opened.mode == "RGBA" else 2
+        pixels = load_pixels(path, channels=channels)
+    except ImageError:
         return None
     return pixels[-1:].round().to(torch.uint8)
 

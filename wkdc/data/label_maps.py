@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from wkdc.data.decoding import decoding
 from wkdc.errors import ImageError
 
 GOLDEN = 0.381966
@@ -102,14 +103,9 @@ def _colour(number: int) -> tuple[float, ...]:
 
 def _load_ids(path: Path) -> Tensor:
     """The pixel values of an image as stored: int32 H×W."""
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = opened.copy()
-    except UnidentifiedImageError:
-        raise ImageError(f"{path} is no image that can be read") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read: {error}") from None
+    with decoding(path), Image.open(path) as opened:
+        opened.load()
+        image = opened.copy()
     if len(image.getbands()) > 1 or image.mode == "F":
         raise ImageError(
             f"{path} is {image.mode}, no map of ids; give an image of one channel, such as an "

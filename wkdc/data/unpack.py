@@ -18,14 +18,19 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from wkdc.errors import DatasetError
+from wkdc.errors import DatasetError, one_line
 from wkdc.system.files import writing
 
 MAX_MEMBERS = 400_000  # edges2handbags, the largest public set, has 138 767
 MAX_RATIO = 20  # photos hardly compress: an archive may unpack to MAX_RATIO times its size,
 FREE_RATIO_BYTES = 64 * 2**20  # plus this, so that small archives may hold drawings
 
+MAX_LEVELS = 16  # folders in folders, and
+MAX_NAME_BYTES = 255  # of each, as file systems have it
+
 _HEADER_BYTES = 2**20  # no tar header is longer
+_DIRECTORY_BYTES = 2**25  # the list in a zip file; of 138 767 members it takes about 2**24
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile expands others without a limit
 _DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -34,7 +39,8 @@ _DAMAGED = (
     lzma.LZMAError,
     struct.error,
     EOFError,
-    NotImplementedError,  # a compression method that Python lacks
+    NotImplementedError,  # a version of zip that Python lacks
+    KeyError,  # tarfile, on the fields of a sparse file
     RecursionError,  # tarfile, on a chain of headers
     ValueError,
 )
@@ -53,9 +59,10 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack the .zip or .tar.gz `archive` into `folder`, which must not exist yet.
 
     Only plain files and folders inside `folder` are made: an archive with an absolute path, `..`,
-    a link, a device or an encrypted file is refused as a whole, and so is one that would grow to
-    more than `MAX_RATIO` times its size plus `FREE_RATIO_BYTES`. Whatever is raised, `folder` is
-    gone. What macOS adds to archives (`__MACOSX`, `._*`, `.DS_Store`) is left out.
+    a link, a device, an encrypted file or two entries of one name is refused as a whole, and so is
+    one that would grow to more than `MAX_RATIO` times its size plus `FREE_RATIO_BYTES`. Whatever
+    is raised, `folder` is gone. What macOS adds to archives (`__MACOSX`, `._*`, `.DS_Store`) is
+    left out.
 
     Raises:
         DatasetError: the archive is damaged, empty or refused.
@@ -96,12 +103,12 @@ def _unpack(archive: Path, members: Iterator[_Member], folder: Path, free_bytes:
                 _unpack_file(member, folder.joinpath(*parts))
     except _DAMAGED as error:
         raise DatasetError(
-            f"{archive.name} is damaged, or is no such archive ({error}): try again, or name "
-            "another server in WKDC_DATA_URL"
+            f"{archive.name} is damaged, or is no such archive ({one_line(error)}): try again, or "
+            "name another server in WKDC_DATA_URL"
         ) from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise DatasetError(
-            f"{archive.name} is refused: it has a file and a folder of one name, {error.filename}"
+            f"{archive.name} is refused: it has two entries of one name, {one_line(error.filename)}"
         ) from error
     if not files:
         raise DatasetError(f"{archive.name} is refused: it holds no files")
@@ -116,10 +123,10 @@ def _safe_parts(archive: Path, member: _Member) -> list[str]:
         wrong = "an absolute path"
     elif ".." in parts:
         wrong = "a path that leaves the folder"
+    elif len(parts) > MAX_LEVELS or any(len(os.fsencode(p)) > MAX_NAME_BYTES for p in parts):
+        wrong, name = "a path that is too long", f"{name[:60]}..."
     if wrong:
-        raise DatasetError(
-            f"{archive.name} is refused, nothing is kept: {member.name!r} is {wrong}"
-        )
+        raise DatasetError(f"{archive.name} is refused, nothing is kept: {name[:200]!r} is {wrong}")
     if os.name == "nt":
         parts = [part.translate(_WINDOWS_NAMES).rstrip(" .") or "_" for part in parts]
     return parts
@@ -130,18 +137,23 @@ def _unpack_file(member: _Member, target: Path) -> None:
     source = member.open()
     if source is None:
         raise EOFError(f"{member.name!r} has no content")
-    with source, target.open("wb") as out:
+    with source, target.open("xb") as out:  # where case does not count, two names are one
         shutil.copyfileobj(source, out, 2**20)
         if out.tell() != member.size_bytes:
             raise EOFError(f"{member.name!r} is cut short")
 
 
 def _zip_members(archive: Path) -> Generator[_Member]:
-    with zipfile.ZipFile(archive) as file:
+    with (
+        archive.open("rb") as plain,
+        zipfile.ZipFile(cast(IO[bytes], _Bounded(plain, _DIRECTORY_BYTES))) as file,
+    ):
         for info in file.infolist():
             match stat.S_IFMT(info.external_attr >> 16):
                 case _ if info.flag_bits & 1:
                     kind = "encrypted"
+                case _ if info.compress_type not in _METHODS:
+                    kind = f"compressed by method {info.compress_type}"
                 case 0 | stat.S_IFREG | stat.S_IFDIR:
                     kind = "folder" if info.filename.endswith(("/", "\\")) else "file"
                 case stat.S_IFLNK:
@@ -152,31 +164,41 @@ def _zip_members(archive: Path) -> Generator[_Member]:
 
 
 def _tar_members(archive: Path) -> Generator[_Member]:
-    with (
-        gzip.open(archive) as plain,
-        tarfile.open(fileobj=cast(IO[bytes], _Bounded(plain)), mode="r:") as file,
-    ):
-        for info in file:
-            if info.isreg():
-                kind = "file"
-            elif info.isdir():
-                kind = "folder"
-            else:
-                kind = "a link" if info.issym() or info.islnk() else "a device"
-            yield _Member(info.name, kind, info.size, partial(file.extractfile, info))
+    with gzip.open(archive) as plain:
+        bounded = _Bounded(cast(IO[bytes], plain), _HEADER_BYTES, _HEADER_BYTES)
+        with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r:") as file:
+            while (info := file.next()) is not None:
+                if info.isreg():
+                    kind = "a sparse file" if info.issparse() else "file"
+                elif info.isdir():
+                    kind = "folder"
+                else:
+                    kind = "a link" if info.issym() or info.islnk() else "a device"
+                bounded.left_bytes = info.size + _HEADER_BYTES
+                yield _Member(info.name, kind, info.size, partial(file.extractfile, info))
+                bounded.left_bytes = _HEADER_BYTES
+                file.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps all
         # gzip compares its checksum only at the very end, which tarfile has no reason to reach.
         if len(plain.read(_HEADER_BYTES)) == _HEADER_BYTES:
             raise tarfile.ReadError("it goes on after its end")
 
 
 class _Bounded:
-    """A file for tarfile that refuses headers so large that they would fill the memory."""
+    """A file for tarfile and zipfile that refuses lists and headers which would fill the memory.
 
-    def __init__(self, file: gzip.GzipFile) -> None:
-        self._file = file
-        self.tell, self.seek = file.tell, file.seek
+    Attributes:
+        most_bytes: of one read.
+        left_bytes: of all reads until it is set again; None for any number.
+    """
 
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= _HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)
+    def __init__(self, file: IO[bytes], most_bytes: int, left_bytes: int | None = None) -> None:
+        self._file, self.most_bytes, self.left_bytes = file, most_bytes, left_bytes
+        self.tell, self.seek, self.seekable = file.tell, file.seek, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(min(size, self.most_bytes + 1) if size >= 0 else self.most_bytes + 1)
+        if self.left_bytes is not None:
+            self.left_bytes -= len(data)
+        if max(size, len(data)) > self.most_bytes or (self.left_bytes or 0) < 0:
+            raise tarfile.ReadError(f"a header of {max(size, len(data))} bytes")
+        return data

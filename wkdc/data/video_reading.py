@@ -63,8 +63,11 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
             f"{path} is a video, and PyAV is not installed: pip install 'wkdc[video]'"
         ) from None
     try:
-        # A file may name others as its parts; nothing is fetched from the network.
-        container = av.open(str(path), options={"protocol_whitelist": "file"})
+        # A file may name others as its parts; nothing is fetched from the network. Its notes may be
+        # no text.
+        container = av.open(
+            str(path), options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
     except (av.error.FFmpegError, OSError) as error:
         raise ImageError(f"{path} cannot be read as a video: {error.strerror}") from None
     with container:

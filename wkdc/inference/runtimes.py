@@ -1,6 +1,7 @@
 """The runtimes of a network: PyTorch, ONNX Runtime, and OpenVINO where it is installed."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ class OpenVinoNetwork:
 
     def __init__(self, path: Path, *, threads: int | None = None, bfloat16: bool = False) -> None:
         try:
-            import openvino
+            openvino = _import_openvino()
         except ImportError:
             raise MissingExtraError(
                 "OpenVINO is not installed: pip install 'wkdc[openvino]'"
@@ -75,6 +76,16 @@ class OpenVinoNetwork:
 
 
 def _has_bfloat16() -> bool:
+    return "BF16" in _import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would report the import and write into the home.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if not there
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return openvino

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wkdc.checkpoints.card import check_facts
 from wkdc.data.images import images_to_pixels, pixels_to_images
 from wkdc.errors import CheckpointError
+from wkdc.onnx.constants import check_constants
 from wkdc.onnx.providers import open_session, provider_on
 from wkdc.onnx.rewrites import lowered
 
@@ -128,8 +130,9 @@ def check_onnx(path: Path) -> None:
 
     try:
         onnx.checker.check_model(str(path), full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise CheckpointError(f"{path} is not valid ONNX: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # which class depends on what is wrong
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not valid ONNX: {said}") from None
 
 
 class OnnxNetwork:
@@ -154,16 +157,21 @@ class OnnxNetwork:
         if not path.is_file():
             raise CheckpointError(f"{path} does not exist; give a .onnx file")
         self._path = path
+        check_constants(path)
         on = torch.device(device)
         self._session = open_session(path, threads=threads, device=on, provider=provider_on(on))
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs[0].shape) != 4:
+        try:
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            stored = self._session.get_modelmeta().custom_metadata_map
+            shapes = [one.shape for one in (*inputs[:2], *outputs[:1])]
+            self._name = inputs[0].name if inputs else ""
+        except UnicodeDecodeError:
+            raise CheckpointError(f"{path} has names that are no text; export it again") from None
+        if len(inputs) != 1 or [len(shape) for shape in shapes] != [4, 4]:
             raise CheckpointError(
                 f"{path} does not turn one batch of images (N×C×H×W) into another"
             )
-        self._name = inputs[0].name
-        stored = self._session.get_modelmeta().custom_metadata_map
-        self.metadata: dict[str, Any] = _own_metadata(stored)
+        self.metadata: dict[str, Any] = _own_metadata(stored, path)
         self.pixels = self.metadata.get("layout") == PIXELS
         given, made = (
             tuple(side if isinstance(side, int) else None for side in one[0].shape)
@@ -218,18 +226,22 @@ def read_interface(path: Path) -> OnnxInterface:
         raise CheckpointError(f"{path} does not exist; give a .onnx file")
     try:
         model = onnx.load(str(path), load_external_data=False)
+        opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+        weights = {tensor.name for tensor in model.graph.initializer}
+        inputs = [_described(value) for value in model.graph.input if value.name not in weights]
+        outputs = [_described(value) for value in model.graph.output]
+        operators = collections.Counter(str(node.op_type) for node in model.graph.node)
+        stored = {str(entry.key): entry.value for entry in model.metadata_props}
     except Exception:  # a broken file makes protobuf raise nearly anything
         raise CheckpointError(f"{path} is no ONNX file, or a broken one") from None
-    if not model.graph.node:
+    if not operators:
         raise CheckpointError(f"{path} is no ONNX file, or a broken one")
-    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    weights = {tensor.name for tensor in model.graph.initializer}
     return OnnxInterface(
         max(opsets, default=0),
-        tuple(_described(value) for value in model.graph.input if value.name not in weights),
-        tuple(_described(value) for value in model.graph.output),
-        dict(collections.Counter(node.op_type for node in model.graph.node).most_common()),
-        _own_metadata({entry.key: entry.value for entry in model.metadata_props}),
+        tuple(inputs),
+        tuple(outputs),
+        dict(operators.most_common()),
+        _own_metadata(stored, path),
     )
 
 
@@ -238,16 +250,25 @@ def _described(value: Any) -> str:
 
     kind = value.type.tensor_type
     shape = "×".join(d.dim_param or str(d.dim_value) for d in kind.shape.dim)
-    return f"{value.name}: {onnx.TensorProto.DataType.Name(kind.elem_type).lower()} {shape}"
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    return f"{value.name}: {names.get(kind.elem_type, f'type {kind.elem_type}')} {shape}"
 
 
-def _own_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
-    """What wkdc stored in the file."""
-    return {
-        key.removeprefix("wkdc."): json.loads(value)
-        for key, value in stored.items()
-        if key.startswith("wkdc.")
-    }
+def _own_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """What wkdc stored in the file `path`.
+
+    Raises:
+        CheckpointError: it is broken.
+    """
+    own = {key: value for key, value in stored.items() if key.startswith("wkdc.")}
+    try:
+        said = {key.removeprefix("wkdc."): json.loads(value) for key, value in own.items()}
+    except (ValueError, RecursionError):
+        raise CheckpointError(
+            f"{path}: what wkdc wrote into it is broken; export it again"
+        ) from None
+    check_facts(said, path)
+    return said
 
 
 def count_onnx_params(path: Path) -> int:
@@ -257,7 +278,7 @@ def count_onnx_params(path: Path) -> int:
     """
     import onnx
 
-    graph = onnx.load(str(path)).graph
+    graph = onnx.load(str(path), load_external_data=False).graph
     kinds = onnx.TensorProto
     floats = {kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE}
     quantised = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]

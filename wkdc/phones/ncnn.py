@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wkdc.checkpoints.card import check_facts
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import CheckpointError, MissingExtraError
 from wkdc.networks.architecture import valid_side
 from wkdc.phones.sources import described
+from wkdc.system.files import sha256_of
 
 ENDING = ".ncnn.param"
 
@@ -73,7 +75,9 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
         weights_output, facts_output = beside(output)
         output.write_bytes(param.read_bytes())
         weights_output.write_bytes(weights.read_bytes())
+    digests = {file.name: sha256_of(file) for file in (output, weights_output)}
     facts = described(generator) | SCALE | {"input": "in0", "output": "out0", "half": half}
+    facts |= {"sha256": digests}
     facts_output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return output
 
@@ -110,8 +114,16 @@ class NcnnNetwork:
             half = bool(self.facts["half"])
             for key in ("in_channels", "out_channels", "multiple", "smallest"):
                 self.facts[key] = int(self.facts[key])
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+            digests = dict(self.facts.get("sha256", {}))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise CheckpointError(f"{described} does not say what {path.name} holds") from None
+        check_facts(self.facts, described)
+        for file in (path, weights):  # ncnn reads a damaged file without a check, and crashes
+            if digests.get(file.name, digest := sha256_of(file)) != digest:
+                raise CheckpointError(
+                    f"{file} is not the file that was exported, whose digest {described.name} "
+                    "names; export it again"
+                )
         self._ncnn = ncnn
         self._network = ncnn.Net()
         options = self._network.opt

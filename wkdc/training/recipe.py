@@ -30,6 +30,18 @@ LEAST_SHARE = 1 / 32
 SMALLEST_SCORED = 24
 """Of smaller crops, the discriminator's last norm would see a single value, which has no spread."""
 
+MOST = {
+    "ndf": 1024,
+    "scales": 8,
+    "levels": 16,
+    "batch": 4096,
+    "accumulate": 4096,
+    "load_size": 16384,
+    "crop": 8192,
+    "reuse": 10**6,
+}
+"""Beyond these a value is a slip, or the record of a run is damaged."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -123,9 +135,9 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and (not math.isfinite(value) or value < 0):
                 raise OptionError(f"weight {name} is {value}; give 0 or a positive number")
-        for name in ("ndf", "scales", "levels", "batch", "accumulate", "crop", "reuse"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise OptionError(f"{name} is {getattr(self, name)}; give 1 to {most}")
         if not any(getattr(self, name) != 0 for name in weights):
             raise OptionError("all loss weights are 0; nothing would be learned")
         if self.feature_matching and not self.adversarial:

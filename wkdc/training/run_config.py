@@ -1,10 +1,11 @@
 """What a run was asked to do, as it is kept in its folder."""
 
 import dataclasses
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 
@@ -16,6 +17,8 @@ from wkdc.training.distributed import Processes
 from wkdc.training.loop import Budget, StepReport, check_length, steps_in
 from wkdc.training.recipe import Precision, Recipe
 from wkdc.training.tracking import Tracker
+
+T = TypeVar("T")
 
 Command = Literal["distill", "train"]
 Select = Literal["last", "best"]
@@ -121,13 +124,32 @@ class RunConfig:
         """The inverse of `as_plain`.
 
         Raises:
-            TypeError, KeyError: something is missing or unknown.
+            TypeError, KeyError: something is missing, unknown or of another type.
+            OptionError: a value that is not allowed.
         """
         nested = {
-            "recipe": Recipe(**values["recipe"]),
-            "budget": Budget(**values["budget"]),
+            "recipe": _made(Recipe, values["recipe"]),
+            "budget": _made(Budget, values["budget"]),
         }
-        return cls(**{**values, **nested})
+        return _made(cls, {**values, **nested})
+
+
+def _made(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
+    """A dataclass of plain `values`, whose types are checked: they come from a file."""
+    hints = typing.get_type_hints(kind)
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise TypeError(f"{name} is {value!r}")
+    return kind(**values)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether `value` is of a type, one of several, or one of the values of a Literal."""
+    if typing.get_origin(hint) is Literal:
+        return isinstance(value, str) and value in typing.get_args(hint)
+    if options := typing.get_args(hint):
+        return any(_fits(value, option) for option in options)
+    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def describe_run(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wkdc.checkpoints.card import BROKEN
 from wkdc.checkpoints.checkpoint import (
     Generator,
     load_discriminator,
@@ -268,7 +269,9 @@ def read_config(run: Path, command: Command, arch: str | None) -> tuple[dict[str
     begun = read_options(run)
     try:
         config = RunConfig.from_plain(begun["request"])
-    except (KeyError, TypeError):
+        if not {"processes", "threads", "precision", "torch"} <= set(begun):
+            raise KeyError("what the run began with")
+    except BROKEN:
         raise CheckpointError(
             f"{run / 'options.json'} is broken, or of another version of wkdc; start the run again"
         ) from None
