@@ -202,7 +202,7 @@ def test_the_interval_holds_the_mean() -> None:
             "not the Inception that FID",
         ),
         (("--data", "photos", "--features", "efficientnet"), 2, "8 are the least"),
-        (("--data", "photos", "--keep", "photos"), 1, "give another --keep"),
+        (("--data", "photos", "--keep", "photos"), 1, "photos exists; give another folder"),
         (("--data", "photos", "--teacher", "gone.pth"), 1, "gone.pth"),
         (("--data", "empty"), 1, "empty"),
     ],

@@ -1,16 +1,14 @@
 """Scores of models against their teacher, true images and the target domain."""
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from wkdc.data.layouts import Direction
-from wkdc.errors import OptionError, OutputError
+from wkdc.errors import OptionError
 from wkdc.inference.comparison import Comparison, open_comparison
 from wkdc.inference.scoring import OutputFolders, score_models, write_domain
 from wkdc.metrics.distribution import (
@@ -26,6 +24,8 @@ from wkdc.metrics.lpips import Lpips, load_lpips
 from wkdc.reporting.protocol import Protocol, protocol_warnings
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
+from wkdc.system.files import write_folder
+from wkdc.system.temporary import scratch_folder
 
 SIZE = 256
 """Height and width that images are compared at."""
@@ -129,7 +129,7 @@ def evaluate(
         lpips: adds LPIPS, see `wkdc.metrics.lpips.load_lpips`.
         size: height and width that images are compared at.
         limit: use only the first `limit` images.
-        keep: a new folder to keep the images in; by default they are deleted.
+        keep: a new folder to keep the images in, whole or not at all; by default they are deleted.
         seed: of KID's subsets, of the intervals and of the held-out images.
         on_progress: called with the current stage and the share of the whole that is done.
 
@@ -161,13 +161,21 @@ def evaluate(
     job = _Job(comparison, inputs, domain, size, seed, target, extractor, lpips_model)
     _check_comparable(job)
     subset_size = None if extractor is None else kid_subset_size(len(inputs), len(domain))
-    with ExitStack() as stack:
-        root = _folder(keep, stack)
-        scores = _measure(job, root, subset_size, keep is not None, on_progress or _silent)
+    scores: list[Score] = []
+
+    def measure(root: Path) -> None:
+        written = extractor is not None or keep is not None
+        scores.extend(_measure(job, root, subset_size, written, on_progress or _silent))
+
+    if keep is not None:
+        write_folder(Path(keep), measure)
+    else:
+        with scratch_folder() as root:
+            measure(root)
     protocol = _protocol(job, data, direction, subset_size)
     return EvaluateResult(
         Made.by("evaluate", device),
-        scores,
+        tuple(scores),
         protocol,
         protocol_warnings(protocol, comparison.left_out),
         time.monotonic() - started,
@@ -202,11 +210,10 @@ def _check_comparable(job: _Job) -> None:
 
 
 def _measure(
-    job: _Job, root: Path, subset_size: int | None, keep: bool, tell: Progress
+    job: _Job, root: Path, subset_size: int | None, written: bool, tell: Progress
 ) -> tuple[Score, ...]:
     """Write the images into folders of `root`, and score them one by one and as sets."""
     names, generators = job.names, job.comparison.generators
-    written = job.extractor is not None or keep
     outputs = tuple(root / f"{index}-{Path(name).stem}" for index, name in enumerate(names))
     has_targets = job.paired or (job.domain and job.extractor is not None)
     targets = root / "domain" if has_targets else None
@@ -239,20 +246,6 @@ def _measure(
         Score(name, digest, *scores, *distances)
         for name, digest, scores, distances in zip(names, digests, images, sets, strict=True)
     )
-
-
-def _folder(keep: str | Path | None, stack: ExitStack) -> Path:
-    """The new folder `keep`, or a temporary one.
-
-    Raises:
-        OutputError: `keep` exists.
-    """
-    if keep is None:
-        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wkdc-")))
-    folder = Path(keep)
-    if folder.exists():
-        raise OutputError(f"{folder} exists; give another --keep")
-    return folder
 
 
 def _protocol(

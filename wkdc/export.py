@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from wkdc.onnx.file import OPSET, OnnxNetwork, check_onnx
 from wkdc.onnx.parity import Parity, check_parity, example_images, measure_parity, parity_sizes
 from wkdc.onnx.precision import VISIBLE_DB, Limits, Precision, limits_of
 from wkdc.system.files import write_atomically
+from wkdc.system.temporary import scratch_folder
 
 CHECKED = 6
 """How many test images of a data folder a file is checked on."""
@@ -194,8 +194,8 @@ def _write_checked(job: _Job, path: Path, images: Sequence[Tensor]) -> _Written:
         ParityError: an image is beyond the limits.
     """
     precision, tell = job.precision, job.on_progress
-    with TemporaryDirectory() as folder:
-        float32 = Path(folder, "float32.onnx")
+    with scratch_folder() as folder:
+        float32 = folder / "float32.onnx"
         calibration: list[Tensor] = []
         if precision == "int8":
             tell("reading images", 0)

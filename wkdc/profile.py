@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
@@ -35,6 +34,7 @@ from wkdc.onnx.layer_times import time_layers
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
 from wkdc.system.files import sha256_of
+from wkdc.system.temporary import scratch_folder
 
 Found = TypeVar("Found")
 
@@ -167,8 +167,8 @@ def _measure(
     }
     memory = {one.path: peak_memory(one, images[one.path], device) for one in entries}
     before, tick = read_clock(), _counter(len(settings.engines) * settings.rounds, on_round)
-    with TemporaryDirectory() as folder:
-        calls, left_out = calls_of(entries, settings.engines, Path(folder), images, threads, device)
+    with scratch_folder() as folder:
+        calls, left_out = calls_of(entries, settings.engines, folder, images, threads, device)
         timed = time_in_bursts(
             calls, settings.rounds, tick, clock=clock_on(device), energy=_energy_meter(device)
         )
@@ -186,7 +186,7 @@ def _measure(
                 memory[one.path],
                 _by_runtime(one.path, timed, device),
                 _agreement(_by_runtime(one.path, outputs, device)),
-                time_layers(as_onnx(one, Path(folder)), images[one.path], threads)
+                time_layers(as_onnx(one, folder), images[one.path], threads)
                 if settings.layers
                 else None,
                 one.precision,

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from wkdc.onnx.file import OnnxNetwork, write_onnx
+from wkdc.system.temporary import scratch_folder
 
 FASTER = 0.98
 """A call that takes less than this share of its shortest time so far is still warming up."""
@@ -239,10 +238,10 @@ def onnx_calls(
     """
     image = torch.rand(1, in_channels, *size) * 2 - 1
     threads = torch.get_num_threads()
-    with TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
 
         def call_of(network: nn.Module) -> Callable[[], object]:
-            path = Path(folder, "network.onnx")
+            path = folder / "network.onnx"
             write_onnx(
                 network,
                 path,

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from wkdc.checkpoints.checkpoint import Generator, load_generator
@@ -16,7 +15,8 @@ from wkdc.networks.architecture import measured_size
 from wkdc.onnx.parity import Exported, Parity, check_parity, measure_parity, parity_sizes
 from wkdc.onnx.precision import limits_of
 from wkdc.phones import coreml, litert, ncnn
-from wkdc.system.files import writing
+from wkdc.system.files import writing_output
+from wkdc.system.temporary import folder_beside
 
 Format = Literal["litert", "coreml", "ncnn"]
 PhonePrecision = Literal["float32", "float16"]
@@ -119,14 +119,14 @@ def export_phone(
     folder = None if data is None else Path(data)
     images = checked_images(generator, folder, direction, taken or parity_sizes(generator))
     job = _Job(generator, form, taken, chosen, pixels)
-    with writing(path), TemporaryDirectory(dir=path.absolute().parent, prefix=".wkdc-") as made:
-        network, operations = _write(job, Path(made, path.name))
+    with writing_output(path), folder_beside(path.absolute()) as made:
+        network, operations = _write(job, made / path.name)
         checks: list[Parity] = []
         if network is not None:
             checks = measure_parity(generator, network, images)
             instead = "; try float32" if chosen == "float16" else ""
             check_parity(checks, limits, generator.path, f"{NAMES[form]}'s network", instead)
-        files = _move(Path(made), path)
+        files = _move(made, path)
     return PhoneResult(
         form,
         path,

@@ -8,7 +8,6 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from wkdc.errors import PackageError
 from wkdc.system.files import cache_folder, writing
+from wkdc.system.temporary import folder_beside
 
 PACKAGE = "onnxruntime-web"
 VERSION = "1.30.0"
@@ -142,9 +142,9 @@ def fetch_archive() -> Path:
         raise PackageError(f"npm is not installed; install Node.js, or give {_WANTED}")
     with writing(archive):
         archive.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-            _npm_pack(npm, Path(folder))
-            (Path(folder) / archive.name).replace(archive)
+        with folder_beside(archive) as folder:
+            _npm_pack(npm, folder)
+            (folder / archive.name).replace(archive)
     return archive
 
 

@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from wkdc.onnx.file import images_to_nhwc
 from wkdc.onnx.providers import open_session
+from wkdc.system.temporary import scratch_folder
 
 UNTIMED = 2
 """Warm-up runs."""
@@ -79,13 +79,13 @@ def time_layers(path: Path, images: Tensor, threads: int, *, runs: int = 5) -> L
     Raises:
         CheckpointError: the file cannot be read.
     """
-    with TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         session = open_session(
             path,
             threads=threads,
             device=torch.device("cpu"),
             provider="cpu",
-            trace=Path(folder, "trace"),
+            trace=folder / "trace",
         )
         into = session.get_inputs()[0]
         given = images_to_nhwc(images) if into.type == "tensor(uint8)" else images

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from wkdc.errors import CheckpointError
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.onnx.file import OnnxNetwork, onnx_feed
 from wkdc.onnx.precision import VISIBLE_DB
+from wkdc.system.temporary import scratch_folder
 
 AIM_DB = VISIBLE_DB + 2
 """PSNR to float32 for which layers stay in float32; other images may be worse."""
@@ -64,8 +64,8 @@ def quantise(
             "export in float32 or float16"
         )
     inner = list(layers)[1:-1]
-    with TemporaryDirectory() as folder:
-        trial = _trial(path, layers, images, Path(folder))
+    with scratch_folder() as folder:
+        trial = _trial(path, layers, images, folder)
         loss: dict[str, float] = {}
         for number, name in enumerate(inner, 1):
             loss[name] = trial.worst_db([name], TRIED_ON)

@@ -4,7 +4,6 @@ import json
 import subprocess
 import warnings
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from wkdc.errors import CheckpointError, MissingExtraError
 from wkdc.networks.architecture import valid_side
 from wkdc.phones.sources import described
 from wkdc.system.files import sha256_of
+from wkdc.system.temporary import scratch_folder
 
 ENDING = ".ncnn.param"
 
@@ -48,12 +48,12 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
         raise MissingExtraError("ncnn is not installed: pip install 'wkdc[ncnn]'") from None
     side = valid_side(SIDE, generator.architecture)
     wide, channels = side + generator.architecture.multiple, generator.in_channels
-    with TemporaryDirectory() as made:
+    with scratch_folder() as made:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pnnx reads TorchScript alone
             example = torch.zeros(1, channels, side, side)
             traced = torch.jit.trace(generator.network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
-            traced.save(str(Path(made, "network.pt")))
+            traced.save(str(made / "network.pt"))
         ran = subprocess.run(
             [
                 pnnx.EXEC_PATH,
@@ -67,7 +67,7 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
             text=True,
             check=False,
         )
-        param, weights = Path(made, "network.ncnn.param"), Path(made, "network.ncnn.bin")
+        param, weights = made / "network.ncnn.param", made / "network.ncnn.bin"
         if not (param.is_file() and weights.is_file()):
             last = (ran.stderr.strip().splitlines() or [f"exit {ran.returncode}"])[-1]
             raise CheckpointError(f"{generator.path} is not converted for ncnn by pnnx: {last}")

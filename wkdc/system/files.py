@@ -3,13 +3,12 @@
 import errno
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from wkdc.errors import OutputError
+from wkdc.system.temporary import file_beside, folder_beside
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -41,59 +40,50 @@ def check_writable(path: Path) -> None:
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a new folder beside `path`, and rename it to `path`: whole or not at all.
 
-    Parent folders are made. An empty folder at `path` is filled at the end.
+    Parent folders are made. An empty folder at `path` stays, and is filled at the end, one entry
+    after the other.
 
     Raises:
         OutputError: `path` exists and is not an empty folder, or it cannot be written.
     """
-    made: Path | None = None
-    try:
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    target = path.resolve()  # which has a name, other than "."
+    with writing_output(path):
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise OutputError(f"{path} exists; give another folder, or remove it first")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        made.chmod(0o777 & ~_umask())
-        write(made)
-        if path.exists():
-            for entry in made.iterdir():
-                entry.replace(path / entry.name)
-        else:
-            made.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; give a folder that is writable and "
-            "has room"
-        ) from error
-    finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with folder_beside(target) as made:
+            made.chmod(0o777 & ~_umask())
+            write(made)
+            if target.exists():  # somebody may be in it, and it has permissions of its own
+                for entry in made.iterdir():
+                    entry.replace(target / entry.name)
+            else:
+                made.replace(target)
 
 
 @contextmanager
 def _file_beside(path: Path) -> Iterator[Path]:
     """A new file in the folder of `path`, gone at the end; an OSError becomes an OutputError."""
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
+    with writing_output(path), file_beside(path) as temporary:
         temporary.chmod(0o666 & ~_umask())
         yield temporary
+
+
+@contextmanager
+def writing_output(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into an OutputError that names the output `path`."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
             f"cannot write {path}: {reason}; give a folder that exists, is writable and has room"
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into an OutputError that names `path` and what to try."""
+    """Turn an OSError of the block into an OutputError that names `path` in the cache."""
     try:
         yield
     except OSError as error:

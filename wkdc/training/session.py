@@ -103,8 +103,8 @@ class Session:
         """Write down what the run is made with, and keep the students as they were."""
         if not self._processes.first:
             return
-        self._write_options(finished=False)
         self._students.keep_starts()
+        self._write_options(finished=False)  # last: a folder that has them can be resumed
 
     def resume(self, begun: Mapping[str, Any]) -> Outcome:
         """Continue from the latest state in the run folder.
