@@ -71,13 +71,15 @@ def test_the_next_process_removes_a_scratch_folder(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    theirs = tmp_path / "wkdc-demo"  # which a user keeps there
+    theirs.mkdir()
     with held("scratch_folder") as (left, process), scratch_folder() as mine:
-        assert names(tmp_path) == sorted([left.name, mine.name])  # it is alive
+        assert names(tmp_path) == sorted([left.name, mine.name, "wkdc-demo"])  # it is alive
         process.send_signal(signal.SIGKILL)
         process.wait()
         with scratch_folder() as other:
-            assert names(tmp_path) == sorted([mine.name, other.name])
-    assert names(tmp_path) == []
+            assert names(tmp_path) == sorted([mine.name, other.name, "wkdc-demo"])
+    assert names(tmp_path) == ["wkdc-demo"]
 
 
 @pytest.mark.parametrize("function", [file_beside, folder_beside])

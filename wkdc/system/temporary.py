@@ -18,8 +18,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-PREFIX = "wkdc-"
-"""How the names of scratch folders begin."""
+PREFIX = ".wkdc-scratch-"
+"""How the names of scratch folders begin, as no folder of a user does."""
 
 LONGEST = 200
 """Bytes of a name that others can still be added to: file systems allow 255."""
