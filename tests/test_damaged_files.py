@@ -137,6 +137,16 @@ def test_an_image_that_promises_more_than_the_file_holds(
     assert load_alpha(tmp_path / name) is None
 
 
+@pytest.mark.parametrize(
+    "kind", ["<U4", "|S8", "|V8", "<c16", "<M8[s]", [("a", "<i4"), ("b", "<f4")]]
+)
+def test_arrays_of_no_numbers(kind: Any, tmp_path: Path) -> None:
+    """Some of them cannot even become numbers."""
+    np.save(tmp_path / "a.npy", np.zeros((4, 4, 3), np.dtype(kind)))
+    with pytest.raises(ImageError, match="give integers or floating-point numbers"):
+        load_pixels(tmp_path / "a.npy")
+
+
 def test_what_a_decoder_says_is_one_line_that_can_be_shown(tmp_path: Path) -> None:
     """Pillow raises ValueError here, with what the file holds."""
     (tmp_path / "a.ppm").write_bytes(b"P6 \x1b[31m" + b"9" * 5000)

@@ -62,6 +62,8 @@ def array_to_pixels(array: np.ndarray, path: Path) -> Tensor:
     """
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array))
+    if array.dtype.kind not in "biuf":
+        raise ImageError(f"{path} holds {array.dtype}; give integers or floating-point numbers")
     values = array.astype(np.float64)
     if array.dtype == np.bool_:
         values *= 255
@@ -70,10 +72,8 @@ def array_to_pixels(array: np.ndarray, path: Path) -> Tensor:
         values -= limits.min
         values /= limits.max - limits.min
         values *= 255
-    elif np.issubdtype(array.dtype, np.floating):
-        values = _scaled(values, path)
     else:
-        raise ImageError(f"{path} holds {array.dtype}; give integers or floating-point numbers")
+        values = _scaled(values, path)
     return torch.from_numpy(np.ascontiguousarray(values.astype(np.float32)))
 
 
