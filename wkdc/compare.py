@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.images import SUFFIXES, as_rgb, grid, save_pixels
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.inference.comparison import evenly_spread, open_comparison
 from wkdc.metrics.fidelity import most_different_square, psnr_db
+from wkdc.networks.layers import Norm
 from wkdc.system.files import check_writable
 
 SIZE = 256
@@ -69,6 +71,8 @@ def compare(
     count: int = 4,
     size: int = SIZE,
     direction: Direction = "AtoB",
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -81,7 +85,8 @@ def compare(
     no card names a teacher: black for none, white from a quarter of the range on (`GAIN`).
 
     Args:
-        models, data, teacher, direction, arch, seed: see `open_comparison`.
+        models, data, teacher, direction, seed: see `open_comparison`.
+        norm, key, arch: of .pth files that cannot tell, see `load_generator`.
         output: the image to write; replaced if it exists.
         count: inputs, evenly spread over the test images.
         size: height and width of each image.
@@ -104,7 +109,7 @@ def compare(
         size=size,
         direction=direction,
         seed=seed,
-        arch=arch,
+        reading=Reading(norm=norm, key=key, arch=arch),
         device=device,
     )
     generators = comparison.generators

@@ -8,6 +8,7 @@ from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.layouts import Direction, Layout
 from wkdc.metrics.fidelity import Fidelity
+from wkdc.networks.layers import Norm
 from wkdc.system.devices import check_device
 from wkdc.training.device import choose_dtype
 from wkdc.training.distributed import Processes
@@ -109,6 +110,8 @@ def distill(
     precision: Precision = "auto",
     seed: int = 0,
     runs: str | Path = "runs",
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     compiled: bool = False,
     save_every: float = SAVE_EVERY,
@@ -134,7 +137,8 @@ def distill(
         direction: `BtoA` for a generator that translates domain B to domain A.
         precision: number format of the steps; weights are float32. `float16` is for GPUs.
         runs: where the run folder is made.
-        arch: what makes student and teacher where they are custom networks; see `load_generator`.
+        norm: of student and teacher, `key` of the teacher, `arch` of custom networks, where files
+            cannot tell; see `load_generator`.
         compiled: whether steps use torch.compile.
         save_every: minutes between two states that `resume` can continue from.
         select: `best` takes the student nearest to its teacher, of ten on the way, on a tenth of
@@ -162,6 +166,8 @@ def distill(
         precision=precision,
         seed=seed,
         arch=arch,
+        norm=norm,
+        key=key,
         compiled=compiled,
         save_every=60 * save_every,
         select=select,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError, OutputError
 from wkdc.inference.comparison import Comparison, open_comparison
@@ -23,6 +24,7 @@ from wkdc.metrics.distribution import (
 from wkdc.metrics.image_scores import ImageScores
 from wkdc.metrics.image_sets import Distances, compare_sets, kid_subset_size
 from wkdc.metrics.lpips import Lpips, load_lpips
+from wkdc.networks.layers import Norm
 from wkdc.reporting.protocol import Protocol, protocol_warnings
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
@@ -111,6 +113,8 @@ def evaluate(
     limit: int | None = None,
     direction: Direction = "AtoB",
     keep: str | Path | None = None,
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -121,7 +125,8 @@ def evaluate(
     Outputs are written to PNG files for KID and FID; memory does not grow with their number.
 
     Args:
-        models, data, direction, arch: see `open_comparison`.
+        models, data, direction: see `open_comparison`.
+        norm, key, arch: of .pth files that cannot tell, see `load_generator`.
         teacher: by default the one that the models' cards name; without one, models are compared
             with true images only.
         features: adds KID, FID, precision and recall of these features.
@@ -153,7 +158,7 @@ def evaluate(
         size=size,
         direction=direction,
         seed=seed,
-        arch=arch,
+        reading=Reading(norm=norm, key=key, arch=arch),
         device=device,
     )
     layout = comparison.layout

@@ -8,6 +8,7 @@ from typing import Any
 
 from wkdc.analyze import analyze
 from wkdc.checkpoints.checkpoint import Generator
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import MissingExtraError, OptionError
@@ -15,6 +16,7 @@ from wkdc.evaluate import evaluate
 from wkdc.inference.comparison import SMALLEST, evenly_spread, open_comparison
 from wkdc.metrics.fidelity import most_different_square, psnr_db
 from wkdc.metrics.wavelet import LEVELS
+from wkdc.networks.layers import Norm
 from wkdc.onnx.file import OnnxNetwork
 from wkdc.onnx.parity import example_images, measure_parity
 from wkdc.profile import profile
@@ -69,7 +71,7 @@ class _Settings:
     size: int
     limit: int | None
     direction: Direction
-    arch: str | None
+    reading: Reading
     device: str
     seed: int
 
@@ -85,6 +87,8 @@ def report(
     size: int = SIZE,
     limit: int | None = None,
     direction: Direction | None = None,
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -107,6 +111,7 @@ def report(
         size: height and width that images are compared and timed at.
         limit: use only the first `limit` images.
         direction: by default the one that the student was trained in.
+        norm, key, arch: of .pth files that cannot tell, see `load_generator`.
         on_progress: called with the current stage and the share of it that is done.
 
     Raises:
@@ -118,7 +123,8 @@ def report(
     tell = on_progress or (lambda stage, share: None)
     path = Path(output)
     _check(path, count, size, limit)
-    subject = find_subject(Path(model), teacher, arch)
+    reading = Reading(norm=norm, key=key, arch=arch)
+    subject = find_subject(Path(model), teacher, reading)
     folder = Path(data) if data is not None else subject.data
     if folder is None:
         raise OptionError(
@@ -126,7 +132,7 @@ def report(
             "give --data FOLDER"
         )
     given = read_given_results(results, subject)
-    settings = _Settings(folder, size, limit, direction or subject.direction, arch, device, seed)
+    settings = _Settings(folder, size, limit, direction or subject.direction, reading, device, seed)
     found = {name: given.get(name) or _measure(name, subject, settings, tell) for name in COMMANDS}
     facts = _facts(subject, settings, found, _images(subject, settings, count, tell))
     text = render_page(facts)
@@ -167,13 +173,16 @@ def _check(output: Path, count: int, size: int, limit: int | None) -> None:
 
 def _measure(name: str, subject: Subject, settings: _Settings, tell: Progress) -> Any:
     """Run one of `COMMANDS`; its result as `--json` prints it."""
+    said = settings.reading
     if name == "profile":
         return to_plain(
             profile(
                 [subject.teacher.path, subject.student.path],
                 size=(settings.size, settings.size),
                 device=settings.device,
-                arch=settings.arch,
+                norm=said.norm,
+                key=said.key,
+                arch=said.arch,
                 on_round=lambda done, total: tell("timing", done / total),
             )
         )
@@ -187,7 +196,9 @@ def _measure(name: str, subject: Subject, settings: _Settings, tell: Progress) -
             size=settings.size,
             limit=settings.limit,
             direction=settings.direction,
-            arch=settings.arch,
+            norm=said.norm,
+            key=said.key,
+            arch=said.arch,
             device=settings.device,
             seed=settings.seed,
             on_progress=lambda _, share: tell(stage, share),
@@ -266,7 +277,7 @@ def _images(
         size=settings.size,
         direction=settings.direction,
         seed=settings.seed,
-        arch=settings.arch,
+        reading=settings.reading,
         device=settings.device,
     )
     teacher, student = opened.generators

@@ -21,6 +21,8 @@ def analyze(
     data_url: options.DataUrl = None,
     device: options.Device = None,
     seed: options.Seed = 0,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -38,6 +40,8 @@ def analyze(
             limit=limit,
             direction=direction,
             figure=figure,
+            norm=norm,
+            key=key,
             arch=arch,
             device=device or default_device(),
             seed=seed,

@@ -42,6 +42,8 @@ def evaluate(
     data_url: options.DataUrl = None,
     device: options.Device = None,
     seed: options.Seed = 0,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -62,6 +64,8 @@ def evaluate(
             limit=limit,
             direction=direction,
             keep=keep,
+            norm=norm,
+            key=key,
             arch=arch,
             device=device or default_device(),
             seed=seed,

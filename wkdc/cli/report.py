@@ -45,6 +45,8 @@ def report(
     data_url: options.DataUrl = None,
     device: options.Device = None,
     seed: options.Seed = 0,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -64,6 +66,8 @@ def report(
             size=size,
             limit=limit,
             direction=direction,
+            norm=norm,
+            key=key,
             arch=arch,
             device=device or default_device(),
             seed=seed,

@@ -14,7 +14,7 @@ from wkdc.checkpoints.checkpoint import Generator, save_generator
 from wkdc.data.calibration import CALIBRATE, JITTER, read_calibration
 from wkdc.data.layouts import Direction
 from wkdc.errors import CheckpointError, OptionError
-from wkdc.inference.batch_statistics import VISIBLE_DB, statistics_psnr_db
+from wkdc.inference.batch_statistics import doubt_statistics
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
@@ -109,13 +109,8 @@ def prune_network(
         on_notice=on_notice,
     )
     own, images = calibration.images, calibration.images + calibration.copies
-    doubted = statistics_psnr_db(teacher, own)
-    if doubted is not None and doubted < VISIBLE_DB:
-        notice(
-            f"by its running statistics {teacher.path} makes other images than by each image's own "
-            f"({doubted:.1f} dB); if yours look wrong, it is meant the other way: --norm "
-            "batch-per-image"
-        )
+    if doubt := doubt_statistics(teacher, own):
+        notice(doubt)
     plan = _planned(
         teacher,
         target,

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wkdc.checkpoints.checkpoint import Generator, load_generator, load_teacher, teacher_path
+from wkdc.checkpoints.checkpoint import Generator, load_beside, teacher_path
 from wkdc.checkpoints.lineage import images_of, last_options, record_of, student_of
+from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import Record, read_record
 from wkdc.checkpoints.weight_files import is_exported
 from wkdc.data.layouts import Direction
@@ -60,7 +61,7 @@ class Subject:
         )
 
 
-def find_subject(model: Path, teacher: str | Path | None, arch: str | None) -> Subject:
+def find_subject(model: Path, teacher: str | Path | None, reading: Reading) -> Subject:
     """Open a student or the latest student of a run, its teacher and its run.
 
     Raises:
@@ -74,14 +75,14 @@ def find_subject(model: Path, teacher: str | Path | None, arch: str | None) -> S
         )
     if model.is_dir():
         record = read_record(model)
-        student, notice = student_of(record, arch)
+        student, notice = student_of(record, reading)
     else:
-        student, notice = load_generator(model, arch=arch), None
+        student, notice = load_beside(model, reading), None
         record = record_of(student)
-    guide = load_teacher(
+    guide = load_beside(
         teacher_path(student, hint="name it with --teacher") if teacher is None else teacher,
+        reading,
         [student],
-        arch=arch,
     )
     if guide.sha256 == student.sha256:
         raise OptionError(f"{student.path} is its own teacher {guide.path}; give a student")

@@ -9,8 +9,10 @@ from typing import Any, Literal, Self
 import torch
 
 from wkdc.checkpoints.card import relative_to
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
+from wkdc.networks.layers import Norm
 from wkdc.training.device import Compute
 from wkdc.training.distributed import Processes
 from wkdc.training.loop import Budget, StepReport, check_length, steps_in
@@ -65,7 +67,7 @@ class RunConfig:
         reverse_teacher, reverse_output: the same for the other direction; a teacher without an
             output only closes the cycle.
         budget: the run's length, however it was given.
-        device, precision, seed, arch: see `wkdc.distill.distill`.
+        device, precision, seed, arch, norm, key: see `wkdc.distill.distill`.
         select: whether the student at the end is the result, or the best on the way.
         compiled: whether steps use torch.compile.
         save_every: seconds between two states that the run can be continued from.
@@ -92,6 +94,8 @@ class RunConfig:
     discriminator: str | None = None
     reverse_teacher: str | None = None
     reverse_output: str | None = None
+    norm: Norm | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         """Check the time between states.
@@ -101,6 +105,11 @@ class RunConfig:
         """
         if not self.save_every > 0:
             raise OptionError(f"save_every is {self.save_every / 60}; give minutes, more than 0")
+
+    @property
+    def reading(self) -> Reading:
+        """How files that cannot tell are read."""
+        return Reading(norm=self.norm, key=self.key, arch=self.arch)
 
     @property
     def folder(self) -> Path:
