@@ -8,6 +8,7 @@ from wkdc.data.calibration import CALIBRATE, JITTER
 from wkdc.data.layouts import Direction
 from wkdc.pruning.constraints import Widths
 from wkdc.pruning.importance import Importance
+from wkdc.pruning.plain_sampling import Antialias
 from wkdc.pruning.result import PruneResult
 from wkdc.pruning.student import PruneSettings, prune_network
 from wkdc.pruning.target import Quantity
@@ -28,6 +29,7 @@ def prune(
     data: str | Path | None = None,
     calibrate: int = CALIBRATE,
     jitter: float = JITTER,
+    antialias: Antialias = "keep",
     direction: Direction = "AtoB",
     importance: Importance | None = None,
     widths: Widths | None = None,
@@ -57,6 +59,8 @@ def prune(
         calibrate: how many of them; 0 slices only. `jitter` is the share of them that is also
             looked at in other colours, which the student then knows, too. `direction` `BtoA` takes
             those of domain B.
+        antialias: which fixed blurs the student keeps of a teacher that has them, such as CUT's:
+            `keep`, `down`, `up` or `none`; strided and transposed convolutions take their place.
         importance: see `wkdc.pruning.importance.rank`; `magnitude` where no image calibrates.
         widths, prefer, round_to, drop_blocks: see `wkdc.pruning.constraints`.
         size: height and width for MACs and times, about 256x256.
@@ -88,6 +92,7 @@ def prune(
         seed=seed,
         calibrate=calibrate,
         jitter=jitter,
+        antialias=antialias,
         data=None if data is None else Path(data),
         direction=direction,
     )

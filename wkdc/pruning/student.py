@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from wkdc.pruning.build import build, rebuild
 from wkdc.pruning.constraints import Constraints, Widths
 from wkdc.pruning.importance import NEED_IMAGES, Importance
 from wkdc.pruning.latency_target import measure_clock
+from wkdc.pruning.plain_sampling import Antialias, without_blurs
 from wkdc.pruning.plan import Plan
 from wkdc.pruning.planner import make_plan
 from wkdc.pruning.reconstruction import LayerFit
@@ -58,6 +59,7 @@ class PruneSettings:
     seed: int = 0
     calibrate: int = CALIBRATE
     jitter: float = JITTER
+    antialias: Antialias = "keep"
     data: Path | None = None
     direction: Direction = "AtoB"
 
@@ -65,7 +67,8 @@ class PruneSettings:
         """Check the calibration.
 
         Raises:
-            OptionError: a negative number of images, no share, or data that would not be used.
+            OptionError: a negative number of images, no share, data that would not be used, or
+                what does not go with dropping blurs.
         """
         if self.calibrate < 0:
             raise OptionError(f"calibrate is {self.calibrate}; give a number of images, 0 for none")
@@ -74,6 +77,15 @@ class PruneSettings:
         if self.calibrate == 0 and self.data is not None:
             raise OptionError(
                 f"data {self.data} would not be used: calibrate is 0; leave one of them out"
+            )
+        if self.antialias not in get_args(Antialias):
+            known = ", ".join(get_args(Antialias))
+            raise OptionError(f"antialias {self.antialias!r} is not known; give one of {known}")
+        timed = self.by == "latency" or self.latency_ms is not None
+        if self.antialias != "keep" and (timed or self.calibrate == 0):
+            raise OptionError(
+                f"antialias {self.antialias} needs images, which make up for the blurs, and a "
+                "size to aim at: give --calibrate 1 or more, and --ratio, --params or --macs"
             )
 
 
@@ -123,7 +135,7 @@ def prune_network(
     )
     layers: tuple[LayerFit, ...] = ()
     if output is None:
-        student, architecture = rebuild(plan.sliced(), teacher.architecture)
+        student, architecture = rebuild(plan.sliced(), plan.teacher.architecture)
     else:
         student, architecture, layers = build(
             plan, on_layer=lambda share: progress("reconstructing layers", 0.6 + 0.4 * share)
@@ -207,8 +219,12 @@ def _planned(
     """The plan, with what should be known of it said; a dry run's has its latency measured."""
     share_of_plan = 0.9 if dry_run else 0.6
     widths = settings.widths or ("uniform" if teacher.architecture.is_discriminator else None)
+    plain = None
+    if settings.antialias != "keep":
+        progress("solving layers without blurs", 0.0)
+        plain = without_blurs(teacher, images, settings.antialias)
     plan = make_plan(
-        teacher,
+        plain.teacher if plain else teacher,
         target,
         images,
         Constraints(
@@ -223,6 +239,7 @@ def _planned(
         device=settings.device,
         on_progress=lambda stage, share: progress(stage, share_of_plan * share),
     )
+    plan = plain.follow(plan) if plain else plan
     if plan.left:
         more = f" and {len(plan.left) - 3} more" if len(plan.left) > 3 else ""
         notice(f"these keep their width: {', '.join(plan.left[:3])}{more}; see docs/custom.md")
@@ -234,7 +251,7 @@ def _planned(
         )
     if dry_run and clock is None:
         progress("measuring in ONNX Runtime", share_of_plan)
-        plan = replace(plan, clock=measure_clock(plan, size, settings.device))
+        plan = replace(plan, clock=measure_clock(plan, teacher, size, settings.device))
     return plan
 
 
