@@ -225,6 +225,8 @@ def test_what_dropping_blurs_needs(files: dict[str, Path], tmp_path: Path) -> No
     ):
         with pytest.raises(OptionError, match="antialias none needs images"):
             wkdc.prune(files["cut"], antialias="none", output=output, **more)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="needs images, which make up for the blurs; give --data"):
+        without_blurs(load_generator(files["cut"]), [], "none")
     with pytest.raises(OptionError, match="keep, down, up, none"):
         wkdc.prune(files["cut"], ratio=4, antialias="both", output=output)  # type: ignore[arg-type]
     assert not output.exists()

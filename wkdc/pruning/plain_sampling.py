@@ -57,7 +57,7 @@ def without_blurs(teacher: Generator, images: Sequence[Tensor], keep: Antialias)
         images: 1×C×H×W in [-1, 1], all of one size.
 
     Raises:
-        OptionError: `teacher` has none to take out.
+        OptionError: `teacher` has none to take out, or there are no images.
     """
     options = dict(teacher.architecture.options)
     down = options.get("downsampling") == "blurred" and keep in ("up", "none")
@@ -65,6 +65,10 @@ def without_blurs(teacher: Generator, images: Sequence[Tensor], keep: Antialias)
     if not (down or up):
         raise OptionError(
             f"antialias {keep}: {teacher.path} has no fixed blurs to drop there; leave it out"
+        )
+    if not images:
+        raise OptionError(
+            f"antialias {keep} needs images, which make up for the blurs; give --data"
         )
     options |= {"downsampling": "strided"} if down else {}
     options |= {"upsampling": "transposed"} if up else {}
