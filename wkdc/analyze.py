@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import Data
 from wkdc.data.images import load_square
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
@@ -109,7 +110,7 @@ class AnalyzeResult:
 
 def analyze(
     models: Sequence[str | Path],
-    data: str | Path,
+    data: Data,
     *,
     teacher: str | Path | None = None,
     size: int = SIZE,
@@ -223,7 +224,13 @@ def _measure(
         tell("translating", number / len(images))
     real = comparison.layout.real_validation
     for path in real:
-        add("real", load_square(path, size, channels=teacher.out_channels), len(real))
+        image = load_square(
+            path,
+            size,
+            channels=teacher.out_channels,
+            value_range=comparison.layout.value_range,
+        )
+        add("real", image, len(real))
     return bands, {name: tuple(values.tolist()) for name, values in power.items()}
 
 

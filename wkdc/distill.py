@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.checkpoint import Generator
+from wkdc.data.folders import Data, as_folder
 from wkdc.data.layouts import Direction, Layout
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.networks.layers import Norm
@@ -92,7 +93,7 @@ class DistillResult:
 
 
 def distill(
-    data: str | Path,
+    data: Data,
     *,
     student: str | Path = "student.pth",
     teacher: str | Path | None = None,
@@ -157,9 +158,11 @@ def distill(
     files = RunFiles(
         student, teacher, discriminator, disc_ratio, output, reverse_student, reverse_teacher
     )
+    folder = as_folder(data)
     config = RunConfig(
         command="distill",
-        data=str(Path(data).resolve()),
+        data=str(folder.path.resolve()),
+        value_range=folder.value_range,
         recipe=recipe,
         direction=direction,
         device=device,

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import Data
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError, OutputError
 from wkdc.inference.comparison import Comparison, open_comparison
@@ -103,7 +104,7 @@ class _Job:
 
 def evaluate(
     models: Sequence[str | Path],
-    data: str | Path,
+    data: Data,
     *,
     teacher: str | Path | None = None,
     features: Features | None = None,
@@ -225,7 +226,9 @@ def _measure(
         on_progress=lambda share: tell("translating", (0.4 if job.extractor else 1.0) * share),
     )
     if targets is not None:
-        write_domain(job.domain, targets, job.size, generators[0].out_channels)
+        write_domain(
+            job.domain, targets, job.size, generators[0].out_channels, job.comparison.layout
+        )
     sets: list[Distances] = [(None, None)] * len(names)
     if job.extractor is not None and subset_size is not None:
         stage = f"features of {job.extractor.name}"
@@ -260,9 +263,7 @@ def _folder(keep: str | Path | None, stack: ExitStack) -> Path:
     return folder
 
 
-def _protocol(
-    job: _Job, data: str | Path, direction: Direction, subset_size: int | None
-) -> Protocol:
+def _protocol(job: _Job, data: Data, direction: Direction, subset_size: int | None) -> Protocol:
     teacher, extractor = job.comparison.teacher, job.extractor
     return Protocol(
         data=str(data),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from wkdc.checkpoints.checkpoint import Generator, load_network
 from wkdc.data.calibration import CALIBRATE, JITTER
+from wkdc.data.folders import Data, as_folder
 from wkdc.data.layouts import Direction
 from wkdc.pruning.constraints import Widths
 from wkdc.pruning.importance import Importance
@@ -26,7 +27,7 @@ def prune(
     macs: int | None = None,
     latency_ms: float | None = None,
     output: str | Path | None = None,
-    data: str | Path | None = None,
+    data: Data | None = None,
     calibrate: int = CALIBRATE,
     jitter: float = JITTER,
     antialias: Antialias = "keep",
@@ -93,7 +94,7 @@ def prune(
         calibrate=calibrate,
         jitter=jitter,
         antialias=antialias,
-        data=None if data is None else Path(data),
+        data=None if data is None else as_folder(data),
         direction=direction,
     )
     network = teacher if isinstance(teacher, Generator) else load_network(teacher)

@@ -9,6 +9,7 @@ from typing import Any
 from wkdc.analyze import analyze
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import Data, ImageFolder, as_folder
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import MissingExtraError, OptionError
@@ -67,7 +68,7 @@ class ReportResult:
 class _Settings:
     """What the models are measured with; see `report`."""
 
-    data: Path
+    data: ImageFolder
     size: int
     limit: int | None
     direction: Direction
@@ -78,7 +79,7 @@ class _Settings:
 
 def report(
     model: str | Path = "student.pth",
-    data: str | Path | None = None,
+    data: Data | None = None,
     *,
     output: str | Path = "report.html",
     results: Sequence[str | Path] = (),
@@ -125,7 +126,7 @@ def report(
     _check(path, count, size, limit)
     reading = Reading(norm=norm, key=key, arch=arch)
     subject = find_subject(Path(model), teacher, reading)
-    folder = Path(data) if data is not None else subject.data
+    folder = as_folder(data) if data is not None else subject.data
     if folder is None:
         raise OptionError(
             f"no images to translate: {subject.student.path} does not say what it was trained on; "
@@ -290,6 +291,7 @@ def _images(
         target, output = teacher.generate(inputs), student.generate(inputs)
         box = most_different_square([target, output], side)
         score = psnr_db(output, target)
-        images.append(ComparedImage(file.name, reader.shown(inputs), target, output, score, box))
+        shown = reader.shown(inputs), reader.seen(target), reader.seen(output)
+        images.append(ComparedImage(file.name, *shown, score, box))
         tell("translating what is shown", number / len(chosen))
     return images

@@ -19,6 +19,7 @@ def analyze(
     limit: options.Limit = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
     device: options.Device = None,
     seed: options.Seed = 0,
     norm: options.Norm = None,
@@ -30,7 +31,7 @@ def analyze(
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = options.find_images(data, data_url)
+    folder = options.find_images(data, data_url, range_)
     with render.meter() as meter:
         found = wkdc.analyze(
             models or [Path("student.pth")],

@@ -40,6 +40,8 @@ def evaluate(
     direction: options.Direction = "AtoB",
     keep: Annotated[Path | None, typer.Option(help="A new folder to keep the images in.")] = None,
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
+    bands: options.Bands = None,
     device: options.Device = None,
     seed: options.Seed = 0,
     norm: options.Norm = None,
@@ -51,7 +53,7 @@ def evaluate(
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = options.find_images(data, data_url)
+    folder = options.find_images(data, data_url, range_, bands)
     with render.meter() as meter:
         result = wkdc.evaluate(
             models or [Path("student.pth")],

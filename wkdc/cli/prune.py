@@ -155,6 +155,7 @@ def prune(
     direction: options.Direction = "AtoB",
     importance: ImportanceName = None,
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
     size: Size = None,
     device: Device = "cpu",
     seed: options.Seed = 0,
@@ -175,7 +176,7 @@ def prune(
 
     source = load_network(teacher, Reading(norm, padding, upsampling, key, arch))
     # Images that nobody would look at are not fetched.
-    folder = options.find_data(data, data_url) if data is not None and calibrate else data
+    folder = options.find_images_if_any(data, data_url, range_) if calibrate else data
     with render.meter() as meter:
         result = wkdc.prune(
             source,

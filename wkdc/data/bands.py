@@ -16,6 +16,9 @@ from torch import Tensor
 
 from wkdc.errors import ImageError
 
+Range = tuple[float, float]
+"""The numbers of a file that are black and white."""
+
 ARRAYS = (".npy", ".npz")
 """Endings of files of NumPy, H×W, H×W×C or C×H×W."""
 
@@ -26,7 +29,7 @@ LUMA = (0.299, 0.587, 0.114)
 """Grey of RGB (ITU-R BT.601), as for 8 bits."""
 
 
-def deep_pixels(path: Path) -> Tensor | None:
+def deep_pixels(path: Path, value_range: Range | None = None) -> Tensor | None:
     """C×H×W of a file that Pillow would cut to 8 bits or cannot read; None for any other.
 
     Raises:
@@ -34,21 +37,22 @@ def deep_pixels(path: Path) -> Tensor | None:
     """
     match path.suffix.lower():
         case ".npy" | ".npz":
-            return array_to_pixels(_channels_first(_load_array(path), path), path)
+            return array_to_pixels(_channels_first(_load_array(path), path), path, value_range)
         case ".png" if _png_depth(path) == 16:
             try:
                 return _png_pixels(path)
             except (OSError, ValueError, SyntaxError) as error:
                 raise ImageError(f"{path} cannot be read: {error}") from None
         case ".tif" | ".tiff":
-            return _tiff_pixels(path)
+            return _tiff_pixels(path, value_range)
     return None
 
 
-def array_to_pixels(array: np.ndarray, path: Path) -> Tensor:
+def array_to_pixels(array: np.ndarray, path: Path, value_range: Range | None = None) -> Tensor:
     """C×H×W of any numbers -> the same on the scale of 8 bits.
 
-    Integers count by the full range of their type; floats by theirs: 0 to 1, -1 to 1, or 0 to 255.
+    Integers count by the full range of their type; floats by `value_range`, else by theirs: 0 to 1,
+    -1 to 1, or 0 to 255.
 
     Args:
         path: for the message.
@@ -65,7 +69,7 @@ def array_to_pixels(array: np.ndarray, path: Path) -> Tensor:
         limits = np.iinfo(array.dtype)
         values = (values - limits.min) / (limits.max - limits.min) * 255
     elif np.issubdtype(array.dtype, np.floating):
-        values = _scaled(values, path)
+        values = _scaled(values, path, value_range)
     else:
         raise ImageError(f"{path} holds {array.dtype}; give integers or floating-point numbers")
     return torch.from_numpy(np.ascontiguousarray(values.astype(np.float32)))
@@ -115,7 +119,7 @@ def fit_channels(pixels: Tensor, channels: int, path: Path) -> Tensor:
 
 
 def save_bands(path: Path, pixels: Tensor) -> None:
-    """Write C×H×W, uint8 or uint16, as a TIFF of C bands, as `.npy` (H×W×C), or as a PNG.
+    """Write C×H×W, uint8, uint16 or float32, as a TIFF of C bands, as `.npy` (H×W×C), or as a PNG.
 
     Raises:
         ImageError: another ending, or more than four channels in a PNG.
@@ -200,7 +204,7 @@ def _unpacked(opened: ImageFile.ImageFile, rawmode: str) -> np.ndarray:
     return np.asarray(opened).astype(np.float32)
 
 
-def _tiff_pixels(path: Path) -> Tensor | None:
+def _tiff_pixels(path: Path, value_range: Range | None) -> Tensor | None:
     """C×H×W of a TIFF of other than 8 bits or of other bands than Pillow knows."""
     try:
         with tifffile.TiffFile(path) as opened:
@@ -222,14 +226,18 @@ def _tiff_pixels(path: Path) -> Tensor | None:
             return None  # Pillow says what is wrong with it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImageError(f"{path} cannot be read: {reason}") from None
-    return array_to_pixels(array, path)
+    return array_to_pixels(array, path, value_range)
 
 
-def _scaled(values: np.ndarray, path: Path) -> np.ndarray:
-    """Floats on the scale of 8 bits, by the narrowest range that holds them."""
+def _scaled(values: np.ndarray, path: Path, value_range: Range | None) -> np.ndarray:
+    """Floats on the scale of 8 bits, by the range given or the narrowest that holds them."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low) or not np.isfinite(high):
         raise ImageError(f"{path} holds NaN or infinity; write numbers from 0 to 1")
+    if value_range is not None:
+        black, white = value_range
+        scaled: np.ndarray = ((values - black) / (white - black) * 255).clip(0, 255)
+        return scaled
     if low >= 0 and high <= 1:
         return values * 255
     if low >= -1 and high <= 1:
@@ -238,5 +246,5 @@ def _scaled(values: np.ndarray, path: Path) -> np.ndarray:
         return values
     raise ImageError(
         f"{path} holds numbers from {low:.4g} to {high:.4g}; floats are read as 0 to 1, -1 to 1 or "
-        "0 to 255: scale them to one of these"
+        "0 to 255: scale them, or give --range LOW,HIGH"
     )

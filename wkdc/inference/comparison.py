@@ -1,7 +1,7 @@
 """Models to compare, opened with their teacher and test images."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wkdc.checkpoints.checkpoint import load_beside, reading_for, teacher_path
@@ -9,6 +9,7 @@ from wkdc.checkpoints.lineage import student_of
 from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_record
 from wkdc.checkpoints.weight_files import is_exported
+from wkdc.data.folders import Data, ImageFolder, as_folder
 from wkdc.data.inputs import check_reads
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.errors import CheckpointError, OptionError
@@ -43,7 +44,7 @@ class Comparison:
 
 def open_comparison(
     models: Sequence[str | Path],
-    data: str | Path,
+    data: Data,
     *,
     teacher: str | Path | None = None,
     size: int,
@@ -88,7 +89,7 @@ def open_comparison(
     if size < smallest:
         raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
     left_out: list[str] = []
-    layout = _test_layout(Path(data), direction, seed, left_out.append)
+    layout = _test_layout(as_folder(data), direction, seed, left_out.append)
     check_reads(layout, opened[0].path, opened[0].in_channels)
     if guide is None:
         return Comparison(None, tuple(opened), layout, tuple(left_out))
@@ -133,10 +134,10 @@ def _teacher_of(models: Sequence[Path], reading: Reading) -> Path | None:
 
 
 def _test_layout(
-    data: Path, direction: Direction, seed: int, on_notice: Callable[[str], None]
+    data: ImageFolder, direction: Direction, seed: int, on_notice: Callable[[str], None]
 ) -> Layout:
     """The layout with its test images; all images of a plain folder."""
-    domains = all((data / f"train{letter}").is_dir() for letter in "AB")
+    domains = all((data.path / f"train{letter}").is_dir() for letter in "AB")
     layout = read_layout(
         data,
         direction=direction,
@@ -145,7 +146,7 @@ def _test_layout(
         both=domains,
         on_notice=on_notice,
     )
-    if layout.kind == "inputs" and layout.held_out and not (data / "trainA").is_dir():
+    if layout.kind == "inputs" and layout.held_out and not (data.path / "trainA").is_dir():
         every = tuple(sorted({*layout.train, *layout.validation}))
-        return Layout("inputs", every, (), every, False, direction)
+        return replace(layout, train=every, validation=every, held_out=False)
     return layout

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wkdc.checkpoints.card import history_entry, make_card, read_card, relative_to
 from wkdc.checkpoints.checkpoint import Generator, save_generator
 from wkdc.data.calibration import CALIBRATE, JITTER, read_calibration
+from wkdc.data.folders import ImageFolder, describe_data
 from wkdc.data.layouts import Direction
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.batch_statistics import doubt_statistics
@@ -60,7 +61,7 @@ class PruneSettings:
     calibrate: int = CALIBRATE
     jitter: float = JITTER
     antialias: Antialias = "keep"
-    data: Path | None = None
+    data: ImageFolder | None = None
     direction: Direction = "AtoB"
 
     def __post_init__(self) -> None:
@@ -159,7 +160,7 @@ def prune_network(
         _importance(settings, images),
         len(own),
         len(calibration.copies),
-        settings.data,
+        None if settings.data is None else settings.data.path,
         layers,
     )
 
@@ -292,7 +293,7 @@ def _entry(settings: PruneSettings, size: tuple[int, int], images: list[Tensor])
         "size": list(size),
         "widths": widths if isinstance(widths, str | None) else list(widths),
         "importance": _importance(settings, images),
-        "data": None if settings.data is None else str(settings.data),
+        **describe_data(settings.data),
         "calibrated_on": len(images),
     }
     del asked["calibrate"], asked["direction"]

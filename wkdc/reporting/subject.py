@@ -9,6 +9,7 @@ from wkdc.checkpoints.lineage import images_of, last_options, record_of, student
 from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import Record, read_record
 from wkdc.checkpoints.weight_files import is_exported
+from wkdc.data.folders import ImageFolder, as_described
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.system.files import sha256_of
@@ -30,7 +31,7 @@ class Subject:
     teacher: Generator
     record: Record | None
     start: Path | None
-    data: Path | None
+    data: ImageFolder | None
     direction: Direction
     warnings: tuple[str, ...]
 
@@ -89,12 +90,13 @@ def find_subject(model: Path, teacher: str | Path | None, reading: Reading) -> S
     start = None if record is None else record.start
     if start is not None and sha256_of(start) == student.sha256:
         start = None
+    folder, said = images_of(student, record), last_options(student)
     return Subject(
         student,
         guide,
         record,
         start,
-        images_of(student, record),
-        last_options(student).get("direction", "AtoB"),
+        None if folder is None else as_described(folder, said),
+        said.get("direction", "AtoB"),
         () if notice is None else (notice,),
     )

@@ -1,7 +1,7 @@
 """What a run was asked to do, as it is kept in its folder."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,6 +10,7 @@ import torch
 
 from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import ImageFolder, as_described, describe_data
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.networks.layers import Norm
@@ -64,6 +65,7 @@ class RunConfig:
     Attributes:
         data, teacher, discriminator, output: absolute paths, None where there is none. The student
             is the `start.pth` in the run folder.
+        value_range: see `wkdc.data.folders.ImageFolder`.
         reverse_teacher, reverse_output: the same for the other direction; a teacher without an
             output only closes the cycle.
         budget: the run's length, however it was given.
@@ -96,6 +98,7 @@ class RunConfig:
     reverse_output: str | None = None
     norm: Norm | None = None
     key: str | None = None
+    value_range: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         """Check the time between states.
@@ -112,9 +115,10 @@ class RunConfig:
         return Reading(norm=self.norm, key=self.key, arch=self.arch)
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> ImageFolder:
         """The data as seen from the current folder, for messages too."""
-        return Path(relative_to(Path(self.data), Path.cwd()))
+        path = Path(relative_to(Path(self.data), Path.cwd()))
+        return as_described(path, {"value_range": self.value_range})
 
     @property
     def outputs(self) -> list[Path]:
@@ -146,7 +150,7 @@ def describe_run(
     return {
         "recipe": dataclasses.asdict(config.recipe),
         "budget": dataclasses.asdict(config.budget),
-        "data": str(config.folder),
+        **describe_data(config.folder),
         "device": str(compute.device),
         "precision": compute.precision,
         "compiled": compute.compiled,
