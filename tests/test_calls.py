@@ -8,6 +8,7 @@ import torch
 from wkdc.benchmark.calls import HalfPrecision, engines_on, file_call, outputs_to_images, torch_call
 from wkdc.benchmark.entries import as_onnx, open_entry
 from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.example_input import example_input
 from wkdc.errors import DeviceError
 from wkdc.metrics.fidelity import psnr_db
@@ -38,7 +39,7 @@ def test_engines_of_a_gpu() -> None:
 def test_float16_gives_the_same_in_both_runtimes(
     made_once: Path, exported_once: Path, tmp_path: Path
 ) -> None:
-    one = open_entry(made_once / "student.pth", None)
+    one = open_entry(made_once / "student.pth", Reading())
     images = example_input(one.channels, (32, 48)).expand(2, -1, -1, -1).contiguous()
     generator = load_generator(made_once / "student.pth")
     with torch.inference_mode():

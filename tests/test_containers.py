@@ -159,6 +159,32 @@ def test_later_commands_read_the_teacher_as_prune_did(
     assert json.loads(done.stdout)["params"] == sum(value.numel() for value in A2B.values())
 
 
+def test_every_command_takes_a_key(tmp_path: Path, photos: Path, call_wkdc: Call) -> None:
+    """Of files without a card: the student's one network needs none, and gets none."""
+    torch.save({"netG_A2B": A2B, "netG_B2A": B2A}, tmp_path / "both.pth")
+    torch.save(B2A, tmp_path / "teacher.pth")
+    done = call_wkdc("prune", "teacher.pth", "--ratio", 2, "--calibrate", 0)
+    assert done.code == 0, done.stderr
+    data = ("--data", photos, "--size", 64)
+    named = ("--teacher", "both.pth", "--key", "netG_B2A")
+    for command in (
+        ("evaluate", "student.pth", *named, *data, "--limit", 2),
+        ("analyze", "student.pth", *named, *data, "--limit", 2),
+        ("compare", "student.pth", *named, *data, "--count", 1),
+        ("profile", "both.pth", "student.pth", *named[2:], "--size", 64, "--rounds", 1),
+        ("report", "student.pth", *named, *data, "--limit", 2, "--count", 1),
+        ("distill", *named, "--data", photos, "--steps", 1, "--crop", 32),
+    ):
+        without = [one for one in command if one not in named[2:]]
+        assert "choose one, such as --key" in call_wkdc(*without).stderr
+        done = call_wkdc(*command)
+        assert done.code == 0, done.stderr
+    card = load_plain(tmp_path / "student.pth")["wkdc"]
+    assert card["teacher"]["reading"] == {"key": "netG_B2A"}
+    done = call_wkdc("evaluate", "student.pth", *data, "--limit", 2)  # without saying it again
+    assert done.code == 0, done.stderr
+
+
 def test_a_norm_that_was_named_holds_for_the_teacher_too(tmp_path: Path, photos: Path) -> None:
     """A file of BatchNorm, read by each image's statistics, is the same teacher to all commands."""
     weights = unet_state_dict(1, downs=5, ngf=6)

@@ -1,7 +1,7 @@
 """Images and folders as they lie on disk: sub-folders, leftovers, depth, bands and alpha."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ from PIL import Image
 
 import wkdc
 from wkdc.data.animation import read_frames
-from wkdc.data.images import list_images, load_alpha, load_pixels, save_pixels
+from wkdc.data.images import images_to_numbers, list_images, load_alpha, load_pixels, save_pixels
+from wkdc.data.inputs import check_inputs
 from wkdc.data.layouts import read_layout
-from wkdc.errors import DatasetError, ImageError
+from wkdc.errors import DatasetError, ImageError, OptionError
 
 Call = Callable[..., Called]
 
@@ -78,6 +79,113 @@ def test_folders_of_combine_a_and_b(tmp_path: Path) -> None:
     assert len(layout.validation) == 4
 
 
+def both_parts(folder: Path, a: Sequence[str], b: Sequence[str]) -> Path:
+    """Pairs as `combine_A_and_B.py` takes them; an image is grey by its place in the list."""
+    for part, names in (("A", a), ("B", b)):
+        for number, name in enumerate(names):
+            path = folder / part / "train" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (40, 32), 10 * number).save(path)
+    return folder
+
+
+def pairs_in(folder: Path) -> dict[str, str]:
+    layout = read_layout(folder)
+    assert layout.pairs is not None
+    return {
+        str(given.relative_to(folder / "A" / "train")): str(
+            target.relative_to(folder / "B" / "train")
+        )
+        for given, target in layout.pairs.targets.items()
+    }
+
+
+def test_pairs_in_two_folders_belong_together_by_name(tmp_path: Path) -> None:
+    """As in `combine_A_and_B.py`; also where endings change the order of the names."""
+    folder = both_parts(tmp_path, ["a.bmp", "a.c.bmp"], ["a.jpg", "a.c.jpg"])
+    assert pairs_in(folder) == {"a.bmp": "a.jpg", "a.c.bmp": "a.c.jpg"}
+
+
+def test_pairs_in_two_folders_may_end_in_a_and_b(tmp_path: Path) -> None:
+    """`combine_A_and_B.py --use_AB`."""
+    folder = both_parts(tmp_path, ["1_A.png", "2_A.png"], ["1_B.png", "2_B.png"])
+    assert pairs_in(folder) == {"1_A.png": "1_B.png", "2_A.png": "2_B.png"}
+
+
+def test_equal_names_in_sub_folders_belong_together(tmp_path: Path) -> None:
+    folder = both_parts(tmp_path, ["x/1.png", "y/1.png"], ["x/1.png", "y/1.png"])
+    assert pairs_in(folder) == {"x/1.png": "x/1.png", "y/1.png": "y/1.png"}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        (["1.png", "2.png"], ["1.png"], r"A/train holds 2 images and .*B/train 1; .* as many"),
+        (
+            ["1.png", "1.jpg"],
+            ["1.png", "2.png"],
+            r"1 is the name of 2 in .*A/.* of 1 in .*B/",
+        ),
+        (
+            ["1.png", "2.png"],
+            ["1.png", "3.png"],
+            r"2 is the name of 1 in .*A/.* of 0 in .*B/",
+        ),
+    ],
+)
+def test_pairs_that_are_none_are_told(
+    tmp_path: Path, a: list[str], b: list[str], said: str
+) -> None:
+    with pytest.raises(DatasetError, match=said):
+        read_layout(both_parts(tmp_path, a, b))
+
+
+def test_a_folder_without_its_other_half_is_told(tmp_path: Path) -> None:
+    both_parts(tmp_path, ["1.png"], [])
+    with pytest.raises(ImageError, match="B/train is no folder"):
+        read_layout(tmp_path)
+
+
+def test_a_and_b_may_be_validated_on_val(tmp_path: Path) -> None:
+    both_parts(tmp_path, ["1.png", "2.png"], ["1.png", "2.png"])
+    for part in "AB":
+        photo(tmp_path / part / "val" / "9.png")
+    layout = read_layout(tmp_path)
+    assert layout.validation == (tmp_path / "A" / "val" / "9.png",)
+    assert len(layout.train) == 2
+
+
+def test_pairs_of_different_sizes_are_told(tmp_path: Path, teacher: Path) -> None:
+    both_parts(tmp_path, ["1.png", "2.png"], ["1.png"])
+    photo(tmp_path / "B" / "train" / "2.png", size=(44, 32))
+    with pytest.raises(ImageError, match=r"A/train/2.png is 40x32, its target .*2.png 44x32"):
+        check_inputs(read_layout(tmp_path), 3, 3)
+
+
+def test_single_images_where_pairs_are_read_are_told(tmp_path: Path) -> None:
+    """The stock code cuts them in halves, too, and says nothing."""
+    said: list[str] = []
+    photo(tmp_path / "train" / "pair.png", size=(80, 40))
+    assert read_layout(tmp_path, on_notice=said.append).kind == "paired"
+    assert said == []
+    (tmp_path / "train" / "pair.png").unlink()
+    photo(tmp_path / "train" / "single.png", size=(48, 40))
+    assert read_layout(tmp_path, on_notice=said.append).kind == "paired"
+    assert said == [
+        f"{tmp_path}/train is read as pairs side by side, but no image there is as wide as two; "
+        f"if they are single images, give --data {tmp_path}/train"
+    ]
+
+
+def test_a_and_b_without_train_are_told(tmp_path: Path) -> None:
+    for part in "AB":
+        photo(tmp_path / part / "1.png")
+    said: list[str] = []
+    assert read_layout(tmp_path, on_notice=said.append).kind == "inputs"
+    (line,) = said
+    assert "read as inputs; for pairs give A/train and B/train" in line
+
+
 def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
     photo(tmp_path / "far" / "x.png")
     (tmp_path / "near").mkdir()
@@ -125,6 +233,76 @@ def test_floats_of_no_known_range_are_refused(tmp_path: Path, values: list[float
     np.save(tmp_path / "x.npy", np.array([values]))
     with pytest.raises(ImageError, match=r"holds (numbers|NaN)"):
         load_pixels(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.npy", "x.npz"])
+def test_floats_of_a_range_that_is_named(tmp_path: Path, name: str) -> None:
+    values = np.array([[-100.0, 0.0, 1000.0, 4000.0, 9000.0]], dtype=np.float32)
+    match name:
+        case "x.tif":
+            tifffile.imwrite(tmp_path / name, values)
+        case "x.npz":
+            np.savez(tmp_path / name, values)
+        case _:
+            np.save(tmp_path / name, values)
+    found = load_pixels(tmp_path / name, channels=1, value_range=(0, 4000))
+    assert found[0, 0].tolist() == pytest.approx([0, 0, 63.75, 255, 255])
+    with pytest.raises(ImageError, match="give --range LOW,HIGH"):
+        load_pixels(tmp_path / name, channels=1)
+    images = torch.tensor([-2.0, -1.0, -0.5, 1.0])  # and back
+    assert images_to_numbers(images, (0, 4000)).tolist() == [0, 0, 1000, 4000]
+
+
+def test_a_range_through_the_commands(tmp_path: Path, call_wkdc: Call) -> None:
+    weights = resnet_state_dict(1, blocks=2, ngf=6, in_channels=5, out_channels=5)
+    torch.save(weights, tmp_path / "teacher.pth")
+    (tmp_path / "scenes").mkdir()
+    values = np.random.default_rng(0).uniform(0, 4000, (6, 64, 72, 5)).astype(np.float32)
+    for number, scene in enumerate(values):
+        np.save(tmp_path / "scenes" / f"{number}.npy", scene)
+    done = call_wkdc("prune", "teacher.pth", "--ratio", 2, "--data", "scenes")
+    assert done.code == 1
+    assert "give --range LOW,HIGH" in done.errors[0]
+    named, data = ("--range", "0,4000"), ("--data", "scenes", "--range", "0,4000")
+    for command in (
+        ("prune", "teacher.pth", "--ratio", 2, *data),
+        ("distill", *data, "--steps", 2, "--crop", 32),
+        ("evaluate", "student.pth", *data, "--size", 64),
+        ("analyze", "student.pth", *data, "--size", 64),
+        ("compare", "student.pth", *data, "--size", 64),
+        ("report", "--size", 64),  # which finds images and range on the card
+        ("export", "student.pth", "--onnx", *data),
+        ("translate", "teacher.pth", "scenes", "-o", "out", *named),
+    ):
+        done = call_wkdc(*command)
+        assert done.code == 0, (command, done.stderr)
+    images = torch.from_numpy(values[0] / 2000 - 1).permute(2, 0, 1)[None]
+    expected = (resnet_forward(weights, images, blocks=2)[0] + 1) * 2000
+    written = tifffile.imread(tmp_path / "out" / "0.tif")
+    assert (written.shape, written.dtype) == ((64, 72, 5), np.float32)
+    # 1e-4 of [-1, 1]: float32 in another order.
+    assert np.abs(written - expected.permute(1, 2, 0).numpy()).max() < 0.2
+
+
+def test_ranges_and_bands_that_are_none(tmp_path: Path, call_wkdc: Call) -> None:
+    photo(tmp_path / "photos" / "x.png")
+    for option, said in (
+        (("--range", "5"), "give LOW,HIGH"),
+        (("--range", "0,inf"), "give LOW,HIGH"),
+        (("--range", "4,1"), "give a lower and a higher number"),
+        (("--bands", "1,2"), "give one or three"),
+        (("--bands", "0"), "counted from 1"),
+        (("--bands", "red"), "such as 3,2,1"),
+    ):
+        done = call_wkdc("compare", "a.pth", "--data", "photos", *option)
+        assert done.code == 2
+        assert said in done.errors[0]
+    torch.save(resnet_state_dict(1, blocks=2, ngf=6), tmp_path / "a.pth")
+    for command in (("report",), ("export", "a.pth"), ("prune", "a.pth", "--ratio", 2)):
+        done = call_wkdc(*command, "--range", "0,1")
+        assert (done.code, "give --data FOLDER with them" in done.errors[0]) == (2, True)
+    with pytest.raises(OptionError, match="give a lower and a higher"):
+        wkdc.translate(tmp_path / "a.pth", [tmp_path / "photos"], tmp_path, value_range=(1, 1))
 
 
 def test_translate_writes_16_bits_back(tmp_path: Path, teacher: Path, call_wkdc: Call) -> None:
@@ -209,6 +387,26 @@ def test_a_generator_of_many_bands_through_the_commands(
     assert (written.shape, written.dtype) == ((64, 72, bands), np.uint16)
     # Two of 65536 steps: rounding, and float32 in another order.
     assert np.abs(written - expected.permute(1, 2, 0).numpy()).max() <= 2
+
+
+def test_sheets_show_the_bands_that_are_named(tmp_path: Path, call_wkdc: Call) -> None:
+    weights = resnet_state_dict(1, blocks=2, ngf=6, in_channels=5, out_channels=5)
+    torch.save(weights, tmp_path / "a.pth")
+    torch.save(resnet_state_dict(2, blocks=2, ngf=6, in_channels=5, out_channels=5), tmp_path / "b")
+    (tmp_path / "b").rename(tmp_path / "b.pth")
+    (tmp_path / "scenes").mkdir()
+    scene = np.zeros((64, 64, 5), dtype=np.uint8) + np.arange(40, 240, 40, dtype=np.uint8)
+    np.save(tmp_path / "scenes" / "0.npy", scene)
+    command = ("compare", "a.pth", "b.pth", "--data", "scenes", "--size", 64, "--count", 1)
+    corner = (40, 40)  # of the input, below the titles
+    for bands, colour in (((), (40, 80, 120)), ((5, 3, 1), (200, 120, 40)), ((4,), (160,) * 3)):
+        named = ("--bands", ",".join(map(str, bands))) if bands else ()
+        done = call_wkdc(*command, *named)
+        assert done.code == 0, done.stderr
+        assert Image.open(tmp_path / "comparison.png").getpixel(corner) == colour
+    done = call_wkdc(*command, "--bands", "6,2,1")
+    assert done.code == 1
+    assert "bands 6,2,1 are to be shown of images of 5" in done.errors[0]
 
 
 def test_a_count_that_does_not_fit_says_both(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from wkdc.inference.tiles import Tiling
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.architecture import residual_blocks
 from wkdc.networks.complexity import measure_complexity
+from wkdc.pruning.plain_sampling import Antialias, _copy, _layers, without_blurs
 from wkdc.training.loop import StepReport
 
 families = pytest.mark.parametrize("name", list(FAMILIES))
@@ -164,6 +165,71 @@ def test_macs_against_a_hand_count(tmp_path: Path) -> None:
     assert found.params == 11_378_179
     assert convolutions == 64_047_022_080
     assert found.macs == convolutions + blurs
+
+
+@pytest.mark.parametrize("keep", ["down", "up", "none"])
+def test_a_student_without_blurs(keep: Antialias, tmp_path: Path) -> None:
+    """It is one that CUT reads with --no_antialias and --no_antialias_up, cheaper and as near."""
+    path = tmp_path / "teacher.pth"
+    torch.save(cut_state_dict(1, blocks=2), path)
+    whole = wkdc.prune(path, ratio=4, calibrate=6, output=tmp_path / "whole.pth")
+    found = wkdc.prune(path, ratio=4, calibrate=6, output=tmp_path / "s.pth", antialias=keep)
+    assert found.params_ratio == pytest.approx(4, rel=0.02)
+    assert found.macs_ratio > 1.1 * whole.macs_ratio
+    student, teacher = load_generator(tmp_path / "s.pth"), load_generator(path)
+    assert student.card is not None
+    assert student.card["history"][0]["options"]["antialias"] == keep
+    image = read_calibration(teacher, None, 8).images[-1]
+    output = cut_forward(
+        dict(student.network.state_dict()),
+        image,
+        blocks=len(residual_blocks(student.network)),
+        antialias=keep == "down",
+        antialias_up=keep == "up",
+    )
+    torch.testing.assert_close(output, student.network(image), atol=1e-5, rtol=0)
+    wkdc.prune(path, ratio=4, calibrate=0, output=tmp_path / "sliced.pth")
+    sliced = load_generator(tmp_path / "sliced.pth").network
+    wanted = teacher.network(image)
+    # Solving is worth more than the blurs, on an image that it did not see.
+    assert psnr_db(student.network(image), wanted) > psnr_db(sliced(image), wanted) + 1
+
+
+def test_without_blurs_and_channels_of_its_own_a_teacher_is_solved_not_copied(
+    tmp_path: Path,
+) -> None:
+    torch.save(cut_state_dict(1, blocks=2), tmp_path / "teacher.pth")
+    teacher = load_generator(tmp_path / "teacher.pth")
+    images = read_calibration(teacher, None, 8).images
+    found = without_blurs(teacher, images[:6], "none")
+    options = found.teacher.architecture.options
+    assert (options["downsampling"], options["upsampling"]) == ("strided", "transposed")
+    copied = found.teacher.architecture.build().eval().requires_grad_(False)
+    for old, new in zip(_layers(teacher.network).values(), _layers(copied).values(), strict=True):
+        _copy(old, new)
+    wanted = teacher.network(images[-1])
+    solved = psnr_db(found.teacher.network(images[-1]), wanted)
+    assert solved > psnr_db(copied(images[-1]), wanted) + 1
+    assert found.error == pytest.approx(4 / 10 ** (solved / 10), rel=0.5)  # on other images
+
+
+def test_what_dropping_blurs_needs(files: dict[str, Path], tmp_path: Path) -> None:
+    output = tmp_path / "student.pth"
+    for name, keep in (("pytorch-gan", "none"), ("cut-no-antialias-up", "down")):
+        with pytest.raises(OptionError, match=f"antialias {keep}: .* no fixed blurs"):
+            wkdc.prune(files[name], ratio=4, calibrate=2, antialias=keep, output=output)  # type: ignore[arg-type]
+    for more in (
+        {"ratio": 2.0, "by": "latency"},
+        {"latency_ms": 5.0},
+        {"ratio": 4, "calibrate": 0},
+    ):
+        with pytest.raises(OptionError, match="antialias none needs images"):
+            wkdc.prune(files["cut"], antialias="none", output=output, **more)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="needs images, which make up for the blurs; give --data"):
+        without_blurs(load_generator(files["cut"]), [], "none")
+    with pytest.raises(OptionError, match="keep, down, up, none"):
+        wkdc.prune(files["cut"], ratio=4, antialias="both", output=output)  # type: ignore[arg-type]
+    assert not output.exists()
 
 
 def test_depthwise_macs_against_a_hand_count(files: dict[str, Path]) -> None:

@@ -16,7 +16,7 @@ import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.checkpoints.weight_files import load_plain
 from wkdc.errors import OptionError
-from wkdc.inference.batch_statistics import VISIBLE_DB, statistics_psnr_db
+from wkdc.inference.batch_statistics import VISIBLE_DB, doubt_statistics, statistics_psnr_db
 from wkdc.inference.tiles import Tiling
 from wkdc.networks.layers import norm_layer
 
@@ -129,3 +129,29 @@ def test_statistics_of_the_image_itself_are_not_doubted(tmp_path: Path) -> None:
 def test_unknown_norms_name_it() -> None:
     with pytest.raises(OptionError, match="batch-per-image"):
         norm_layer("layer", 3, affine=True)  # type: ignore[arg-type]
+
+
+def test_distill_says_it_once_and_its_student_remembers_the_answer(
+    tmp_path: Path, photos: Path, call_wkdc: Call
+) -> None:
+    saved("unet", tmp_path)
+    call_wkdc("prune", "teacher.pth", "--ratio", 2, "--calibrate", 0)
+    command = ("distill", "--data", photos, "--steps", 1, "--crop", 32)
+    done = call_wkdc(*command)
+    assert done.code == 0, done.stderr
+    (line,) = [one for one in done.stderr.splitlines() if "--norm batch-per-image" in one]
+    assert "running statistics" in line
+    done = call_wkdc(*command, "--norm", "batch-per-image")
+    assert done.code == 0, done.stderr
+    assert "running statistics" not in done.stderr
+    card = load_plain(tmp_path / "student.pth")["wkdc"]
+    assert card["options"]["norm"] == "batch-per-image"
+    assert card["teacher"]["reading"] == {"norm": "batch-per-image"}
+    assert "running statistics" not in call_wkdc(*command).stderr
+
+
+def test_running_statistics_that_were_asked_for_are_not_doubted(tmp_path: Path) -> None:
+    images = [torch.rand(1, 3, 64, 64) * 2 - 1]
+    path = saved("unet", tmp_path)
+    assert doubt_statistics(load_generator(path), images) is not None
+    assert doubt_statistics(load_generator(path, norm="batch"), images) is None

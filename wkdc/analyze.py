@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import Data
 from wkdc.data.images import load_square
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
@@ -17,6 +19,7 @@ from wkdc.inference.model import ImageModel
 from wkdc.metrics.fidelity import BandEnergies
 from wkdc.metrics.spectrum import radial_power
 from wkdc.metrics.wavelet import LEVELS
+from wkdc.networks.layers import Norm
 from wkdc.reporting.charts import check_matplotlib, plot_errors, plot_spectra, save_figure
 from wkdc.reporting.results import Made
 from wkdc.system.files import check_writable, write_atomically
@@ -107,13 +110,15 @@ class AnalyzeResult:
 
 def analyze(
     models: Sequence[str | Path],
-    data: str | Path,
+    data: Data,
     *,
     teacher: str | Path | None = None,
     size: int = SIZE,
     limit: int | None = None,
     direction: Direction = "AtoB",
     figure: str | Path | None = None,
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -122,7 +127,8 @@ def analyze(
     """Compare models with their teacher, band by band, after Zhang et al. 2022.
 
     Args:
-        models, data, teacher, direction, arch, seed: see `open_comparison`.
+        models, data, teacher, direction, seed: see `open_comparison`.
+        norm, key, arch: of .pth files that cannot tell, see `load_generator`.
         size: height and width that images are compared at.
         limit: use only the first `limit` images.
         figure: a .svg, .png or .pdf to plot the result into.
@@ -147,7 +153,7 @@ def analyze(
         size=size,
         direction=direction,
         seed=seed,
-        arch=arch,
+        reading=Reading(norm=norm, key=key, arch=arch),
         device=device,
     )
     if comparison.teacher is None:
@@ -218,7 +224,13 @@ def _measure(
         tell("translating", number / len(images))
     real = comparison.layout.real_validation
     for path in real:
-        add("real", load_square(path, size, channels=teacher.out_channels), len(real))
+        image = load_square(
+            path,
+            size,
+            channels=teacher.out_channels,
+            value_range=comparison.layout.value_range,
+        )
+        add("real", image, len(real))
     return bands, {name: tuple(values.tolist()) for name, values in power.items()}
 
 

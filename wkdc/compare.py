@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import Data
 from wkdc.data.images import SUFFIXES, as_rgb, grid, save_pixels
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.inference.comparison import evenly_spread, open_comparison
 from wkdc.metrics.fidelity import most_different_square, psnr_db
+from wkdc.networks.layers import Norm
 from wkdc.system.files import check_writable
 
 SIZE = 256
@@ -62,13 +65,15 @@ class CompareResult:
 
 def compare(
     models: Sequence[str | Path],
-    data: str | Path,
+    data: Data,
     *,
     output: str | Path = "comparison.png",
     teacher: str | Path | None = None,
     count: int = 4,
     size: int = SIZE,
     direction: Direction = "AtoB",
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -81,7 +86,8 @@ def compare(
     no card names a teacher: black for none, white from a quarter of the range on (`GAIN`).
 
     Args:
-        models, data, teacher, direction, arch, seed: see `open_comparison`.
+        models, data, teacher, direction, seed: see `open_comparison`.
+        norm, key, arch: of .pth files that cannot tell, see `load_generator`.
         output: the image to write; replaced if it exists.
         count: inputs, evenly spread over the test images.
         size: height and width of each image.
@@ -104,7 +110,7 @@ def compare(
         size=size,
         direction=direction,
         seed=seed,
-        arch=arch,
+        reading=Reading(norm=norm, key=key, arch=arch),
         device=device,
     )
     generators = comparison.generators
@@ -119,7 +125,7 @@ def compare(
         inputs = reader.squares(file, size)[0]
         outputs = [one.generate(inputs) for one in generators]
         box = most_different_square(outputs, max(16, size // ZOOM))
-        cells += _cells(reader.shown(inputs), outputs, box)
+        cells += _cells([reader.shown(inputs), *map(reader.seen, outputs)], box)
         scores = [psnr_db(image, outputs[0]) for image in outputs[1:]]
         rows.append(Row(file, dict(zip(names[1:], scores, strict=True)), box))
         if on_progress is not None:
@@ -128,13 +134,11 @@ def compare(
     return CompareResult(path, generators[0].path, tuple(rows), ZOOM, GAIN)
 
 
-def _cells(
-    shown: Tensor, outputs: Sequence[Tensor], box: tuple[int, int, int]
-) -> list[list[Tensor]]:
-    """The three rows of one input."""
+def _cells(shown: Sequence[Tensor], box: tuple[int, int, int]) -> list[list[Tensor]]:
+    """The three rows of one input: itself, and the outputs."""
     left, top, side = box
-    size = shown.shape[-1]
-    images = [_in_colour(one) for one in (shown, *outputs)]
+    size = shown[0].shape[-1]
+    images = [as_rgb(one) for one in shown]
     zoomed = [
         functional.interpolate(one[..., top : top + side, left : left + side], (size, size))
         for one in images
@@ -145,10 +149,6 @@ def _cells(
         for one in images
     ]
     return [[_framed(one, box) for one in images], zoomed, differences]
-
-
-def _in_colour(images: Tensor) -> Tensor:
-    return as_rgb(images)
 
 
 def _framed(images: Tensor, box: tuple[int, int, int]) -> Tensor:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.checkpoint import Generator
+from wkdc.data.folders import Data, as_folder
 from wkdc.data.layouts import Direction, Layout
 from wkdc.metrics.fidelity import Fidelity
+from wkdc.networks.layers import Norm
 from wkdc.system.devices import check_device
 from wkdc.training.device import choose_dtype
 from wkdc.training.distributed import Processes
@@ -91,7 +93,7 @@ class DistillResult:
 
 
 def distill(
-    data: str | Path,
+    data: Data,
     *,
     student: str | Path = "student.pth",
     teacher: str | Path | None = None,
@@ -109,6 +111,8 @@ def distill(
     precision: Precision = "auto",
     seed: int = 0,
     runs: str | Path = "runs",
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     compiled: bool = False,
     save_every: float = SAVE_EVERY,
@@ -134,7 +138,8 @@ def distill(
         direction: `BtoA` for a generator that translates domain B to domain A.
         precision: number format of the steps; weights are float32. `float16` is for GPUs.
         runs: where the run folder is made.
-        arch: what makes student and teacher where they are custom networks; see `load_generator`.
+        norm: of student and teacher, `key` of the teacher, `arch` of custom networks, where files
+            cannot tell; see `load_generator`.
         compiled: whether steps use torch.compile.
         save_every: minutes between two states that `resume` can continue from.
         select: `best` takes the student nearest to its teacher, of ten on the way, on a tenth of
@@ -153,15 +158,19 @@ def distill(
     files = RunFiles(
         student, teacher, discriminator, disc_ratio, output, reverse_student, reverse_teacher
     )
+    folder = as_folder(data)
     config = RunConfig(
         command="distill",
-        data=str(Path(data).resolve()),
+        data=str(folder.path.resolve()),
+        value_range=folder.value_range,
         recipe=recipe,
         direction=direction,
         device=device,
         precision=precision,
         seed=seed,
         arch=arch,
+        norm=norm,
+        key=key,
         compiled=compiled,
         save_every=60 * save_every,
         select=select,

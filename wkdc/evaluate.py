@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import Data
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.inference.comparison import Comparison, open_comparison
@@ -21,6 +23,7 @@ from wkdc.metrics.distribution import (
 from wkdc.metrics.image_scores import ImageScores
 from wkdc.metrics.image_sets import Distances, compare_sets, kid_subset_size
 from wkdc.metrics.lpips import Lpips, load_lpips
+from wkdc.networks.layers import Norm
 from wkdc.reporting.protocol import Protocol, protocol_warnings
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
@@ -101,7 +104,7 @@ class _Job:
 
 def evaluate(
     models: Sequence[str | Path],
-    data: str | Path,
+    data: Data,
     *,
     teacher: str | Path | None = None,
     features: Features | None = None,
@@ -111,6 +114,8 @@ def evaluate(
     limit: int | None = None,
     direction: Direction = "AtoB",
     keep: str | Path | None = None,
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -121,7 +126,8 @@ def evaluate(
     Outputs are written to PNG files for KID and FID; memory does not grow with their number.
 
     Args:
-        models, data, direction, arch: see `open_comparison`.
+        models, data, direction: see `open_comparison`.
+        norm, key, arch: of .pth files that cannot tell, see `load_generator`.
         teacher: by default the one that the models' cards name; without one, models are compared
             with true images only.
         features: adds KID, FID, precision and recall of these features.
@@ -153,7 +159,7 @@ def evaluate(
         size=size,
         direction=direction,
         seed=seed,
-        arch=arch,
+        reading=Reading(norm=norm, key=key, arch=arch),
         device=device,
     )
     layout = comparison.layout
@@ -227,7 +233,9 @@ def _measure(
         on_progress=lambda share: tell("translating", (0.4 if job.extractor else 1.0) * share),
     )
     if targets is not None:
-        write_domain(job.domain, targets, job.size, generators[0].out_channels)
+        write_domain(
+            job.domain, targets, job.size, generators[0].out_channels, job.comparison.layout
+        )
     sets: list[Distances] = [(None, None)] * len(names)
     if job.extractor is not None and subset_size is not None:
         stage = f"features of {job.extractor.name}"
@@ -248,9 +256,7 @@ def _measure(
     )
 
 
-def _protocol(
-    job: _Job, data: str | Path, direction: Direction, subset_size: int | None
-) -> Protocol:
+def _protocol(job: _Job, data: Data, direction: Direction, subset_size: int | None) -> Protocol:
     teacher, extractor = job.comparison.teacher, job.extractor
     return Protocol(
         data=str(data),

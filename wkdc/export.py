@@ -11,6 +11,7 @@ from torch import Tensor
 from wkdc.benchmark.precision_times import PrecisionTimes, time_precision
 from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.data.calibration import CALIBRATE, LEAST, read_calibration
+from wkdc.data.folders import Data, ImageFolder, as_folder
 from wkdc.data.images import resize_short_side
 from wkdc.data.inputs import Reader, check_reads
 from wkdc.data.layouts import Direction, read_layout
@@ -106,7 +107,7 @@ def export(
     tolerance: float | None = None,
     pixels: bool = False,
     precision: Precision = "float32",
-    data: str | Path | None = None,
+    data: Data | None = None,
     direction: Direction = "AtoB",
     on_progress: Progress | None = None,
 ) -> ExportResult:
@@ -151,7 +152,7 @@ def export(
     path = Path(output) if output is not None else generator.path.with_suffix(".onnx")
     if path.suffix.lower() != ".onnx":
         raise OptionError(f"output {path} does not end in .onnx")
-    folder = None if data is None else Path(data)
+    folder = None if data is None else as_folder(data)
     images = checked_images(generator, folder, direction, parity_sizes(generator))
     calibrate = partial(_ranging_images, generator, folder, direction, checked=len(images))
     job = _Job(generator, precision, pixels, limits, calibrate, on_progress or _silent)
@@ -175,7 +176,7 @@ def export(
 
 
 def _ranging_images(
-    generator: Generator, data: Path | None, direction: Direction, *, checked: int
+    generator: Generator, data: ImageFolder | None, direction: Direction, *, checked: int
 ) -> list[Tensor]:
     """What int8 takes its ranges from: of the bundled photos those that no file is compared on."""
     if data is not None:
@@ -240,7 +241,7 @@ def _warnings(
 
 def checked_images(
     generator: Generator,
-    data: Path | None,
+    data: ImageFolder | None,
     direction: Direction,
     sizes: Sequence[tuple[int, int]],
 ) -> list[Tensor]:

@@ -10,6 +10,7 @@ from wkdc.checkpoints.reading import Reading
 from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
+from wkdc.networks.layers import Norm
 from wkdc.onnx.file import OnnxInterface, count_onnx_params, read_interface
 from wkdc.system.files import sha256_of
 
@@ -61,6 +62,7 @@ def info(
     path: str | Path,
     *,
     size: tuple[int, int] | None = None,
+    norm: Norm | None = None,
     key: str | None = None,
     arch: str | None = None,
 ) -> InfoResult:
@@ -69,7 +71,7 @@ def info(
     Args:
         path: a .pth of a generator or discriminator, or a .onnx.
         size: height and width that MACs are counted at.
-        key, arch: see `load_generator`.
+        norm, key, arch: see `load_generator`.
 
     Raises:
         CheckpointError: the file cannot be read, or is no network that wkdc knows.
@@ -78,7 +80,7 @@ def info(
     path = Path(path)
     if path.suffix.lower() == ".onnx":
         return _info_of_onnx(path, size)
-    loaded = load_network(path, Reading(key=key, arch=arch))
+    loaded = load_network(path, Reading(norm=norm, key=key, arch=arch))
     side = measured_size(size, loaded.architecture)
     cost = measure_complexity(loaded.network, loaded.in_channels, side)
     return InfoResult(

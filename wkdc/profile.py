@@ -27,9 +27,11 @@ from wkdc.benchmark.model_profile import (
     speedups,
     time_warnings,
 )
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.example_input import example_input
 from wkdc.errors import OptionError
 from wkdc.metrics.fidelity import psnr_db
+from wkdc.networks.layers import Norm
 from wkdc.onnx.layer_times import time_layers
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
@@ -89,6 +91,8 @@ def profile(
     rounds: int = 15,
     compiled: bool = False,
     layers: bool = False,
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     on_round: Callable[[int, int], None] | None = None,
 ) -> ProfileResult:
@@ -107,7 +111,7 @@ def profile(
         rounds: timed rounds.
         compiled: whether to time torch.compile too; it compiles first.
         layers: whether to time each layer in ONNX Runtime afterwards, on the CPU only.
-        arch: `package.module:factory` of custom networks, see `load_generator`.
+        norm, key, arch: of .pth files that cannot tell, see `load_generator`.
         on_round: called with the rounds done and their number.
 
     Raises:
@@ -116,7 +120,8 @@ def profile(
     """
     target = _checked(device, size, layers)
     _check_counts(batch=batch, rounds=rounds, threads=1 if threads is None else threads)
-    entries = [open_entry(Path(path), arch, beside=list(map(Path, models))) for path in models]
+    reading = Reading(norm=norm, key=key, arch=arch)
+    entries = [open_entry(Path(path), reading, beside=list(map(Path, models))) for path in models]
     for entry in entries:
         check_size(entry, size)
     settings = _Settings(size, batch, rounds, layers, target, engines_on(target, compiled=compiled))

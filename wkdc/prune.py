@@ -5,9 +5,11 @@ from pathlib import Path
 
 from wkdc.checkpoints.checkpoint import Generator, load_network
 from wkdc.data.calibration import CALIBRATE, JITTER
+from wkdc.data.folders import Data, as_folder
 from wkdc.data.layouts import Direction
 from wkdc.pruning.constraints import Widths
 from wkdc.pruning.importance import Importance
+from wkdc.pruning.plain_sampling import Antialias
 from wkdc.pruning.result import PruneResult
 from wkdc.pruning.student import PruneSettings, prune_network
 from wkdc.pruning.target import Quantity
@@ -25,9 +27,10 @@ def prune(
     macs: int | None = None,
     latency_ms: float | None = None,
     output: str | Path | None = None,
-    data: str | Path | None = None,
+    data: Data | None = None,
     calibrate: int = CALIBRATE,
     jitter: float = JITTER,
+    antialias: Antialias = "keep",
     direction: Direction = "AtoB",
     importance: Importance | None = None,
     widths: Widths | None = None,
@@ -57,6 +60,8 @@ def prune(
         calibrate: how many of them; 0 slices only. `jitter` is the share of them that is also
             looked at in other colours, which the student then knows, too. `direction` `BtoA` takes
             those of domain B.
+        antialias: which fixed blurs the student keeps of a teacher that has them, such as CUT's:
+            `keep`, `down`, `up` or `none`; strided and transposed convolutions take their place.
         importance: see `wkdc.pruning.importance.rank`; `magnitude` where no image calibrates.
         widths, prefer, round_to, drop_blocks: see `wkdc.pruning.constraints`.
         size: height and width for MACs and times, about 256x256.
@@ -88,7 +93,8 @@ def prune(
         seed=seed,
         calibrate=calibrate,
         jitter=jitter,
-        data=None if data is None else Path(data),
+        antialias=antialias,
+        data=None if data is None else as_folder(data),
         direction=direction,
     )
     network = teacher if isinstance(teacher, Generator) else load_network(teacher)

@@ -8,6 +8,8 @@ from typing import Any
 
 from wkdc.analyze import analyze
 from wkdc.checkpoints.checkpoint import Generator
+from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import Data, ImageFolder, as_folder
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import MissingExtraError, OptionError
@@ -15,6 +17,7 @@ from wkdc.evaluate import evaluate
 from wkdc.inference.comparison import SMALLEST, evenly_spread, open_comparison
 from wkdc.metrics.fidelity import most_different_square, psnr_db
 from wkdc.metrics.wavelet import LEVELS
+from wkdc.networks.layers import Norm
 from wkdc.onnx.file import OnnxNetwork
 from wkdc.onnx.parity import example_images, measure_parity
 from wkdc.profile import profile
@@ -65,18 +68,18 @@ class ReportResult:
 class _Settings:
     """What the models are measured with; see `report`."""
 
-    data: Path
+    data: ImageFolder
     size: int
     limit: int | None
     direction: Direction
-    arch: str | None
+    reading: Reading
     device: str
     seed: int
 
 
 def report(
     model: str | Path = "student.pth",
-    data: str | Path | None = None,
+    data: Data | None = None,
     *,
     output: str | Path = "report.html",
     results: Sequence[str | Path] = (),
@@ -85,6 +88,8 @@ def report(
     size: int = SIZE,
     limit: int | None = None,
     direction: Direction | None = None,
+    norm: Norm | None = None,
+    key: str | None = None,
     arch: str | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -107,6 +112,7 @@ def report(
         size: height and width that images are compared and timed at.
         limit: use only the first `limit` images.
         direction: by default the one that the student was trained in.
+        norm, key, arch: of .pth files that cannot tell, see `load_generator`.
         on_progress: called with the current stage and the share of it that is done.
 
     Raises:
@@ -118,15 +124,16 @@ def report(
     tell = on_progress or (lambda stage, share: None)
     path = Path(output)
     _check(path, count, size, limit)
-    subject = find_subject(Path(model), teacher, arch)
-    folder = Path(data) if data is not None else subject.data
+    reading = Reading(norm=norm, key=key, arch=arch)
+    subject = find_subject(Path(model), teacher, reading)
+    folder = as_folder(data) if data is not None else subject.data
     if folder is None:
         raise OptionError(
             f"no images to translate: {subject.student.path} does not say what it was trained on; "
             "give --data FOLDER"
         )
     given = read_given_results(results, subject)
-    settings = _Settings(folder, size, limit, direction or subject.direction, arch, device, seed)
+    settings = _Settings(folder, size, limit, direction or subject.direction, reading, device, seed)
     found = {name: given.get(name) or _measure(name, subject, settings, tell) for name in COMMANDS}
     facts = _facts(subject, settings, found, _images(subject, settings, count, tell))
     text = render_page(facts)
@@ -167,13 +174,16 @@ def _check(output: Path, count: int, size: int, limit: int | None) -> None:
 
 def _measure(name: str, subject: Subject, settings: _Settings, tell: Progress) -> Any:
     """Run one of `COMMANDS`; its result as `--json` prints it."""
+    said = settings.reading
     if name == "profile":
         return to_plain(
             profile(
                 [subject.teacher.path, subject.student.path],
                 size=(settings.size, settings.size),
                 device=settings.device,
-                arch=settings.arch,
+                norm=said.norm,
+                key=said.key,
+                arch=said.arch,
                 on_round=lambda done, total: tell("timing", done / total),
             )
         )
@@ -187,7 +197,9 @@ def _measure(name: str, subject: Subject, settings: _Settings, tell: Progress) -
             size=settings.size,
             limit=settings.limit,
             direction=settings.direction,
-            arch=settings.arch,
+            norm=said.norm,
+            key=said.key,
+            arch=said.arch,
             device=settings.device,
             seed=settings.seed,
             on_progress=lambda _, share: tell(stage, share),
@@ -266,7 +278,7 @@ def _images(
         size=settings.size,
         direction=settings.direction,
         seed=settings.seed,
-        arch=settings.arch,
+        reading=settings.reading,
         device=settings.device,
     )
     teacher, student = opened.generators
@@ -279,6 +291,7 @@ def _images(
         target, output = teacher.generate(inputs), student.generate(inputs)
         box = most_different_square([target, output], side)
         score = psnr_db(output, target)
-        images.append(ComparedImage(file.name, reader.shown(inputs), target, output, score, box))
+        shown = reader.shown(inputs), reader.seen(target), reader.seen(output)
+        images.append(ComparedImage(file.name, *shown, score, box))
         tell("translating what is shown", number / len(chosen))
     return images

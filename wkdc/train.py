@@ -8,6 +8,7 @@ import torch
 
 from wkdc.checkpoints.card import make_card, read_card, relative_to
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
+from wkdc.data.folders import Data, as_folder
 from wkdc.data.inputs import channels_for, check_inputs
 from wkdc.data.layouts import Direction, Layout, is_paired, read_layout
 from wkdc.data.pairs import has_separate_pairs
@@ -59,7 +60,7 @@ class TrainResult:
 
 
 def train(
-    data: str | Path,
+    data: Data,
     *,
     output: str | Path = "teacher.pth",
     network: Network | None = None,
@@ -106,11 +107,12 @@ def train(
     """
     if ngf < 1 or blocks < 1:
         raise OptionError(f"ngf {ngf} and {blocks} blocks were asked for; both need 1 or more")
-    folder = Path(data)
+    folder = as_folder(data)
     config = RunConfig(
         command="train",
-        data=str(folder.resolve()),
-        recipe=recipe or recipe_for(folder),
+        data=str(folder.path.resolve()),
+        value_range=folder.value_range,
+        recipe=recipe or recipe_for(folder.path),
         direction=direction,
         device=device,
         precision=precision,
@@ -266,7 +268,7 @@ def recipe_for(folder: Path) -> Recipe:
 def _read(config: RunConfig, on_notice: Callable[[str], None]) -> Layout:
     """The images of a training from scratch, which has no teacher to learn from."""
     folder = config.folder
-    both = (folder / "trainA").is_dir() and (folder / "trainB").is_dir()
+    both = all((folder.path / f"train{letter}").is_dir() for letter in "AB")
     layout = read_layout(
         folder,
         direction=config.direction,

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from wkdc.data.animation import Frame, read_frames, save_frames
-from wkdc.data.bands import fit_channels
+from wkdc.data.bands import Range, fit_channels
+from wkdc.data.folders import check_range
 from wkdc.data.images import (
     as_rgb,
     images_to_deep_pixels,
+    images_to_numbers,
     images_to_pixels,
     load_alpha,
     load_pixels,
@@ -27,7 +29,7 @@ from wkdc.errors import DatasetError, ImageError, OptionError, OutputError
 from wkdc.inference.jobs import Job, find_jobs, jobs_left, kinds_of
 from wkdc.inference.model import ImageModel, open_model
 from wkdc.inference.pipeline import ordered_map
-from wkdc.inference.tiles import Tiling, resolve_tiling, tiled_translator, translate_whole
+from wkdc.inference.tiles import Tiling, ToPixels, resolve_tiling, tiled_translator, translate_whole
 from wkdc.inference.video import VideoResult, count_frames, translate_video
 
 Alpha = Literal["white", "keep"]
@@ -81,6 +83,7 @@ def translate(
     tiling: Tiling | None = None,
     depth: int = 8,
     alpha: Alpha = "white",
+    value_range: Range | None = None,
     device: str = "cpu",
     on_notice: Callable[[str], None] | None = None,
     on_image: Callable[[int, int], None] | None = None,
@@ -103,6 +106,8 @@ def translate(
         shard: (3, 16) translates the third of sixteen parts; each input is in one part.
         tiling: how images larger than a tile are cut; None translates all of them whole.
         depth: bits of a value in the images that are written, 8 or 16.
+        value_range: the floating-point numbers that are black and white in inputs, and in outputs,
+            which are TIFF of such numbers then.
         alpha: `keep` gives images the transparency of their inputs back; else what was transparent
             was laid on white.
         on_notice: called with what was passed over in folders, and what was lost.
@@ -126,12 +131,18 @@ def translate(
         raise OptionError(
             f"depth {depth}, alpha {alpha}: give a depth of 8 or 16, and white or keep"
         )
-    ending = ".png" if opened.out_channels in (1, 3) else ".tif"
+    check_range(value_range)
+    if value_range is not None and (alpha == "keep" or depth != 8):
+        raise OptionError("files of a range hold floating-point numbers; leave out depth and alpha")
+    plain = opened.out_channels in (1, 3) and value_range is None
+    ending = ".png" if plain else ".tif"
     jobs = find_jobs(inputs, Path(output), shard, ending=ending, on_notice=on_notice)
+    if value_range is not None and any(job.is_video or job.is_animated for job in jobs):
+        raise OptionError("a video has no floating-point numbers; translate it without a range")
     jobs, kept = jobs_left(jobs, overwrite=overwrite, resume=resume)
     outcomes: list[_Outcome] = []
     interrupted = False
-    translator = _translator(opened, tiling, jobs, depth, alpha)
+    translator = _translator(opened, tiling, jobs, depth, alpha, value_range)
     with contextlib.closing(_translate_all(jobs, translator, on_image)) as translated:
         try:
             outcomes.extend(translated)
@@ -174,15 +185,22 @@ class _Translator:
 
 
 def _translator(
-    model: ImageModel, tiling: Tiling | None, jobs: Sequence[Job], depth: int, alpha: Alpha
+    model: ImageModel,
+    tiling: Tiling | None,
+    jobs: Sequence[Job],
+    depth: int,
+    alpha: Alpha,
+    value_range: Range | None,
 ) -> _Translator:
     channels = model.in_channels
-    to_pixels = images_to_pixels if depth == 8 else images_to_deep_pixels
+    to_pixels: ToPixels = images_to_pixels if depth == 8 else images_to_deep_pixels
+    if value_range is not None:
+        to_pixels = partial(images_to_numbers, value_range=value_range)
     images = [job.path for job in jobs if not job.is_video]
-    if channels in (1, 3) or (images and has_bands(images[0], channels)):
+    if channels in (1, 3) or (images and has_bands(images[0], channels, value_range)):
         return _Translator(
             channels,
-            lambda path: load_pixels(path, channels=channels),
+            lambda path: load_pixels(path, channels=channels, value_range=value_range),
             partial(translate_whole, model, to_pixels=to_pixels)
             if tiling is None
             else tiled_translator(model, tiling, to_pixels),
@@ -284,7 +302,7 @@ def _translate_images(jobs: Iterable[Job], translator: _Translator) -> Iterator[
             scale = 1 if translator.depth == 8 else 257
             pixels = torch.cat([pixels, (transparency.int() * scale).to(pixels.dtype)])
         save_pixels(image.job.target, pixels)
-        return _Outcome(image.job.target, cut=image.deep and translator.depth == 8)
+        return _Outcome(image.job.target, cut=image.deep and pixels.dtype == torch.uint8)
 
     with contextlib.ExitStack() as stack:
         images = ordered_map(read, jobs, threads=THREADS, ahead=THREADS)

@@ -36,6 +36,7 @@ from wkdc.benchmark.calls import Engine, engines_on
 from wkdc.benchmark.entries import calls_of, open_entry
 from wkdc.benchmark.latency import clock_on, time_in_bursts
 from wkdc.benchmark.machine import versions
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.example_input import example_input
 from wkdc.data.photos import photo_paths
 from wkdc.demo import teacher_file
@@ -131,7 +132,7 @@ def prune(options: argparse.Namespace) -> dict[str, Any]:
 def runtimes(report: Report, options: argparse.Namespace, until: float) -> None:
     """Milliseconds of teacher and student, in turn, in each runtime, at each size and batch."""
     device = torch.device(options.device)
-    entries = [open_entry(path, None) for path in (options.teacher, options.student)]
+    entries = [open_entry(path, Reading()) for path in (options.teacher, options.student)]
     cases = list(itertools.product(options.batches, options.sizes))
     # What compiles comes last: it takes longest, and what does not fit the time is left out.
     engines = sorted(engines_on(device, compiled=True), key=lambda engine: "compile" in engine)

@@ -35,6 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wkdc.checkpoints.reading import Reading
 from wkdc.data.images import load_square, pixels_to_images
 from wkdc.data.layouts import part_loader, read_layout
 from wkdc.metrics.fidelity import mean_fidelity
@@ -95,7 +96,7 @@ def main() -> None:
 def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Train the student with one more loss; what it then draws, and how long that took."""
     torch.manual_seed(seed)
-    learner, guide = load_pair(options.student, None)
+    learner, guide = load_pair(options.student, None, Reading())
     compute = Compute.of(torch.device("cpu"), "auto", FAITHFUL.batch)
     teacher, student = compute.move(guide.network), trainable(compute.move(learner.network))
     layout = read_layout(options.data, select=True)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from wkdc.benchmark.calls import OPTIONAL, Call, Engine, HalfPrecision, file_call, torch_call
-from wkdc.checkpoints.checkpoint import Generator, load_teacher
+from wkdc.checkpoints.checkpoint import Generator, load_beside
+from wkdc.checkpoints.reading import Reading
 from wkdc.errors import CheckpointError, DeviceError, OptionError
 from wkdc.networks.architecture import Architecture
 from wkdc.networks.complexity import (
@@ -40,17 +41,18 @@ class Entry:
     precision: str = "float32"
 
 
-def open_entry(path: Path, arch: str | None, *, beside: Sequence[Path] = ()) -> Entry:
+def open_entry(path: Path, reading: Reading, *, beside: Sequence[Path] = ()) -> Entry:
     """Open a file to profile.
 
     Args:
+        reading: see `wkdc.checkpoints.checkpoint.reading_for`.
         beside: all that are profiled; a student's card says how its teacher is read.
 
     Raises:
         CheckpointError: the file cannot be used.
     """
     if path.suffix.lower() != ".onnx":
-        generator = load_teacher(path, beside, arch=arch)
+        generator = load_beside(path, reading, beside)
         params = count_params(generator.network)
         return Entry(path, generator, generator.architecture, params, generator.in_channels)
     network = OnnxNetwork(path)

@@ -148,17 +148,24 @@ def load_network(
     )
 
 
-def load_teacher(
-    path: str | Path, students: Sequence[str | Path | Generator], *, arch: str | None = None
+def load_beside(
+    path: str | Path, reading: Reading, students: Sequence[str | Path | Generator] = ()
 ) -> Generator:
-    """Load a generator, as the cards of its students among `students` say that it is read."""
-    return check_generates(load_network(path, reading_for(path, students, arch=arch)))
+    """Load a generator, read as `reading_for` says."""
+    return check_generates(load_network(path, reading_for(path, reading, students)))
 
 
 def reading_for(
-    path: str | Path, students: Sequence[str | Path | Generator], *, arch: str | None = None
+    path: str | Path, reading: Reading, students: Sequence[str | Path | Generator] = ()
 ) -> Reading:
-    """How the cards of `students` say that their teacher `path` is to be read."""
+    """How one of several files is to be read: as is said, else as its student's card says.
+
+    Args:
+        reading: what is said of all of them; a file of wkdc holds one network, which has no key.
+        students: files whose cards may name `path` as their teacher.
+    """
+    if reading.key is not None and not is_exported(path) and read_card(Path(path)) is not None:
+        reading = replace(reading, key=None)
     for student in students:
         if isinstance(student, Generator):
             card = student.card
@@ -167,8 +174,8 @@ def reading_for(
         named = None if card is None else card["teacher"]
         said = named.get("reading") if named is not None else None
         if named and said and Path(path).is_file() and sha256_of(Path(path)) == named["sha256"]:
-            return reading_on_card(said, arch)
-    return Reading(arch=arch)
+            return reading_on_card({**said, **reading.for_card()}, reading.arch)
+    return reading
 
 
 def _of_student(

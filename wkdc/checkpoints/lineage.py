@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wkdc.checkpoints.checkpoint import Generator, load_generator
+from wkdc.checkpoints.checkpoint import Generator, load_beside
+from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import Record, read_record
 from wkdc.errors import OptionError
 
@@ -16,11 +17,11 @@ def last_options(student: Generator) -> Mapping[str, Any]:
     return options
 
 
-def student_of(record: Record, arch: str | None) -> tuple[Generator, str | None]:
+def student_of(record: Record, reading: Reading) -> tuple[Generator, str | None]:
     """What a run made: its output, else its latest checkpoint, and in words why that.
 
     Args:
-        arch: what makes a custom network; see `load_generator`.
+        reading: see `wkdc.checkpoints.checkpoint.reading_for`.
 
     Raises:
         OptionError: there is no student yet.
@@ -30,7 +31,7 @@ def student_of(record: Record, arch: str | None) -> tuple[Generator, str | None]
     beside = record.path.resolve().parents[1] / output.name  # a folder may have been copied
     for path in (record.path.parent.parent / output.name, beside, output):
         if record.finished and path.is_file():
-            student = load_generator(path, arch=arch)
+            student = load_beside(path, reading)
             if taught_by(student, record):
                 return student, None
     if record.latest is None:
@@ -41,7 +42,7 @@ def student_of(record: Record, arch: str | None) -> tuple[Generator, str | None]
         else "it has not come to its end"
     )
     said = f"{record.path}: {reason}; this is its checkpoint {record.latest.name}"
-    return load_generator(record.latest, arch=arch), said
+    return load_beside(record.latest, reading), said
 
 
 def taught_by(student: Generator, record: Record) -> bool:

@@ -19,8 +19,11 @@ def analyze(
     limit: options.Limit = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
     device: options.Device = None,
     seed: options.Seed = 0,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -28,7 +31,7 @@ def analyze(
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = options.find_images(data, data_url)
+    folder = options.find_images(data, data_url, range_)
     with render.meter() as meter:
         found = wkdc.analyze(
             models or [Path("student.pth")],
@@ -38,6 +41,8 @@ def analyze(
             limit=limit,
             direction=direction,
             figure=figure,
+            norm=norm,
+            key=key,
             arch=arch,
             device=device or default_device(),
             seed=seed,

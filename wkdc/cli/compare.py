@@ -19,8 +19,12 @@ def compare(
     size: options.ComparedSize = 256,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
+    bands: options.Bands = None,
     device: options.Device = None,
     seed: options.Seed = 0,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -28,7 +32,7 @@ def compare(
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = options.find_images(data, data_url)
+    folder = options.find_images(data, data_url, range_, bands)
     with render.meter() as meter:
         found = wkdc.compare(
             models or [Path("student.pth")],
@@ -38,6 +42,8 @@ def compare(
             count=count,
             size=size,
             direction=direction,
+            norm=norm,
+            key=key,
             arch=arch,
             device=device or default_device(),
             seed=seed,

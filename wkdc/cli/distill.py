@@ -12,6 +12,7 @@ from wkdc.errors import OptionError
 from wkdc.system import units
 
 if TYPE_CHECKING:
+    from wkdc.data.folders import ImageFolder
     from wkdc.distill import DistillResult, Fidelity, Recipe
 
 Data = Annotated[str | None, typer.Option(help="Name of a data set, or a folder of images.")]
@@ -98,10 +99,13 @@ def distill(
     cache: run.Cache = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
     device: options.Device = None,
     precision: run.Precision = "auto",
     compile_: run.Compile = False,
     seed: options.Seed = 0,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     runs: run.Runs = Path("runs"),
     save_every: run.SaveEvery = 5.0,
@@ -141,7 +145,7 @@ def _run(context: typer.Context) -> "DistillResult":
                 f"{name} {given[name]} would not be used: {discriminator} has its own"
             )
     recipe = training.changed(recipe_named(given["recipe"]), context)
-    folder = options.find_data(data, given["data_url"])
+    folder = options.find_data(data, given["data_url"], given["range_"])
     device = default_device() if given["device"] is None else given["device"]
     length = {name: given[name] for name in ("steps", "epochs", "minutes")}
     check_length(**length)
@@ -164,6 +168,8 @@ def _run(context: typer.Context) -> "DistillResult":
             compiled=given["compile_"],
             seed=given["seed"],
             runs=given["runs"],
+            norm=given["norm"],
+            key=given["key"],
             arch=given["arch"],
             save_every=given["save_every"],
             select=given["select"],
@@ -188,7 +194,7 @@ def _resume(folder: Path, arch: str | None) -> "DistillResult":
         )
 
 
-def _say_plan(recipe: "Recipe", folder: Path, device: str, given: bool) -> None:
+def _say_plan(recipe: "Recipe", folder: "ImageFolder", device: str, given: bool) -> None:
     length = f"{recipe.minutes:g} minutes" if recipe.minutes else f"{recipe.epochs} epochs"
     hint = "" if given else f", for {length} (--minutes, --steps or --epochs set another length)"
     render.say(f"recipe {recipe.name} on {folder}, {device}{hint}; Ctrl-C keeps what was learned")

@@ -40,8 +40,12 @@ def evaluate(
     direction: options.Direction = "AtoB",
     keep: Annotated[Path | None, typer.Option(help="A new folder to keep the images in.")] = None,
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
+    bands: options.Bands = None,
     device: options.Device = None,
     seed: options.Seed = 0,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -49,7 +53,7 @@ def evaluate(
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = options.find_images(data, data_url)
+    folder = options.find_images(data, data_url, range_, bands)
     with render.meter() as meter:
         result = wkdc.evaluate(
             models or [Path("student.pth")],
@@ -62,6 +66,8 @@ def evaluate(
             limit=limit,
             direction=direction,
             keep=keep,
+            norm=norm,
+            key=key,
             arch=arch,
             device=device or default_device(),
             seed=seed,

@@ -93,6 +93,7 @@ def export(
     int8: Int8 = False,
     data: options.Images = None,
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
     direction: options.Direction = "AtoB",
     tolerance: Tolerance = None,
     web: Web = None,
@@ -122,7 +123,7 @@ def export(
     generator = wkdc.load_generator(
         model, norm=norm, block_padding=padding, upsampling=upsampling, key=key, arch=arch
     )
-    folder = None if data is None else options.find_data(data, data_url)
+    folder = options.find_images_if_any(data, data_url, range_)
     shared: dict[str, Any] = {"tolerance": tolerance, "data": folder, "direction": direction}
     form: dict[str, Any] = {"pixels": uint8_io, "precision": precision}
     more: dict[str, Any] = {}

@@ -18,6 +18,7 @@ def info(
     size: Annotated[
         str | None, typer.Option(help="Size for MACs: 256 or 192x320.", show_default="256")
     ] = None,
+    norm: options.Norm = None,
     key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
@@ -26,7 +27,7 @@ def info(
     import wkdc
 
     side = None if size is None else options.parse_size(size)
-    found = wkdc.info(file, size=side, key=key, arch=arch)
+    found = wkdc.info(file, size=side, norm=norm, key=key, arch=arch)
     if json:
         render.print_json(_as_json(found))
     else:

@@ -1,5 +1,6 @@
 """Options that several commands share, and how their values are read."""
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +12,7 @@ from wkdc.errors import OptionError
 from wkdc.system import units
 
 if TYPE_CHECKING:
+    from wkdc.data.folders import ImageFolder
     from wkdc.data.named_sets import DownloadProgress
     from wkdc.inference.tiles import Tiling
 
@@ -92,6 +94,22 @@ Models = Annotated[
 ]
 Images = Annotated[
     str | None, typer.Option("--data", help="Name of a data set, or a folder of images.")
+]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        help="LOW,HIGH: the numbers that are black and white in files of floating-point numbers.",
+        show_default="the narrowest of 0,1, -1,1 and 0,255 that holds a file's",
+    ),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        help="Which of more than three bands are shown, counted from 1: 3,2,1.",
+        show_default="the first three",
+    ),
 ]
 Teacher = Annotated[
     Path | None,
@@ -224,7 +242,38 @@ def targets_folder(cache: str | None) -> Path | None:
     return cache_folder() / "drawings" if cache is None else Path(cache)
 
 
-def find_images(data: str | None, mirror: str | None) -> Path:
+def parse_range(text: str) -> tuple[float, float]:
+    """`0,4096` -> (0, 4096).
+
+    Raises:
+        OptionError: anything else than two finite numbers.
+    """
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise OptionError(f"range {text!r} is not understood; give LOW,HIGH, such as 0,4096")
+    return low, high
+
+
+def parse_bands(text: str) -> tuple[int, ...]:
+    """`3,2,1` -> (3, 2, 1).
+
+    Raises:
+        OptionError: anything else than whole numbers.
+    """
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise OptionError(f"bands {text!r} is not understood; give numbers, such as 3,2,1")
+    return tuple(map(int, text.split(",")))
+
+
+def find_images(
+    data: str | None,
+    mirror: str | None,
+    value_range: str | None = None,
+    bands: str | None = None,
+) -> "ImageFolder":
     """The folder of a command's images, which has to be named; see `find_data`.
 
     Raises:
@@ -232,21 +281,52 @@ def find_images(data: str | None, mirror: str | None) -> Path:
     """
     if data is None:
         raise OptionError("no images are given; give --data FOLDER, or the name of a data set")
-    return find_data(data, mirror)
+    return find_data(data, mirror, value_range, bands)
 
 
-def find_data(data: str, mirror: str | None) -> Path:
-    """The folder that `--data` names, fetched if it is a set that is not here; shows progress.
+def find_images_if_any(
+    data: str | None,
+    mirror: str | None,
+    value_range: str | None,
+    bands: str | None = None,
+) -> "ImageFolder | None":
+    """The folder of a command's images, where it is named; see `find_data`.
 
     Raises:
+        OptionError: it is not, and something is said of it.
+    """
+    if data is not None:
+        return find_data(data, mirror, value_range, bands)
+    if value_range is not None or bands is not None:
+        raise OptionError("--range and --bands are those of images; give --data FOLDER with them")
+    return None
+
+
+def find_data(
+    data: str,
+    mirror: str | None,
+    value_range: str | None = None,
+    bands: str | None = None,
+) -> "ImageFolder":
+    """The folder that `--data` names, fetched if it is a set that is not here; shows progress.
+
+    Args:
+        value_range, bands: what was given with `--range` and `--bands`.
+
+    Raises:
+        OptionError: these are not understood.
         DatasetError: see `wkdc.data.named_sets.find_dataset`.
     """
+    from wkdc.data.folders import ImageFolder
     from wkdc.data.named_sets import find_dataset
 
+    low_high = None if value_range is None else parse_range(value_range)
+    shown = () if bands is None else parse_bands(bands)
     with render.meter() as meter:
-        return find_dataset(
+        folder = find_dataset(
             data, mirror=mirror, on_progress=lambda done: _show_download(meter, done)
         )
+    return ImageFolder(folder, low_high, shown)
 
 
 def _show_download(meter: render.Meter, done: "DownloadProgress") -> None:

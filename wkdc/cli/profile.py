@@ -43,6 +43,8 @@ def profile(
     layers: Annotated[
         bool, typer.Option("--layers", help="Show the time of each layer in ONNX Runtime.")
     ] = False,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -64,6 +66,8 @@ def profile(
             rounds=rounds,
             compiled=compile_,
             layers=layers,
+            norm=norm,
+            key=key,
             arch=arch,
             on_round=lambda done, total: meter.show(done / total, f"round {done} of {total}"),
         )

@@ -114,6 +114,13 @@ Jitter = Annotated[
         "jitter), so that the student knows colours that the images lack."
     ),
 ]
+AntialiasName = Annotated[
+    Literal["keep", "down", "up", "none"],
+    typer.Option(
+        help="Which fixed blurs the student keeps of a teacher such as CUT's: those before it "
+        "halves, when it doubles, all or none. Fewer are faster, and less near."
+    ),
+]
 ImportanceName = Annotated[
     Literal["readers", "magnitude", "l1", "fpgm", "norm-scale", "taylor", "activation", "random"]
     | None,
@@ -144,9 +151,11 @@ def prune(
     data: Data = None,
     calibrate: Calibrate = 24,
     jitter: Jitter = 0.33,
+    antialias: AntialiasName = "keep",
     direction: options.Direction = "AtoB",
     importance: ImportanceName = None,
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
     size: Size = None,
     device: Device = "cpu",
     seed: options.Seed = 0,
@@ -167,7 +176,7 @@ def prune(
 
     source = load_network(teacher, Reading(norm, padding, upsampling, key, arch))
     # Images that nobody would look at are not fetched.
-    folder = options.find_data(data, data_url) if data is not None and calibrate else data
+    folder = options.find_images_if_any(data, data_url, range_) if calibrate else data
     with render.meter() as meter:
         result = wkdc.prune(
             source,
@@ -180,6 +189,7 @@ def prune(
             data=folder,
             calibrate=calibrate,
             jitter=jitter,
+            antialias=antialias,
             direction=direction,
             importance=importance,
             widths=None if widths is None else options.parse_widths(widths),

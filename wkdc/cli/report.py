@@ -43,8 +43,12 @@ def report(
         ),
     ] = None,
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
+    bands: options.Bands = None,
     device: options.Device = None,
     seed: options.Seed = 0,
+    norm: options.Norm = None,
+    key: options.Key = None,
     arch: options.Arch = None,
     json: options.Json = False,
 ) -> None:
@@ -52,7 +56,7 @@ def report(
     import wkdc
     from wkdc.system.devices import default_device
 
-    folder = None if data is None else options.find_data(data, data_url)
+    folder = options.find_images_if_any(data, data_url, range_, bands)
     with render.meter() as meter:
         found = wkdc.report(
             model,
@@ -64,6 +68,8 @@ def report(
             size=size,
             limit=limit,
             direction=direction,
+            norm=norm,
+            key=key,
             arch=arch,
             device=device or default_device(),
             seed=seed,

@@ -151,6 +151,7 @@ def train(
     crop: Crop = None,
     direction: options.Direction = "AtoB",
     data_url: options.DataUrl = None,
+    range_: options.Range = None,
     device: options.Device = None,
     precision: run.Precision = "auto",
     compile_: run.Compile = False,
@@ -184,8 +185,10 @@ def _run(context: typer.Context) -> "TrainResult":
     from wkdc.train import recipe_for
 
     given = context.params
-    folder = options.find_data(training.need_data(given["data"]), given["data_url"])
-    recipe = training.changed(recipe_for(folder), context)
+    folder = options.find_data(
+        training.need_data(given["data"]), given["data_url"], given["range_"]
+    )
+    recipe = training.changed(recipe_for(folder.path), context)
     device = default_device() if given["device"] is None else given["device"]
     render.say(f"{recipe.name} on {folder}, {device}; Ctrl-C keeps what was learned")
     with render.meter() as meter:

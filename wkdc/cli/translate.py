@@ -66,6 +66,7 @@ def translate(
     statistics: Statistics = None,
     depth: Depth = 8,
     alpha: Alpha = "white",
+    range_: options.Range = None,
     runtime: Runtime = None,
     device: options.Device = None,
     norm: options.Norm = None,
@@ -104,6 +105,7 @@ def translate(
             tiling=options.tiling(tile, overlap, statistics),
             depth=depth,
             alpha=alpha,
+            value_range=None if range_ is None else options.parse_range(range_),
             on_notice=render.say,
             on_image=meter.count,
         )

@@ -20,6 +20,8 @@ from wkdc.errors import ImageError
 
 # It logs what is odd about a file, which Python would print where nothing was set up for logs.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
+Range = tuple[float, float]
+"""The numbers of a file that are black and white."""
 
 ARRAYS = (".npy", ".npz")
 """Endings of files of NumPy, H×W, H×W×C or C×H×W."""
@@ -31,7 +33,7 @@ LUMA = (0.299, 0.587, 0.114)
 """Grey of RGB (ITU-R BT.601), as for 8 bits."""
 
 
-def deep_pixels(path: Path) -> Tensor | None:
+def deep_pixels(path: Path, value_range: Range | None = None) -> Tensor | None:
     """C×H×W of a file that Pillow would cut to 8 bits or cannot read; None for any other.
 
     Raises:
@@ -39,20 +41,21 @@ def deep_pixels(path: Path) -> Tensor | None:
     """
     match path.suffix.lower():
         case ".npy" | ".npz":
-            return array_to_pixels(_channels_first(_load_array(path), path), path)
+            return array_to_pixels(_channels_first(_load_array(path), path), path, value_range)
         case ".png" if _png_depth(path) == 16:
             with decoding(path):
                 return _png_pixels(path)
         case ".tif" | ".tiff":
             array = _tiff_array(path)
-            return None if array is None else array_to_pixels(array, path)
+            return None if array is None else array_to_pixels(array, path, value_range)
     return None
 
 
-def array_to_pixels(array: np.ndarray, path: Path) -> Tensor:
+def array_to_pixels(array: np.ndarray, path: Path, value_range: Range | None = None) -> Tensor:
     """C×H×W of any numbers -> the same on the scale of 8 bits.
 
-    Integers count by the full range of their type; floats by theirs: 0 to 1, -1 to 1, or 0 to 255.
+    Integers count by the full range of their type; floats by `value_range`, else by theirs: 0 to 1,
+    -1 to 1, or 0 to 255.
 
     Args:
         path: for the message.
@@ -73,7 +76,7 @@ def array_to_pixels(array: np.ndarray, path: Path) -> Tensor:
         values /= limits.max - limits.min
         values *= 255
     else:
-        values = _scaled(values, path)
+        values = _scaled(values, path, value_range)
     return torch.from_numpy(np.ascontiguousarray(values.astype(np.float32)))
 
 
@@ -121,7 +124,7 @@ def fit_channels(pixels: Tensor, channels: int, path: Path) -> Tensor:
 
 
 def save_bands(path: Path, pixels: Tensor) -> None:
-    """Write C×H×W, uint8 or uint16, as a TIFF of C bands, as `.npy` (H×W×C), or as a PNG.
+    """Write C×H×W, uint8, uint16 or float32, as a TIFF of C bands, as `.npy` (H×W×C), or as a PNG.
 
     Raises:
         ImageError: another ending, or more than four channels in a PNG.
@@ -233,11 +236,15 @@ def _tiff_array(path: Path) -> np.ndarray | None:
             return array
 
 
-def _scaled(values: np.ndarray, path: Path) -> np.ndarray:
-    """Floats on the scale of 8 bits, by the narrowest range that holds them."""
+def _scaled(values: np.ndarray, path: Path, value_range: Range | None) -> np.ndarray:
+    """Floats on the scale of 8 bits, by the range given or the narrowest that holds them."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low) or not np.isfinite(high):
         raise ImageError(f"{path} holds NaN or infinity; write numbers from 0 to 1")
+    if value_range is not None:
+        black, white = value_range
+        scaled: np.ndarray = ((values - black) / (white - black) * 255).clip(0, 255)
+        return scaled
     if low >= 0 and high <= 1:
         return values * 255
     if low >= -1 and high <= 1:
@@ -246,5 +253,5 @@ def _scaled(values: np.ndarray, path: Path) -> np.ndarray:
         return values
     raise ImageError(
         f"{path} holds numbers from {low:.4g} to {high:.4g}; floats are read as 0 to 1, -1 to 1 or "
-        "0 to 255: scale them to one of these"
+        "0 to 255: scale them, or give --range LOW,HIGH"
     )

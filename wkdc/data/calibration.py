@@ -3,12 +3,12 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from wkdc.checkpoints.checkpoint import Generator
+from wkdc.data.folders import Data
 from wkdc.data.inputs import Reader, check_reads
 from wkdc.data.jitter import has_colour, jitter_colours
 from wkdc.data.layouts import Direction, Layout, read_layout
@@ -49,7 +49,7 @@ class Calibration:
 
 def read_calibration(
     teacher: Generator,
-    data: Path | None,
+    data: Data | None,
     count: int,
     *,
     jitter: float = 0.0,

@@ -1,12 +1,75 @@
-"""The files of a folder and of the folders in it, without what systems and programs leave there."""
+"""Folders of images: what their files cannot tell, and which files are theirs."""
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from wkdc.errors import OptionError
 
 LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")
 """Names, in lower case, that are passed over in silence, as those that start with a dot are."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder of images, and what its files cannot tell.
+
+    Attributes:
+        value_range: the numbers that are black and white in files of floating-point numbers; None
+            takes the narrowest usual range that holds those of a file, see `wkdc.data.bands`.
+        bands: which of more than three are shown to people, counted from 1: one, as grey, or
+            three; none for the first three.
+
+    Raises:
+        OptionError: a range that is none, or bands that cannot be shown.
+    """
+
+    path: Path
+    value_range: tuple[float, float] | None = None
+    bands: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_range(self.value_range)
+        if len(self.bands) not in (0, 1, 3) or any(band < 1 for band in self.bands):
+            raise OptionError(
+                f"bands {','.join(map(str, self.bands))} cannot be shown; give one or three, "
+                "counted from 1: 3,2,1"
+            )
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def check_range(value_range: tuple[float, float] | None) -> None:
+    """Raises: OptionError: black is not below white."""
+    if value_range is not None and not value_range[0] < value_range[1]:
+        low, high = value_range
+        raise OptionError(f"range {low:g},{high:g} is none; give a lower and a higher number")
+
+
+Data = str | Path | ImageFolder
+"""A folder of images, as the public functions take it."""
+
+
+def as_folder(data: Data) -> ImageFolder:
+    return data if isinstance(data, ImageFolder) else ImageFolder(Path(data))
+
+
+def describe_data(data: ImageFolder | None) -> dict[str, Any]:
+    """What a card and a run's options say of `data`, in plain types."""
+    if data is None:
+        return {"data": None}
+    known = {} if data.value_range is None else {"value_range": list(data.value_range)}
+    return {"data": str(data), **known}
+
+
+def as_described(path: Path, said: Mapping[str, Any]) -> ImageFolder:
+    """The folder `path` with what `describe_data` said of it."""
+    low_high = said.get("value_range")
+    return ImageFolder(path, (low_high[0], low_high[1]) if low_high else None)
 
 
 def files_in(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wkdc.data.animation import is_animated
-from wkdc.data.bands import ARRAYS, deep_pixels, fit_channels, save_bands
+from wkdc.data.bands import ARRAYS, Range, deep_pixels, fit_channels, save_bands
 from wkdc.data.decoding import decoding
 from wkdc.data.folders import files_in
 from wkdc.errors import ImageError, OutputError
@@ -66,12 +66,13 @@ def readable_images(
     paths: Sequence[Path],
     *,
     smallest: tuple[int, int] = (1, 1),
+    value_range: Range | None = None,
     on_skip: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Those of `paths` that can be decoded and are large enough to train on.
 
     Args:
-        smallest: the smallest height and width.
+        smallest: the smallest height and width; `value_range` see `load_pixels`.
         on_skip: called with one sentence for each image left out.
 
     Raises:
@@ -83,7 +84,7 @@ def readable_images(
         try:
             if is_animated(path):
                 raise ImageError(f"{path} is animated; give its frames as images")
-            _, height, width = load_pixels(path, channels=None).shape
+            _, height, width = load_pixels(path, channels=None, value_range=value_range).shape
         except ImageError as error:
             problems.append(str(error))
             continue
@@ -103,7 +104,9 @@ def readable_images(
     return good
 
 
-def load_pixels(path: Path, *, channels: int | None = 3) -> Tensor:
+def load_pixels(
+    path: Path, *, channels: int | None = 3, value_range: Range | None = None
+) -> Tensor:
     """Read an image as `channels`×H×W, turned as its EXIF orientation says.
 
     Transparent parts are laid on white; grey becomes RGB or RGB grey where `channels` asks for it.
@@ -112,11 +115,12 @@ def load_pixels(path: Path, *, channels: int | None = 3) -> Tensor:
     Args:
         channels: 1 for grey, 3 for RGB; 2 and 4 for these with alpha, more for a file of as many
             bands; None for what the file has, or RGB.
+        value_range: the floating-point numbers that are black and white.
 
     Raises:
         ImageError: the file is no image, is broken, or has other channels.
     """
-    deep = deep_pixels(path) if path.is_file() else None
+    deep = deep_pixels(path, value_range) if path.is_file() else None
     if deep is not None:
         return deep if channels is None else fit_channels(deep, channels, path)
     with decoding(path), Image.open(path) as opened:
@@ -152,7 +156,7 @@ def load_alpha(path: Path) -> Tensor | None:
 
 
 def save_pixels(path: Path, pixels: Tensor) -> None:
-    """Write uint8 or uint16 C×H×W to `path`, whole or not at all.
+    """Write uint8, uint16 or float32 C×H×W to `path`, whole or not at all.
 
     Raises:
         OutputError: the file cannot be written.
@@ -160,7 +164,7 @@ def save_pixels(path: Path, pixels: Tensor) -> None:
     """
     suffix = path.suffix.lower()
     plain = len(pixels) in (1, 3) or (len(pixels) in (2, 4) and suffix in (".png", ".webp"))
-    if pixels.dtype == torch.uint16 or not plain or suffix == ".npy":
+    if pixels.dtype != torch.uint8 or not plain or suffix == ".npy":
         write_atomically(path, lambda temporary: save_bands(temporary, pixels))
         return
     if suffix not in WRITTEN:
@@ -185,6 +189,12 @@ def pixels_to_images(pixels: Tensor) -> Tensor:
 def images_to_deep_pixels(images: Tensor) -> Tensor:
     """float (N×)C×H×W in [-1, 1] -> uint16 of the same shape, from 0 to 65535, rounded."""
     return ((images.double() + 1.0) * 32767.5).round().clamp(0, 65535).to(torch.uint16)
+
+
+def images_to_numbers(images: Tensor, value_range: Range) -> Tensor:
+    """float (N×)C×H×W in [-1, 1] -> float32 of the same shape: the numbers from black to white."""
+    low, high = value_range
+    return (low + (images.double() + 1.0) / 2 * (high - low)).clamp(low, high).float()
 
 
 def images_to_pixels(images: Tensor) -> Tensor:
@@ -228,13 +238,15 @@ def pixels_to_square(pixels: Tensor, size: int) -> Tensor:
     return pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0)
 
 
-def load_square(path: Path, size: int, *, channels: int = 3) -> Tensor:
+def load_square(
+    path: Path, size: int, *, channels: int = 3, value_range: Range | None = None
+) -> Tensor:
     """Load an image, resized and cropped to the central square: 1×C×`size`×`size` in [-1, 1].
 
     Raises:
         ImageError: see `load_pixels`.
     """
-    return pixels_to_square(load_pixels(path, channels=channels), size)
+    return pixels_to_square(load_pixels(path, channels=channels, value_range=value_range), size)
 
 
 def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tensor:
@@ -254,10 +266,22 @@ def pad_to_multiple(images: Tensor, multiple: int, *, at_least: int = 1) -> Tens
     return functional.pad(images, (0, right, 0, down), mode=mode)
 
 
-def as_rgb(images: Tensor) -> Tensor:
-    """(N×)C×H×W -> three channels, to be looked at: the first three, or the first as grey."""
-    bands = images[..., : 3 if images.shape[-3] >= 3 else 1, :, :]
-    return bands.expand(*bands.shape[:-3], 3, -1, -1)
+def as_rgb(images: Tensor, bands: Sequence[int] = ()) -> Tensor:
+    """(N×)C×H×W -> three channels, to be looked at: the first three, or the first as grey.
+
+    Args:
+        bands: others than these where there are more than three, see `ImageFolder`.
+
+    Raises:
+        ImageError: there are not so many.
+    """
+    count = images.shape[-3]
+    if not bands or count <= 3:
+        bands = (1, 2, 3) if count >= 3 else (1,)
+    if max(bands) > count:
+        raise ImageError(f"bands {','.join(map(str, bands))} are to be shown of images of {count}")
+    shown = images[..., [band - 1 for band in bands], :, :]
+    return shown.expand(*shown.shape[:-3], 3, -1, -1)
 
 
 def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = ()) -> Tensor:

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wkdc.data.bands import Range
 from wkdc.data.images import (
+    as_rgb,
     center_crop,
     list_images,
     load_pixels,
@@ -55,8 +57,12 @@ class Reader:
         return self.images([center_crop(part, size, size).unsqueeze(0) for part in resized])
 
     def shown(self, inputs: Tensor) -> Tensor:
-        """Inputs as shown to people: images unchanged, label maps in colours, N×3×H×W."""
-        return images_to_colours(inputs) if self.layout.labels else inputs
+        """Inputs as shown to people: the bands to be shown of images, label maps in colours."""
+        return images_to_colours(inputs) if self.layout.labels else self.seen(inputs)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Outputs as shown to people: the bands to be shown, of more than three."""
+        return as_rgb(images, self.layout.bands) if images.shape[1] > 3 else images
 
 
 def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
@@ -68,7 +74,7 @@ def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
     first = (*layout.train, *layout.validation)[:1]
     if not layout.labels and in_channels not in (1, 3) and first:
         try:
-            load_pixels(first[0], channels=in_channels)
+            load_pixels(first[0], channels=in_channels, value_range=layout.value_range)
         except ImageError as error:
             raise DatasetError(
                 f"{path} reads {in_channels} channels: {error}; give images of as many bands, or a "
@@ -108,10 +114,10 @@ def channels_for(layout: Layout) -> int:
     return 1 + highest + (1 if layout.pairs.instances else 0)
 
 
-def has_bands(path: Path, channels: int) -> bool:
+def has_bands(path: Path, channels: int, value_range: Range | None) -> bool:
     """Whether the file is an image of so many bands, and not a label map."""
     try:
-        load_pixels(path, channels=channels)
+        load_pixels(path, channels=channels, value_range=value_range)
     except ImageError:
         return False
     return True

@@ -9,6 +9,8 @@ from typing import Literal, Self
 
 from torch import Tensor
 
+from wkdc.data.bands import Range
+from wkdc.data.folders import Data, as_folder
 from wkdc.data.images import list_images, load_pixels, readable_images
 from wkdc.data.label_maps import check_labels, load_maps
 from wkdc.data.pairs import SeparatePairs, find_separate_pairs, has_separate_pairs
@@ -38,6 +40,7 @@ class Layout:
         selection: inputs by which the best student is selected, where asked for; neither trained
             nor measured on. `real_selection` of the target domain.
         pairs: the files that belong to the inputs, where pairs lie in separate folders.
+        value_range, bands: see `wkdc.data.folders.ImageFolder`.
     """
 
     kind: Kind
@@ -51,6 +54,8 @@ class Layout:
     real_selection: tuple[Path, ...] = ()
     real_held_out: bool = False
     pairs: SeparatePairs | None = None
+    value_range: Range | None = None
+    bands: tuple[int, ...] = ()
 
     @property
     def labels(self) -> bool:
@@ -80,7 +85,7 @@ class Layout:
 
 
 def read_layout(
-    folder: Path,
+    data: Data,
     *,
     direction: Direction = "AtoB",
     seed: int = 0,
@@ -92,8 +97,9 @@ def read_layout(
     """Find out what a data folder holds and check that every image can be used.
 
     Args:
-        folder: with `trainA`; with `train` (side by side); with `train_label` and `train_img`, or
-            `train_A` and `train_B`, where the n-th files of both belong together; or with images.
+        data: a folder with `trainA`; with `train` (side by side); with `train_label` and
+            `train_img`, or `train_A` and `train_B`, where the n-th files of both belong together;
+            or with images.
         direction: `AtoB` or `BtoA`; swaps the domains.
         seed: of the choice of held-out images.
         smallest: images with a shorter side are left out; of paired ones, each half counts.
@@ -107,8 +113,10 @@ def read_layout(
             pairs that do not belong together.
         ImageError: no usable image, or a paired image of odd width.
     """
+    source = as_folder(data)
+    folder = source.path
     least = (smallest, 2 * smallest if is_paired(folder) else smallest)
-    images = _Images(least, on_notice)
+    images = _Images(least, source.value_range, on_notice)
     layout = _find_training_images(folder, direction, images)
     if both and layout.kind != "unpaired":
         raise DatasetError(
@@ -121,8 +129,19 @@ def read_layout(
     if select:
         layout = _with_selection(layout, folder, seed, both=both)
     if layout.kind == "paired" and layout.pairs is None:
-        _check_widths([*layout.train, *layout.validation, *layout.selection])
-    return layout
+        paths = (*layout.train, *layout.validation, *layout.selection)
+        sides = [_check_width(path, source.value_range) for path in paths]
+        if on_notice is not None and all(2 * width <= 3 * height for height, width in sides):
+            on_notice(
+                f"{folder / 'train'} is read as pairs side by side, but no image there is as wide "
+                f"as two; if they are single images, give --data {folder / 'train'}"
+            )
+    elif layout.kind == "inputs" and on_notice is not None and _holds_both(layout, folder):
+        on_notice(
+            f"{folder}: images of A and B are all read as inputs; for pairs give A/train and "
+            "B/train"
+        )
+    return replace(layout, value_range=source.value_range, bands=source.bands)
 
 
 def is_paired(folder: Path) -> bool:
@@ -143,10 +162,16 @@ class _Images:
     """
 
     smallest: tuple[int, int]
+    value_range: Range | None
     on_notice: Callable[[str], None] | None
 
     def usable(self, paths: Sequence[Path]) -> list[Path]:
-        return readable_images(paths, smallest=self.smallest, on_skip=self.on_notice)
+        return readable_images(
+            paths,
+            smallest=self.smallest,
+            value_range=self.value_range,
+            on_skip=self.on_notice,
+        )
 
     def within(self, folder: Path) -> list[Path]:
         return self.usable(list_images(folder, on_notice=self.on_notice))
@@ -229,14 +254,25 @@ def _hold_out(paths: tuple[Path, ...], seed: int) -> tuple[tuple[Path, ...], tup
     return tuple(sorted(shuffled[count:])), tuple(sorted(shuffled[:count]))
 
 
-def _check_widths(paths: Sequence[Path]) -> None:
-    for path in paths:
-        width = load_pixels(path).shape[-1]
-        if width % 2:
-            raise ImageError(
-                f"{path} is {width} pixels wide; paired images lie side by side, so the "
-                "width must be even"
-            )
+def _holds_both(layout: Layout, folder: Path) -> bool:
+    """Whether all images lie in the folders A and B."""
+    paths = (*layout.train, *layout.validation)
+    return {path.relative_to(folder).parts[0] for path in paths} == {"A", "B"}
+
+
+def _check_width(path: Path, value_range: Range | None) -> tuple[int, int]:
+    """Height and width of an image of two side by side.
+
+    Raises:
+        ImageError: they cannot be of one width.
+    """
+    _, height, width = load_pixels(path, channels=None, value_range=value_range).shape
+    if width % 2:
+        raise ImageError(
+            f"{path} is {width} pixels wide; paired images lie side by side, so the width must be "
+            "even"
+        )
+    return height, width
 
 
 Loader = Callable[[Path], tuple[Tensor, ...]]
@@ -248,14 +284,14 @@ Label maps are int32 P×H×W, see `wkdc.data.label_maps`.
 
 def part_loader(layout: Layout, in_channels: int, out_channels: int) -> Loader:
     """The loader for the inputs of `layout`."""
-    pairs = layout.pairs
-    if pairs is not None:
-        return partial(_load_pair, pairs, in_channels=in_channels, out_channels=out_channels)
+    load = partial(load_pixels, value_range=layout.value_range)
+    if layout.pairs is not None:
+        return partial(_load_pair, layout.pairs, load, in_channels, out_channels)
     if layout.kind != "paired":
-        return lambda path: (load_pixels(path, channels=in_channels),)
+        return lambda path: (load(path, channels=in_channels),)
 
     def load_halves(path: Path) -> tuple[Tensor, Tensor]:
-        given, wanted = (load_pixels(path, channels=n) for n in (in_channels, out_channels))
+        given, wanted = (load(path, channels=n) for n in (in_channels, out_channels))
         middle = given.shape[-1] // 2
         if layout.direction == "AtoB":
             return given[..., :middle], wanted[..., middle:]
@@ -265,14 +301,18 @@ def part_loader(layout: Layout, in_channels: int, out_channels: int) -> Loader:
 
 
 def _load_pair(
-    pairs: SeparatePairs, path: Path, *, in_channels: int, out_channels: int
+    pairs: SeparatePairs,
+    load: Callable[..., Tensor],
+    in_channels: int,
+    out_channels: int,
+    path: Path,
 ) -> tuple[Tensor, Tensor]:
-    target = load_pixels(pairs.targets[path], channels=out_channels)
+    target = load(pairs.targets[path], channels=out_channels)
     if pairs.labels:
         given = load_maps(path, pairs.instances.get(path))
         check_labels(path, given, in_channels)
     else:
-        given = load_pixels(path, channels=in_channels)
+        given = load(path, channels=in_channels)
     if given.shape[-2:] != target.shape[-2:]:
         (height, width), (other_height, other_width) = given.shape[-2:], target.shape[-2:]
         raise ImageError(

@@ -1,5 +1,6 @@
 """Pairs in separate folders, as pix2pixHD has them: which files belong together."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +80,12 @@ def find_separate_pairs(
     targets: dict[Path, Path] = {}
     instances: dict[Path, Path] = {}
     inputs: dict[str, list[Path]] = {"train": [], "test": []}
-    for phase, paths in inputs.items():
-        names = [given, wanted, *["inst"] * has_instances]
-        parts = [folder / f"{phase}_{name}" for name in names]
-        if (folder / "A" / "train").is_dir() and not labels:
-            parts = [folder / name / phase for name in names]
-        if phase == "test" and not all(part.is_dir() for part in parts):
+    names = [given, wanted, *["inst"] * has_instances]
+    inside = (folder / "A" / "train").is_dir() and not labels
+    for phase in ("train", "test", "val"):
+        parts = [folder / (f"{n}/{phase}" if inside else f"{phase}_{n}") for n in names]
+        paths = inputs["train" if phase == "train" else "test"]
+        if phase != "train" and (paths or not all(part.is_dir() for part in parts)):
             continue
         paths += list_images(parts[0], on_notice=on_notice)
         targets |= match_files(paths, parts[1])
@@ -94,10 +95,11 @@ def find_separate_pairs(
 
 
 def match_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """The image in `folder` that belongs to each of `paths`: the n-th to the n-th, by name.
+    """The image in `folder` that belongs to each of `paths`: of its name, or else the n-th.
 
     Raises:
-        DatasetError: there are not as many, or some have names in common and others do not.
+        DatasetError: there are not as many, some have names in common and others do not, or two
+            have the same.
         ImageError: `folder` is missing or holds no images.
     """
     others = list_images(folder)
@@ -106,10 +108,15 @@ def match_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
             f"{paths[0].parent} holds {len(paths)} images and {folder} {len(others)}; the n-th "
             "of both belong together, so there have to be as many"
         )
-    ours, theirs = ({path.stem for path in some} for some in (paths, others))
-    if ours & theirs and ours != theirs:
+    ours, theirs = (Counter(path.stem for path in some) for some in (paths, others))
+    if not ours & theirs:
+        return dict(zip(paths, others, strict=True))
+    if ours != theirs:
+        lone = min((ours - theirs) + (theirs - ours))
         raise DatasetError(
-            f"{folder} has nothing for {paths[0].parent}/{min(ours - theirs)}.*, though others "
-            "share their names; give both the same name"
+            f"{lone} is the name of {ours[lone]} in {paths[0].parent} and of {theirs[lone]} in "
+            f"{folder}, though others share their names; give both parts of a pair the same name"
         )
-    return dict(zip(paths, others, strict=True))
+    # Of the same name, in sub-folders, the n-th to the n-th.
+    by_name = [sorted(some, key=lambda path: path.stem) for some in (paths, others)]
+    return dict(zip(*by_name, strict=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from wkdc.checkpoints.checkpoint import Generator, load_generator
+from wkdc.data.folders import Data, as_folder
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.export import checked_images
@@ -81,7 +82,7 @@ def export_phone(
     precision: PhonePrecision | None = None,
     pixels: bool = False,
     tolerance: float | None = None,
-    data: str | Path | None = None,
+    data: Data | None = None,
     direction: Direction = "AtoB",
 ) -> PhoneResult:
     """Write `model` for a phone, and compare its images with PyTorch's in the format's runtime.
@@ -116,7 +117,7 @@ def export_phone(
     taken = _sizes(generator, form, sizes)
     _check_form(form, chosen, pixels)
     limits = limits_of(chosen, pixels=pixels or form == "coreml", tolerance=tolerance)
-    folder = None if data is None else Path(data)
+    folder = None if data is None else as_folder(data)
     images = checked_images(generator, folder, direction, taken or parity_sizes(generator))
     job = _Job(generator, form, taken, chosen, pixels)
     with writing_output(path), folder_beside(path.absolute()) as made:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wkdc.checkpoints.checkpoint import Generator, load_generator
+from wkdc.data.folders import Data
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.export import ExportResult, Progress, export
@@ -39,7 +40,7 @@ def export_triton(
     tolerance: float | None = None,
     pixels: bool = False,
     precision: Precision = "float32",
-    data: str | Path | None = None,
+    data: Data | None = None,
     direction: Direction = "AtoB",
     on_progress: Progress | None = None,
 ) -> TritonResult:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wkdc.checkpoints.checkpoint import Generator, load_generator
+from wkdc.data.folders import Data
 from wkdc.data.layouts import Direction
 from wkdc.deploy.web_runtime import describe_runtime, find_runtime
 from wkdc.errors import CheckpointError
@@ -45,7 +46,7 @@ def export_web(
     *,
     runtime_files: str | Path | None = None,
     tolerance: float | None = None,
-    data: str | Path | None = None,
+    data: Data | None = None,
     direction: Direction = "AtoB",
     on_progress: Progress | None = None,
 ) -> WebResult:

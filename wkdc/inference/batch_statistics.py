@@ -22,6 +22,21 @@ IMAGES = 4
 """How many are compared, evenly spread."""
 
 
+def doubt_statistics(generator: Generator, images: Sequence[Tensor]) -> str | None:
+    """One line where the file may be meant the other way; None where that is told, or no matter.
+
+    Args:
+        images: see `statistics_psnr_db`.
+    """
+    found = None if generator.reading.norm else statistics_psnr_db(generator, images)
+    if found is None or found >= VISIBLE_DB:
+        return None
+    return (
+        f"by its running statistics {generator.path} makes other images than by each image's own "
+        f"({found:.1f} dB); if yours look wrong, it is meant the other way: --norm batch-per-image"
+    )
+
+
 @torch.inference_mode()
 def statistics_psnr_db(generator: Generator, images: Sequence[Tensor]) -> float | None:
     """PSNR in dB between what a generator makes of images by either statistics, the mean of a few.
@@ -36,11 +51,12 @@ def statistics_psnr_db(generator: Generator, images: Sequence[Tensor]) -> float 
     if architecture.options.get("norm") != "batch" or architecture.is_discriminator or not images:
         return None
     options = architecture.options | {"norm": "batch-per-image"}
-    other = replace(architecture, options=options).build().eval()
-    weights = generator.network.state_dict()
+    network = generator.network
+    weights, device = network.state_dict(), next(network.parameters()).device
+    other = replace(architecture, options=options).build().eval().to(device)
     other.load_state_dict(
         {n: value for n, value in weights.items() if n.rpartition(".")[2] not in STATISTICS}
     )
     chosen = images[:: max(1, len(images) // IMAGES)][:IMAGES]
-    found = [psnr_db(other(image), generator.network(image)) for image in chosen]
+    found = [psnr_db(other(image), network(image)) for image in (x.to(device) for x in chosen)]
     return sum(found) / len(found)

@@ -1,13 +1,15 @@
 """Models to compare, opened with their teacher and test images."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wkdc.checkpoints.checkpoint import load_generator, reading_for, teacher_path
+from wkdc.checkpoints.checkpoint import load_beside, reading_for, teacher_path
 from wkdc.checkpoints.lineage import student_of
+from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_record
 from wkdc.checkpoints.weight_files import is_exported
+from wkdc.data.folders import Data, ImageFolder, as_folder
 from wkdc.data.inputs import check_reads
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.errors import CheckpointError, OptionError
@@ -42,13 +44,13 @@ class Comparison:
 
 def open_comparison(
     models: Sequence[str | Path],
-    data: str | Path,
+    data: Data,
     *,
     teacher: str | Path | None = None,
     size: int,
     direction: Direction = "AtoB",
     seed: int = 0,
-    arch: str | None = None,
+    reading: Reading,
     device: str = "cpu",
 ) -> Comparison:
     """Open models, their teacher and the test images of `data`.
@@ -60,7 +62,7 @@ def open_comparison(
             it has none, those that training holds out by `seed`; of a plain folder, all images.
         teacher: by default the one that the models' cards name.
         size: height and width to compare at.
-        arch: `package.module:factory` of custom networks, see `load_generator`.
+        reading: of all .pth files, see `wkdc.checkpoints.checkpoint.reading_for`.
 
     Raises:
         OptionError: no models, or `size` is too small for one of them.
@@ -70,12 +72,12 @@ def open_comparison(
     """
     if not models:
         raise OptionError("no models were given; give .pth or .onnx files")
-    paths = [path for model in models for path in _files_of(Path(model), arch)]
-    guide = _teacher_of(paths, arch) if teacher is None else Path(teacher)
+    paths = [path for model in models for path in _files_of(Path(model), reading)]
+    guide = _teacher_of(paths, reading) if teacher is None else Path(teacher)
     if guide is not None:
         paths = [path for path in paths if path.resolve() != guide.resolve()]
     opened = [
-        open_model(path, device=device, reading=reading_for(path, paths, arch=arch))
+        open_model(path, device=device, reading=reading_for(path, reading, paths))
         for path in [*([guide] if guide else []), *paths]
     ]
     if len({(one.in_channels, one.out_channels) for one in opened}) > 1:
@@ -87,7 +89,7 @@ def open_comparison(
     if size < smallest:
         raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
     left_out: list[str] = []
-    layout = _test_layout(Path(data), direction, seed, left_out.append)
+    layout = _test_layout(as_folder(data), direction, seed, left_out.append)
     check_reads(layout, opened[0].path, opened[0].in_channels)
     if guide is None:
         return Comparison(None, tuple(opened), layout, tuple(left_out))
@@ -101,17 +103,17 @@ def evenly_spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[number * (len(paths) - 1) // last] for number in range(count)]
 
 
-def _files_of(model: Path, arch: str | None) -> list[Path]:
+def _files_of(model: Path, reading: Reading) -> list[Path]:
     """The file itself; for a run's folder, the student before and after training."""
     if not model.is_dir():
         return [model]
     record = read_record(model)
-    student, _ = student_of(record, arch)
+    student, _ = student_of(record, reading)
     before = [] if record.start is None or record.start == student.path else [record.start]
     return [*before, student.path]
 
 
-def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
+def _teacher_of(models: Sequence[Path], reading: Reading) -> Path | None:
     """The teacher that the models' cards name, None if no card names one.
 
     Raises:
@@ -120,7 +122,7 @@ def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
     named: dict[str, Path] = {}
     for path in models:
         if not is_exported(path):
-            student = load_generator(path, arch=arch)
+            student = load_beside(path, reading)
             if student.card is not None and student.card["teacher"] is not None:
                 digest = student.card["teacher"]["sha256"]
                 named[digest] = teacher_path(student, hint="name it with --teacher")
@@ -132,10 +134,10 @@ def _teacher_of(models: Sequence[Path], arch: str | None) -> Path | None:
 
 
 def _test_layout(
-    data: Path, direction: Direction, seed: int, on_notice: Callable[[str], None]
+    data: ImageFolder, direction: Direction, seed: int, on_notice: Callable[[str], None]
 ) -> Layout:
     """The layout with its test images; all images of a plain folder."""
-    domains = all((data / f"train{letter}").is_dir() for letter in "AB")
+    domains = all((data.path / f"train{letter}").is_dir() for letter in "AB")
     layout = read_layout(
         data,
         direction=direction,
@@ -144,7 +146,7 @@ def _test_layout(
         both=domains,
         on_notice=on_notice,
     )
-    if layout.kind == "inputs" and layout.held_out and not (data / "trainA").is_dir():
+    if layout.kind == "inputs" and layout.held_out and not (data.path / "trainA").is_dir():
         every = tuple(sorted({*layout.train, *layout.validation}))
-        return Layout("inputs", every, (), every, False, direction)
+        return replace(layout, train=every, validation=every, held_out=False)
     return layout

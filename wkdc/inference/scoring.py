@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wkdc.data.images import as_rgb, images_to_pixels, load_square, pixels_to_images, save_pixels
 from wkdc.data.inputs import Reader
+from wkdc.data.layouts import Layout
 from wkdc.errors import OutputError
 from wkdc.inference.comparison import Comparison
 from wkdc.metrics.image_scores import ImageScores, ScoreCollector
@@ -66,23 +67,26 @@ def score_models(
             if target is not None:
                 to_truth.add(image, target)
         if folders.outputs:
-            shown = [reader.shown(parts[0]), *outputs]
+            shown = [reader.shown(parts[0]), *map(reader.seen, outputs)]
             for folder, image in zip(folders.outputs, shown, strict=True):
                 write_image(folder, number, image)
             if target is not None and folders.targets is not None:
-                write_image(folders.targets, number, target)
+                write_image(folders.targets, number, reader.seen(target))
         on_progress(number / len(inputs))
     return [(to_teacher.summary(seed), to_truth.summary(seed)) for to_teacher, to_truth in scores]
 
 
-def write_domain(paths: Sequence[Path], folder: Path, size: int, channels: int) -> None:
+def write_domain(
+    paths: Sequence[Path], folder: Path, size: int, channels: int, layout: Layout
+) -> None:
     """Write true images of the target domain into `folder`, as squares of `size`.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     for number, path in enumerate(paths, 1):
-        write_image(folder, number, load_square(path, size, channels=channels))
+        image = load_square(path, size, channels=channels, value_range=layout.value_range)
+        write_image(folder, number, Reader(layout, channels, channels).seen(image))
 
 
 def write_image(folder: Path, number: int, image: Tensor) -> None:

@@ -73,7 +73,7 @@ def resolve_tiling(model: ImageModel, tiling: Tiling) -> Tiling:
 
 
 ToPixels = Callable[[Tensor], Tensor]
-"""Images in [-1, 1] -> pixels: `images_to_pixels` or `images_to_deep_pixels`."""
+"""Images in [-1, 1] -> pixels: `images_to_pixels` or the like."""
 
 
 def tiled_translator(

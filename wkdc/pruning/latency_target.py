@@ -19,9 +19,9 @@ ROUNDS = 7
 """How often each is timed for it."""
 
 
-def measure_clock(plan: Plan, size: tuple[int, int], device: str) -> Clock:
-    """Teacher and student of `plan` in ONNX Runtime, in turn."""
-    with stopwatch(plan.teacher, size, device) as clock_of:
+def measure_clock(plan: Plan, teacher: Generator, size: tuple[int, int], device: str) -> Clock:
+    """`teacher` and the student of `plan` in ONNX Runtime, in turn."""
+    with stopwatch(teacher, size, device) as clock_of:
         return clock_of(plan)
 
 

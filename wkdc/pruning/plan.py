@@ -41,7 +41,7 @@ class Plan:
     """Which channels stay.
 
     Attributes:
-        teacher: whose student it is.
+        teacher: whose student it is, without the blurs that are dropped.
         groups: the channels that go together, in the order of the forward pass.
         kept: of each group, the channels that stay; none where a block goes.
         left: layers that stay as they are, by name, but the one that makes the image.

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from wkdc.checkpoints.card import history_entry, make_card, read_card, relative_to
 from wkdc.checkpoints.checkpoint import Generator, save_generator
 from wkdc.data.calibration import CALIBRATE, JITTER, read_calibration
+from wkdc.data.folders import ImageFolder, describe_data
 from wkdc.data.layouts import Direction
 from wkdc.errors import CheckpointError, OptionError
-from wkdc.inference.batch_statistics import VISIBLE_DB, statistics_psnr_db
+from wkdc.inference.batch_statistics import doubt_statistics
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
@@ -23,6 +24,7 @@ from wkdc.pruning.build import build, rebuild
 from wkdc.pruning.constraints import Constraints, Widths
 from wkdc.pruning.importance import NEED_IMAGES, Importance
 from wkdc.pruning.latency_target import measure_clock
+from wkdc.pruning.plain_sampling import Antialias, without_blurs
 from wkdc.pruning.plan import Plan
 from wkdc.pruning.planner import make_plan
 from wkdc.pruning.reconstruction import LayerFit
@@ -58,14 +60,16 @@ class PruneSettings:
     seed: int = 0
     calibrate: int = CALIBRATE
     jitter: float = JITTER
-    data: Path | None = None
+    antialias: Antialias = "keep"
+    data: ImageFolder | None = None
     direction: Direction = "AtoB"
 
     def __post_init__(self) -> None:
         """Check the calibration.
 
         Raises:
-            OptionError: a negative number of images, no share, or data that would not be used.
+            OptionError: a negative number of images, no share, data that would not be used, or
+                what does not go with dropping blurs.
         """
         if self.calibrate < 0:
             raise OptionError(f"calibrate is {self.calibrate}; give a number of images, 0 for none")
@@ -74,6 +78,15 @@ class PruneSettings:
         if self.calibrate == 0 and self.data is not None:
             raise OptionError(
                 f"data {self.data} would not be used: calibrate is 0; leave one of them out"
+            )
+        if self.antialias not in get_args(Antialias):
+            known = ", ".join(get_args(Antialias))
+            raise OptionError(f"antialias {self.antialias!r} is not known; give one of {known}")
+        timed = self.by == "latency" or self.latency_ms is not None
+        if self.antialias != "keep" and (timed or self.calibrate == 0):
+            raise OptionError(
+                f"antialias {self.antialias} needs images, which make up for the blurs, and a "
+                "size to aim at: give --calibrate 1 or more, and --ratio, --params or --macs"
             )
 
 
@@ -109,13 +122,8 @@ def prune_network(
         on_notice=on_notice,
     )
     own, images = calibration.images, calibration.images + calibration.copies
-    doubted = statistics_psnr_db(teacher, own)
-    if doubted is not None and doubted < VISIBLE_DB:
-        notice(
-            f"by its running statistics {teacher.path} makes other images than by each image's own "
-            f"({doubted:.1f} dB); if yours look wrong, it is meant the other way: --norm "
-            "batch-per-image"
-        )
+    if doubt := doubt_statistics(teacher, own):
+        notice(doubt)
     plan = _planned(
         teacher,
         target,
@@ -128,7 +136,7 @@ def prune_network(
     )
     layers: tuple[LayerFit, ...] = ()
     if output is None:
-        student, architecture = rebuild(plan.sliced(), teacher.architecture)
+        student, architecture = rebuild(plan.sliced(), plan.teacher.architecture)
     else:
         student, architecture, layers = build(
             plan, on_layer=lambda share: progress("reconstructing layers", 0.6 + 0.4 * share)
@@ -152,7 +160,7 @@ def prune_network(
         _importance(settings, images),
         len(own),
         len(calibration.copies),
-        settings.data,
+        None if settings.data is None else settings.data.path,
         layers,
     )
 
@@ -212,8 +220,12 @@ def _planned(
     """The plan, with what should be known of it said; a dry run's has its latency measured."""
     share_of_plan = 0.9 if dry_run else 0.6
     widths = settings.widths or ("uniform" if teacher.architecture.is_discriminator else None)
+    plain = None
+    if settings.antialias != "keep":
+        progress("solving layers without blurs", 0.0)
+        plain = without_blurs(teacher, images, settings.antialias)
     plan = make_plan(
-        teacher,
+        plain.teacher if plain else teacher,
         target,
         images,
         Constraints(
@@ -228,6 +240,7 @@ def _planned(
         device=settings.device,
         on_progress=lambda stage, share: progress(stage, share_of_plan * share),
     )
+    plan = plain.follow(plan) if plain else plan
     if plan.left:
         more = f" and {len(plan.left) - 3} more" if len(plan.left) > 3 else ""
         notice(f"these keep their width: {', '.join(plan.left[:3])}{more}; see docs/custom.md")
@@ -239,7 +252,7 @@ def _planned(
         )
     if dry_run and clock is None:
         progress("measuring in ONNX Runtime", share_of_plan)
-        plan = replace(plan, clock=measure_clock(plan, size, settings.device))
+        plan = replace(plan, clock=measure_clock(plan, teacher, size, settings.device))
     return plan
 
 
@@ -280,7 +293,7 @@ def _entry(settings: PruneSettings, size: tuple[int, int], images: list[Tensor])
         "size": list(size),
         "widths": widths if isinstance(widths, str | None) else list(widths),
         "importance": _importance(settings, images),
-        "data": None if settings.data is None else str(settings.data),
+        **describe_data(settings.data),
         "calibrated_on": len(images),
     }
     del asked["calibrate"], asked["direction"]

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wkdc.checkpoints.checkpoint import Generator, load_generator, load_teacher, teacher_path
+from wkdc.checkpoints.checkpoint import Generator, load_beside, teacher_path
 from wkdc.checkpoints.lineage import images_of, last_options, record_of, student_of
+from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import Record, read_record
 from wkdc.checkpoints.weight_files import is_exported
+from wkdc.data.folders import ImageFolder, as_described
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
 from wkdc.system.files import sha256_of
@@ -29,7 +31,7 @@ class Subject:
     teacher: Generator
     record: Record | None
     start: Path | None
-    data: Path | None
+    data: ImageFolder | None
     direction: Direction
     warnings: tuple[str, ...]
 
@@ -60,7 +62,7 @@ class Subject:
         )
 
 
-def find_subject(model: Path, teacher: str | Path | None, arch: str | None) -> Subject:
+def find_subject(model: Path, teacher: str | Path | None, reading: Reading) -> Subject:
     """Open a student or the latest student of a run, its teacher and its run.
 
     Raises:
@@ -74,26 +76,27 @@ def find_subject(model: Path, teacher: str | Path | None, arch: str | None) -> S
         )
     if model.is_dir():
         record = read_record(model)
-        student, notice = student_of(record, arch)
+        student, notice = student_of(record, reading)
     else:
-        student, notice = load_generator(model, arch=arch), None
+        student, notice = load_beside(model, reading), None
         record = record_of(student)
-    guide = load_teacher(
+    guide = load_beside(
         teacher_path(student, hint="name it with --teacher") if teacher is None else teacher,
+        reading,
         [student],
-        arch=arch,
     )
     if guide.sha256 == student.sha256:
         raise OptionError(f"{student.path} is its own teacher {guide.path}; give a student")
     start = None if record is None else record.start
     if start is not None and sha256_of(start) == student.sha256:
         start = None
+    folder, said = images_of(student, record), last_options(student)
     return Subject(
         student,
         guide,
         record,
         start,
-        images_of(student, record),
-        last_options(student).get("direction", "AtoB"),
+        None if folder is None else as_described(folder, said),
+        said.get("direction", "AtoB"),
         () if notice is None else (notice,),
     )

@@ -89,10 +89,11 @@ class Pair:
         """The student's card with this run added to its history."""
         earlier = self.student.card or {}
         teacher = earlier.get("teacher")
-        if self.teacher is not None and (
-            teacher is None or teacher["sha256"] != self.teacher.sha256
-        ):
-            teacher = {"path": str(self.teacher.path.resolve()), "sha256": self.teacher.sha256}
+        if self.teacher is not None:
+            if teacher is None or teacher["sha256"] != self.teacher.sha256:
+                teacher = {"path": str(self.teacher.path.resolve()), "sha256": self.teacher.sha256}
+            if said := self.teacher.reading.for_card():
+                teacher = {**teacher, "reading": said}
         entry = history_entry(command, **made_with)
         return make_card(self.student.architecture, teacher, [*earlier.get("history", []), entry])
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -10,8 +10,11 @@ from typing import Any, Literal, Self, TypeVar
 import torch
 
 from wkdc.checkpoints.card import relative_to
+from wkdc.checkpoints.reading import Reading
+from wkdc.data.folders import ImageFolder, as_described, describe_data
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
+from wkdc.networks.layers import Norm
 from wkdc.training.device import Compute
 from wkdc.training.distributed import Processes
 from wkdc.training.loop import Budget, StepReport, check_length, steps_in
@@ -65,10 +68,11 @@ class RunConfig:
     Attributes:
         data, teacher, discriminator, output: absolute paths, None where there is none. The student
             is the `start.pth` in the run folder.
+        value_range: see `wkdc.data.folders.ImageFolder`.
         reverse_teacher, reverse_output: the same for the other direction; a teacher without an
             output only closes the cycle.
         budget: the run's length, however it was given.
-        device, precision, seed, arch: see `wkdc.distill.distill`.
+        device, precision, seed, arch, norm, key: see `wkdc.distill.distill`.
         select: whether the student at the end is the result, or the best on the way.
         compiled: whether steps use torch.compile.
         save_every: seconds between two states that the run can be continued from.
@@ -95,6 +99,9 @@ class RunConfig:
     discriminator: str | None = None
     reverse_teacher: str | None = None
     reverse_output: str | None = None
+    norm: Norm | None = None
+    key: str | None = None
+    value_range: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         """Check the time between states.
@@ -106,9 +113,15 @@ class RunConfig:
             raise OptionError(f"save_every is {self.save_every / 60}; give minutes, more than 0")
 
     @property
-    def folder(self) -> Path:
+    def reading(self) -> Reading:
+        """How files that cannot tell are read."""
+        return Reading(norm=self.norm, key=self.key, arch=self.arch)
+
+    @property
+    def folder(self) -> ImageFolder:
         """The data as seen from the current folder, for messages too."""
-        return Path(relative_to(Path(self.data), Path.cwd()))
+        path = Path(relative_to(Path(self.data), Path.cwd()))
+        return as_described(path, {"value_range": self.value_range})
 
     @property
     def outputs(self) -> list[Path]:
@@ -159,7 +172,7 @@ def describe_run(
     return {
         "recipe": dataclasses.asdict(config.recipe),
         "budget": dataclasses.asdict(config.budget),
-        "data": str(config.folder),
+        **describe_data(config.folder),
         "device": str(compute.device),
         "precision": compute.precision,
         "compiled": compute.compiled,

@@ -11,6 +11,7 @@ from torch import nn
 
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import DivergedError
+from wkdc.inference.batch_statistics import doubt_statistics
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.training.checks import check_same
 from wkdc.training.device import Compute
@@ -104,6 +105,10 @@ class Session:
         if not self._processes.first:
             return
         self._students.keep_starts()
+        for one in self._directions:
+            teacher = one.pair.teacher
+            if teacher and (doubt := doubt_statistics(teacher, one.validation.inputs)):
+                self._callbacks.on_notice(doubt)
         self._write_options(finished=False)  # last: a folder that has them can be resumed
 
     def resume(self, begun: Mapping[str, Any]) -> Outcome:

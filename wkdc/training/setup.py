@@ -8,11 +8,11 @@ from typing import Any
 from wkdc.checkpoints.card import BROKEN
 from wkdc.checkpoints.checkpoint import (
     Generator,
+    load_beside,
     load_discriminator,
-    load_generator,
-    load_teacher,
     teacher_path,
 )
+from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_options
 from wkdc.data.inputs import check_inputs, check_reads
 from wkdc.data.layouts import Layout, read_layout
@@ -64,8 +64,8 @@ class Opened:
 def open_files(files: RunFiles, config: RunConfig, on_notice: Callable[[str], None]) -> Opened:
     """Load and check all that `wkdc.distill.distill` was given; see there."""
     recipe = config.recipe
-    first = load_pair(files.student, files.teacher, arch=config.arch)
-    reverse, closing = _open_reverse(files, recipe, config.arch)
+    first = load_pair(files.student, files.teacher, config.reading)
+    reverse, closing = _open_reverse(files, recipe, replace(config.reading, key=None))
     back = reverse[0] if reverse else closing
     if back is not None:
         check_reverse(first[0], back)
@@ -90,7 +90,7 @@ def open_files(files: RunFiles, config: RunConfig, on_notice: Callable[[str], No
 
 
 def _open_reverse(
-    files: RunFiles, recipe: Recipe, arch: str | None
+    files: RunFiles, recipe: Recipe, reading: Reading
 ) -> tuple[tuple[Generator, Generator] | None, Generator | None]:
     """Student and teacher of the other direction, or its teacher alone, which closes the cycle."""
     if files.reverse_student is not None:
@@ -100,12 +100,12 @@ def _open_reverse(
                 "one by one, or leave it out"
             )
         pair = load_pair(
-            files.reverse_student, files.reverse_teacher, arch=arch, hint="name it with --reverse"
+            files.reverse_student, files.reverse_teacher, reading, hint="name it with --reverse"
         )
         return pair, None
     if files.reverse_teacher is None:
         return None, None
-    closing = load_generator(files.reverse_teacher, arch=arch)
+    closing = load_beside(files.reverse_teacher, reading)
     if not recipe.cycle:
         raise OptionError(
             f"the reverse teacher {closing.path} would not be used: the cycle's weight is 0; "
@@ -196,8 +196,8 @@ def _with_features(recipe: Recipe, pairs: Sequence[tuple[Generator, Generator]])
 def load_pair(
     student: str | Path,
     teacher: str | Path | None,
+    reading: Reading,
     *,
-    arch: str | None = None,
     hint: str = "name the teacher with --teacher",
 ) -> tuple[Generator, Generator]:
     """A student and its teacher, the one on its card unless another is named.
@@ -205,10 +205,10 @@ def load_pair(
     Raises:
         CheckpointError: one of them cannot be loaded, or their channels differ or are no image's.
     """
-    learner = load_generator(student, arch=arch)
+    learner = load_beside(student, reading)
     if teacher is None:
         teacher = teacher_path(learner, hint=hint)
-    guide = load_teacher(teacher, [learner], arch=arch)
+    guide = load_beside(teacher, reading, [learner])
     ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
     if ours != theirs:
         raise CheckpointError(
