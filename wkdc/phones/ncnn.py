@@ -134,10 +134,10 @@ class NcnnNetwork:
         return torch.stack([self._one(image) for image in images.float()])
 
     def _one(self, image: Tensor) -> Tensor:
-        held = np.ascontiguousarray(image.numpy())  # ncnn reads from it, and does not keep it
+        held = np.ascontiguousarray(image.numpy())
         entry, end = self._names
         extractor = self._network.create_extractor()
-        extractor.input(entry, self._ncnn.Mat(held))
+        extractor.input(entry, self._ncnn.Mat(held).clone())  # the first layer may write to it
         code, out = extractor.extract(end)
         if code:
             raise CheckpointError(f"ncnn stopped with code {code} at {tuple(image.shape)}")
