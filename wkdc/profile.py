@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from wkdc.benchmark.calls import Engine, engines_on, outputs_to_images
+from wkdc.benchmark.calls import PHONES, Engine, engines_on, outputs_to_images
 from wkdc.benchmark.entries import (
     Entry,
     as_onnx,
@@ -29,13 +29,12 @@ from wkdc.benchmark.model_profile import (
 )
 from wkdc.checkpoints.reading import Reading
 from wkdc.data.example_input import example_input
-from wkdc.errors import OptionError
+from wkdc.errors import DeviceError, OptionError
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.layers import Norm
 from wkdc.onnx.layer_times import time_layers
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
-from wkdc.system.files import sha256_of
 from wkdc.system.temporary import scratch_folder
 
 Found = TypeVar("Found")
@@ -99,12 +98,13 @@ def profile(
     """Measure `models`, timed in turn within each round, so that their ratio is fair.
 
     A .pth runs in PyTorch and, exported to a temporary file, in ONNX Runtime and OpenVINO; a .onnx
-    only in the latter two. On a GPU calls are timed with CUDA events, in float32 and float16, and
-    images stay in its memory. Runtimes take turns of some rounds, as the idle threads of one would
-    disturb another within a round.
+    only in the latter two; a .tflite in LiteRT and a .ncnn.param in ncnn, both on the CPU. On a GPU
+    calls are timed with CUDA events, in float32 and float16, and images stay in its memory.
+    Runtimes take turns of some rounds, as the idle threads of one would disturb another within a
+    round.
 
     Args:
-        models: .pth and .onnx files; the first is what `speedup` compares with.
+        models: .pth, .onnx, .tflite and .ncnn.param files; `speedup` compares with the first.
         size: height and width, which every model must take.
         batch: images in a call.
         threads: of all runtimes; None takes PyTorch's default.
@@ -117,6 +117,7 @@ def profile(
     Raises:
         OptionError: a size or number out of range.
         CheckpointError, DeviceError: a model or the device cannot be used.
+        MissingExtraError: the runtime of a phone's file is not installed.
     """
     target = _checked(device, size, layers)
     _check_counts(batch=batch, rounds=rounds, threads=1 if threads is None else threads)
@@ -124,7 +125,10 @@ def profile(
     entries = [open_entry(Path(path), reading, beside=list(map(Path, models))) for path in models]
     for entry in entries:
         check_size(entry, size)
-    settings = _Settings(size, batch, rounds, layers, target, engines_on(target, compiled=compiled))
+        _check_phone(entry, target, layers)
+    engines = engines_on(target, compiled=compiled)
+    engines += tuple(one for one in PHONES if any(entry.engine == one for entry in entries))
+    settings = _Settings(size, batch, rounds, layers, target, engines)
     with _torch_threads(threads) as used:
         measured, left_out, conditions = _measure(entries, settings, used, on_round)
     intervals = speedup_intervals(measured)
@@ -150,6 +154,16 @@ def _checked(device: str, size: tuple[int, int], layers: bool) -> torch.device:
     if min(size) < 16:
         raise OptionError(f"size {size[0]}x{size[1]} is too small; give 16x16 or more")
     return target
+
+
+def _check_phone(entry: Entry, device: torch.device, layers: bool) -> None:
+    """Raises: DeviceError, OptionError: a phone's file does not run there, or layer by layer."""
+    if entry.engine is None:
+        return
+    if device.type != "cpu":
+        raise DeviceError(f"{entry.path} runs on the processor here; give --device cpu")
+    if layers:
+        raise OptionError(f"layers are timed in ONNX Runtime, not of {entry.path}; leave it out")
 
 
 def _check_counts(**counts: int) -> None:
@@ -185,9 +199,9 @@ def _measure(
         measured = tuple(
             ModelProfile(
                 one.path,
-                sha256_of(one.path),
+                one.sha256,
                 *_costs(one, size, batch),
-                one.path.stat().st_size,
+                one.size_bytes,
                 memory[one.path],
                 _by_runtime(one.path, timed, device),
                 _agreement(_by_runtime(one.path, outputs, device)),
@@ -226,7 +240,9 @@ def _by_runtime(
     return {f"{engine}-{device.type}": by[path] for engine, by in found.items() if path in by}
 
 
-def _costs(entry: Entry, size: tuple[int, int], batch: int) -> tuple[int, int | None, int | None]:
+def _costs(
+    entry: Entry, size: tuple[int, int], batch: int
+) -> tuple[int | None, int | None, int | None]:
     """Parameters, and MACs counted both ways."""
     cost = complexity_of(entry, size)
     if cost is None:

@@ -13,6 +13,7 @@ from wkdc.inference.runtimes import OpenVinoNetwork, runtimes_on
 from wkdc.onnx.file import OnnxNetwork, images_to_nhwc, nhwc_to_images
 from wkdc.onnx.io_binding import IoBoundNetwork
 from wkdc.onnx.providers import Provider, has_tensorrt
+from wkdc.phones import litert, ncnn
 from wkdc.system import compilation
 
 Engine = Literal[
@@ -28,6 +29,8 @@ Engine = Literal[
     "tensorrt-fp16",
     "openvino",
     "openvino-bf16",
+    "litert",
+    "ncnn",
 ]
 """A runtime, how it is used, and its number format if that is not float32."""
 
@@ -40,6 +43,9 @@ OPTIONAL = (
     "tensorrt-fp16",
 )
 """Engines that may fail on a model: a warning says so, and the others are timed."""
+
+PHONES: tuple[Engine, ...] = ("litert", "ncnn")
+"""Engines that run the files of phones, which no other engine reads."""
 
 Call = Callable[[], Tensor]
 
@@ -112,7 +118,7 @@ def torch_call(
 def file_call(
     engine: Engine, file: Path, images: Tensor, *, device: torch.device, threads: int
 ) -> Call:
-    """A call that translates `images` with a .onnx file.
+    """A call that translates `images` with a .onnx file, or a phone's file in its own engine.
 
     On a GPU inputs and outputs stay in its memory. On the processor it runs at open sizes, as in
     `wkdc translate`.
@@ -125,6 +131,10 @@ def file_call(
     match engine:
         case "openvino" | "openvino-bf16":
             network = OpenVinoNetwork(file, threads=threads, bfloat16=engine == "openvino-bf16")
+        case "litert":
+            network = litert.LiteRtNetwork(file, threads=threads)
+        case "ncnn":
+            network = ncnn.NcnnNetwork(file, threads=threads)
         case "onnx" if device.type == "cpu":
             network = OnnxNetwork(file, threads=threads)
         case _:

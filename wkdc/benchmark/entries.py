@@ -3,11 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from wkdc.benchmark.calls import OPTIONAL, Call, Engine, HalfPrecision, file_call, torch_call
+from wkdc.benchmark.calls import (
+    OPTIONAL,
+    PHONES,
+    Call,
+    Engine,
+    HalfPrecision,
+    file_call,
+    torch_call,
+)
 from wkdc.checkpoints.checkpoint import Generator, load_beside
 from wkdc.checkpoints.reading import Reading
 from wkdc.errors import CheckpointError, DeviceError, OptionError
@@ -19,26 +28,35 @@ from wkdc.networks.complexity import (
     measure_complexity,
 )
 from wkdc.onnx.file import OnnxNetwork, count_onnx_params, write_onnx
+from wkdc.phones import litert, ncnn
+from wkdc.system.files import sha256_of
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A .pth or .onnx file to profile.
+    """A .pth, .onnx, .tflite or .ncnn.param file to profile.
 
     Attributes:
-        generator: None for a .onnx.
-        architecture: None for a .onnx that wkdc did not write, or that holds a custom network.
-        params: number of weights.
+        generator: None for all but a .pth.
+        architecture: None for a file that wkdc did not write, or that holds a custom network.
+        params: number of weights; None for a .tflite that wkdc did not write.
         channels: of its inputs.
-        precision: that a .onnx computes in, by its metadata.
+        size_bytes, sha256: of all that holds the network.
+        precision: that the file computes in, by its metadata.
+        engine: the only one that runs the file; None for a .pth and a .onnx.
+        size: the only height and width that it takes; None where others will do.
     """
 
     path: Path
     generator: Generator | None
     architecture: Architecture | None
-    params: int
+    params: int | None
     channels: int
+    size_bytes: int
+    sha256: str
     precision: str = "float32"
+    engine: Engine | None = None
+    size: tuple[int, int] | None = None
 
 
 def open_entry(path: Path, reading: Reading, *, beside: Sequence[Path] = ()) -> Entry:
@@ -50,30 +68,88 @@ def open_entry(path: Path, reading: Reading, *, beside: Sequence[Path] = ()) -> 
 
     Raises:
         CheckpointError: the file cannot be used.
+        MissingExtraError: the runtime of a phone's file is not installed.
     """
-    if path.suffix.lower() != ".onnx":
+    name = path.name.lower()
+    if name.endswith(litert.ENDING):
+        return _open_litert(path)
+    if name.endswith(ncnn.ENDING):
+        return _open_ncnn(path)
+    if not name.endswith(".onnx"):
         generator = load_beside(path, reading, beside)
-        params = count_params(generator.network)
-        return Entry(path, generator, generator.architecture, params, generator.in_channels)
+        return Entry(
+            path,
+            generator,
+            generator.architecture,
+            count_params(generator.network),
+            generator.in_channels,
+            path.stat().st_size,
+            generator.sha256,
+        )
     network = OnnxNetwork(path)
     stored, channels = network.metadata, network.shape[1]
     if channels is None:
         raise CheckpointError(f"{path} does not say how many channels it takes")
-    # Building a custom network would run code that the file names.
-    known = stored.get("family") not in (None, "custom")
-    architecture = Architecture(stored["family"], stored["options"]) if known else None
-    params = stored.get("params") or count_onnx_params(path)
-    precision = stored.get("precision", "float32")
-    return Entry(path, None, architecture, params, channels, precision)
+    return Entry(
+        path,
+        None,
+        _architecture(stored),
+        stored.get("params") or count_onnx_params(path),
+        channels,
+        path.stat().st_size,
+        sha256_of(path),
+        stored.get("precision", "float32"),
+    )
+
+
+def _architecture(facts: Mapping[str, Any]) -> Architecture | None:
+    """What an exported file says of it; None for a custom one, whose code is not run."""
+    known = facts.get("family") not in (None, "custom")
+    return Architecture(facts["family"], facts["options"]) if known else None
+
+
+def _open_litert(path: Path) -> Entry:
+    network = litert.LiteRtNetwork(path)
+    facts = network.facts
+    return Entry(
+        path,
+        None,
+        _architecture(facts),
+        facts.get("params"),
+        network.in_channels,
+        path.stat().st_size,
+        sha256_of(path),
+        facts.get("precision", "float32"),
+        "litert",
+        network.size,
+    )
+
+
+def _open_ncnn(path: Path) -> Entry:
+    facts = ncnn.NcnnNetwork(path).facts
+    return Entry(
+        path,
+        None,
+        _architecture(facts),
+        facts["params"],
+        facts["in_channels"],
+        sum(file.stat().st_size for file in (path, ncnn.beside(path)[0])),
+        ncnn.digest(path),
+        facts["precision"],
+        "ncnn",
+    )
 
 
 def check_size(entry: Entry, size: tuple[int, int]) -> None:
-    """Check that the network takes `size` (height, width), if its architecture is known.
+    """Check that the network takes `size` (height, width), as far as its file says.
 
     Raises:
         OptionError: it does not.
     """
     architecture = entry.architecture
+    if entry.size is not None and entry.size != size:
+        taken, given = ("x".join(map(str, one)) for one in (entry.size, size))
+        raise OptionError(f"{entry.path} takes {taken} alone, not {given}; give --size {taken}")
     if architecture is None:
         return
     if architecture.strict and any(side % architecture.multiple for side in size):
@@ -152,8 +228,12 @@ def _call(
     threads: int,
     device: torch.device,
 ) -> Call | None:
-    """The call of one entry; None if the engine needs another file than the entry's .onnx."""
+    """The call of one entry; None if the engine needs another file than the entry's own."""
     generator, half = entry.generator, engine.endswith("-fp16")
+    if entry.engine is not None or engine in PHONES:
+        if entry.engine != engine:
+            return None
+        return file_call(engine, entry.path, images, device=device, threads=threads)
     if engine.startswith("torch"):
         if generator is None:
             return None
@@ -177,7 +257,7 @@ def complexity_of(entry: Entry, size: tuple[int, int]) -> Complexity | None:
 
 
 def peak_memory(entry: Entry, images: Tensor, device: torch.device) -> int | None:
-    """Peak memory of one call beyond weights and inputs, in bytes; None for a .onnx."""
+    """Peak memory of one call beyond weights and inputs, in bytes; None but for a .pth."""
     if entry.generator is None:
         return None
     network = entry.generator.network

@@ -7,6 +7,18 @@ from pathlib import Path
 
 CPUS = Path("/sys/devices/system/cpu")
 POWER = Path("/sys/class/powercap")
+PACKAGES = (
+    "torch",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "triton",
+    "ai-edge-litert",
+    "ncnn",
+)
+"""The runtimes' packages."""
+
 MHZ = re.compile(r"^cpu MHz\s*:\s*(\d+(?:\.\d+)?)\s*$", re.MULTILINE)
 
 
@@ -85,7 +97,7 @@ class EnergyMeter:
 def versions() -> dict[str, str]:
     """Versions of the installed runtimes, by package."""
     found = {}
-    for name in ("torch", "onnxruntime-gpu", "onnxruntime", "openvino", "tensorrt", "triton"):
+    for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

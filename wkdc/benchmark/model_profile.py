@@ -16,12 +16,12 @@ class ModelProfile:
     """One model's size and speed.
 
     Attributes:
-        params: number of weights.
-        macs, macs_output_resolution: for one batch, see `wkdc.networks.complexity`; None for a
-            .onnx that wkdc did not write.
-        size_bytes: of the file.
+        params: number of weights; None for a .tflite that wkdc did not write.
+        macs, macs_output_resolution: for one batch, see `wkdc.networks.complexity`; None for an
+            exported file that wkdc did not write.
+        size_bytes: of the file; of ncnn, with the weights beside it.
         peak_memory_bytes: of one call beyond weights and inputs: on CUDA what PyTorch allocates,
-            elsewhere the feature maps that are alive at once; None for a .onnx.
+            elsewhere the feature maps that are alive at once; None but for a .pth.
         latency_ms: by runtime and device, such as `torch-cpu`, `onnx-cpu`, `onnx-fp16-cuda`; see
             `wkdc.benchmark.calls.Engine`.
         agreement_db: PSNR of each runtime's output for a photo against that of the first runtime
@@ -32,7 +32,7 @@ class ModelProfile:
 
     path: Path
     sha256: str
-    params: int
+    params: int | None
     macs: int | None
     macs_output_resolution: int | None
     size_bytes: int
@@ -48,7 +48,9 @@ def speedups(models: Sequence[ModelProfile]) -> dict[str, float]:
     if len(models) < 2:
         return {}
     first, last = models[0], models[-1]
-    ratios = {"params": first.params / last.params}
+    ratios = {}
+    if first.params is not None and last.params is not None:
+        ratios["params"] = first.params / last.params
     if first.macs is not None and last.macs is not None:
         ratios["macs"] = first.macs / last.macs
     for runtime, latency in first.latency_ms.items():

@@ -66,10 +66,9 @@ def check(
         raise OptionError(f"give --{wrong[0]} alone, and --{formats[0]} in another call")
     if others["output"] is not None and len(formats) + onnx > 1:
         raise OptionError("--output names one file; leave it out, or give one format")
-    if precision not in ("float32", "float16"):
-        raise OptionError(
-            f"{precision} is not written for --{formats[0]}; leave it out, or give --fp16"
-        )
+    if precision == "bfloat16" or (precision == "int8" and set(formats) != {"litert"}):
+        other = next((one for one in formats if one != "litert"), formats[0])
+        raise OptionError(f"{precision} is not written for --{other}; leave it out, or give --fp16")
 
 
 def write(
@@ -80,10 +79,10 @@ def write(
     form: Mapping[str, Any],
     shared: Mapping[str, Any],
 ) -> "PhoneResult":
-    """Write one format. Where float16 was not asked for, the format has a default of its own."""
+    """Write one format. Where no precision was asked for, the format has a default of its own."""
     import wkdc
 
-    precision = form["precision"] if form["precision"] == "float16" else None
+    precision = None if form["precision"] == "float32" else form["precision"]
     with render.meter() as meter:
         meter.show(0.0, f"converting for {name}")
         result = wkdc.export_phone(

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def profile(
     models: Annotated[
         list[Path] | None,
-        typer.Argument(help=".pth and .onnx files.", show_default="student.pth and its teacher"),
+        typer.Argument(
+            help=".pth, .onnx, .tflite and .ncnn.param files.",
+            show_default="student.pth and its teacher",
+        ),
     ] = None,
     size: Annotated[
         str, typer.Option(help="Height and width of the images: 256, or 192x320.")

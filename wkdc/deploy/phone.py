@@ -20,7 +20,7 @@ from wkdc.system.files import writing_output
 from wkdc.system.temporary import folder_beside
 
 Format = Literal["litert", "coreml", "ncnn"]
-PhonePrecision = Literal["float32", "float16"]
+PhonePrecision = Literal["float32", "float16", "int8"]
 
 Size = tuple[int, int]
 
@@ -125,7 +125,7 @@ def export_phone(
         checks: list[Parity] = []
         if network is not None:
             checks = measure_parity(generator, network, images)
-            instead = "; try float32" if chosen == "float16" else ""
+            instead = "; --tolerance allows more" if chosen == "float32" else "; try float32"
             check_parity(checks, limits, generator.path, f"{NAMES[form]}'s network", instead)
         files = _move(made, path)
     return PhoneResult(
@@ -167,10 +167,8 @@ def _sizes(generator: Generator, form: Format, given: Sequence[Size]) -> tuple[S
 
 def _check_form(form: Format, precision: PhonePrecision, pixels: bool) -> None:
     """Raises: OptionError: the format has no such precision or door."""
-    if form == "litert" and precision != "float32":
-        raise OptionError(
-            "a .tflite is written in float32; LiteRT's GPU delegate computes it in float16"
-        )
+    if precision == "int8" and form != "litert":
+        raise OptionError(f"int8 is not written for {NAMES[form]}; give float16, or litert")
     if pixels and form != "litert":
         doors = {"coreml": "takes and gives images as it is", "ncnn": "scales pixels itself"}
         raise OptionError(f"--uint8-io is for LiteRT; {NAMES[form]} {doors[form]}")
@@ -181,7 +179,9 @@ def _write(job: _Job, path: Path) -> tuple[Exported | None, dict[str, int]]:
     half = job.precision == "float16"
     match job.form:
         case "litert":
-            litert.write_litert(job.generator, path, job.sizes[0], pixels=job.pixels)
+            litert.write_litert(
+                job.generator, path, job.sizes[0], pixels=job.pixels, precision=job.precision
+            )
             return litert.LiteRtNetwork(path), {}
         case "ncnn":
             stem = path.name.removesuffix(ncnn.ENDING)

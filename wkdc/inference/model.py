@@ -121,7 +121,7 @@ def _open_phone(
         return ImageModel(path, sha256_of(path), network, *channels, 1, 1)
     other = ncnn.NcnnNetwork(path, threads=threads)
     facts = [other.facts[key] for key in ("in_channels", "out_channels", "multiple", "smallest")]
-    return ImageModel(path, sha256_of(path), other, *facts)
+    return ImageModel(path, ncnn.digest(path), other, *facts)
 
 
 def check_channels(path: Path, in_channels: int, out_channels: int) -> None:

@@ -33,10 +33,10 @@ class BlurUpsample(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
-        twice = functional.conv_transpose2d(
-            padded, self.filt, stride=2, padding=2, groups=len(self.filt)
+        # The original's padding is 2, and then it cuts one pixel off each side.
+        return functional.conv_transpose2d(
+            padded, self.filt, stride=2, padding=3, groups=len(self.filt)
         )
-        return twice[:, :, 1:-1, 1:-1]
 
 
 def _filter(taps: list[int], channels: int) -> Tensor:

@@ -50,6 +50,9 @@ def measure_parity(
 
     Args:
         images: 1×C×H×W in [-1, 1].
+
+    Raises:
+        ParityError: an output has another shape.
     """
     found = []
     for image in images:
@@ -58,6 +61,11 @@ def measure_parity(
         if network.pixels:
             expected = pixels_to_images(images_to_pixels(expected))
         output = network(image)
+        if output.shape != expected.shape:
+            raise ParityError(
+                f"the exported network makes {tuple(output.shape)} of {tuple(image.shape)}, and "
+                f"{generator.path} {tuple(expected.shape)}; nothing was written"
+            )
         difference = (output - expected).abs()
         height, width = image.shape[-2:]
         found.append(

@@ -11,16 +11,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wkdc.networks.blur import BlurUpsample
+
 LANES = 16
 """Channels that ONNX Runtime multiplies at once on a CPU."""
 
 
-def lowered(network: nn.Module) -> nn.Module:
-    """A copy of `network` in evaluation mode, the same function, with slow layers replaced."""
+def lowered(network: nn.Module, *, narrow: bool = False) -> nn.Module:
+    """A copy of `network` in evaluation mode, the same function, with slow layers replaced.
+
+    Args:
+        narrow: whether transposed convolutions to few channels, and enlarging blurs, are replaced,
+            too, which is not faster; LiteRT's converter refuses them.
+    """
     network = copy.deepcopy(network).eval()
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            better = _better(child)
+            better = _better(child, narrow)
             if better is not None:
                 setattr(parent, name, better)
     return network
@@ -81,7 +88,7 @@ class PhasedConvTranspose2d(nn.Module):
     """A transposed convolution that doubles height and width, as four convolutions interleaved.
 
     All output pixels with even row and even column use the same taps of the kernel; so do the
-    three other phases.
+    three other phases. Groups, where there are any, are of one channel.
     """
 
     def __init__(self, conv: nn.ConvTranspose2d) -> None:
@@ -97,8 +104,10 @@ class PhasedConvTranspose2d(nn.Module):
                     conv.out_channels,
                     (len(taps_down), len(taps_right)),
                     bias=conv.bias is not None,
+                    groups=conv.groups,
                 )
-                phase.weight = nn.Parameter(kernel.transpose(0, 1).contiguous())
+                kernel = kernel if conv.groups > 1 else kernel.transpose(0, 1)
+                phase.weight = nn.Parameter(kernel.contiguous())
                 if conv.bias is not None:
                     phase.bias = nn.Parameter(conv.bias.detach().clone())
                 self.phases.append(phase)
@@ -116,7 +125,25 @@ class PhasedConvTranspose2d(nn.Module):
         return torch.stack(lines, 3).flatten(2, 3)
 
 
-def _better(layer: nn.Module) -> nn.Module | None:
+class PhasedBlurUpsample(nn.Module):
+    """`BlurUpsample` as four convolutions interleaved."""
+
+    def __init__(self, blur: BlurUpsample) -> None:
+        super().__init__()
+        channels = len(blur.filt)
+        conv = nn.ConvTranspose2d(
+            channels, channels, 4, stride=2, padding=1, groups=channels, bias=False
+        )
+        conv.weight = nn.Parameter(blur.filt.detach())
+        self.twice = PhasedConvTranspose2d(conv)
+
+    def forward(self, images: Tensor) -> Tensor:
+        padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
+        out: Tensor = self.twice(padded)
+        return out[:, :, 2:-2, 2:-2]
+
+
+def _better(layer: nn.Module, narrow: bool) -> nn.Module | None:
     """The replacement of `layer`, or None to keep it."""
     if layer._forward_pre_hooks or layer._forward_hooks:  # which may change its weights
         return None
@@ -124,8 +151,10 @@ def _better(layer: nn.Module) -> nn.Module | None:
     if type(layer) is nn.InstanceNorm2d and not layer.track_running_stats:
         return CentredInstanceNorm(layer)
     # Fewer channels than lanes would be padded four times.
-    if type(layer) is nn.ConvTranspose2d and fits_phases(layer):
+    if type(layer) is nn.ConvTranspose2d and (fits_phases(layer) or (narrow and _doubles(layer))):
         return PhasedConvTranspose2d(layer)
+    if type(layer) is BlurUpsample and narrow:
+        return PhasedBlurUpsample(layer)
     if type(layer) is nn.Conv2d and fits_quads(layer):
         return QuadConv2d(layer)
     return None
@@ -133,13 +162,18 @@ def _better(layer: nn.Module) -> nn.Module | None:
 
 def fits_phases(conv: nn.ConvTranspose2d) -> bool:
     """Whether `PhasedConvTranspose2d` is the same function as `conv`, and faster."""
+    return _doubles(conv) and conv.out_channels >= LANES
+
+
+def _doubles(conv: nn.ConvTranspose2d) -> bool:
+    """Whether `PhasedConvTranspose2d` is the same function as `conv`."""
     doubles = all(
         conv.kernel_size[axis] + conv.output_padding[axis] - 2 * int(conv.padding[axis]) == 2
         and conv.kernel_size[axis] > 1
         for axis in (0, 1)
     )
     plain = conv.groups == 1 and conv.stride == (2, 2) and conv.dilation == (1, 1)
-    return doubles and plain and conv.out_channels >= LANES
+    return doubles and plain
 
 
 def fits_quads(conv: nn.Conv2d) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.images import images_to_pixels, pixels_to_images
 from wkdc.errors import CheckpointError, MissingExtraError
-from wkdc.phones.sources import Pixels, described, quiet
+from wkdc.phones.sources import Pixels, described, quiet, reason_of
 
 ENDING = ".mlpackage"
 
@@ -75,12 +75,13 @@ def write_coreml(
                 minimum_deployment_target=ct.target.iOS16,
             )
         except Exception as error:  # of any of its passes
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise CheckpointError(
-                f"{generator.path} is not converted by coremltools: {reason}"
+                f"{generator.path} is not converted by coremltools: {reason_of(error)}"
             ) from None
-        facts = described(generator)
+        facts = described(generator, "float16" if half else "float32") | {"range": [0, 255]}
         model.short_description = f"An image-to-image generator, made by {facts['made_by']}"
+        model.input_description["image"] = "The image to translate"
+        model.output_description["output"] = "The image that the generator makes of it"
         model.user_defined_metadata["wkdc"] = json.dumps(facts)
         model.save(str(path))
     program = model.get_spec().mlProgram.functions["main"]

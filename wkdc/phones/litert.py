@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import CheckpointError, ImageError, MissingExtraError
 from wkdc.onnx.file import OnPixels, wrap_uint8
 from wkdc.onnx.rewrites import lowered
-from wkdc.phones.sources import ChannelsLast, described, quiet
+from wkdc.phones.litert_precision import requantise
+from wkdc.phones.sources import ChannelsLast, described, quiet, reason_of
 
 ENDING = ".tflite"
 
@@ -20,11 +21,19 @@ FACTS = "wkdc"
 """Name of the file's metadata, JSON."""
 
 
-def write_litert(generator: Generator, path: Path, size: tuple[int, int], *, pixels: bool) -> None:
+def write_litert(
+    generator: Generator,
+    path: Path,
+    size: tuple[int, int],
+    *,
+    pixels: bool,
+    precision: Literal["float32", "float16", "int8"],
+) -> None:
     """Write `generator` for one image of `size` (height, width), N×H×W×C.
 
     Args:
         pixels: whether it takes and gives uint8 instead of float32 in [-1, 1].
+        precision: of its convolutions; see `requantise`.
 
     Raises:
         MissingExtraError: the converter litert-torch is not installed.
@@ -35,7 +44,7 @@ def write_litert(generator: Generator, path: Path, size: tuple[int, int], *, pix
             import litert_torch
     except ImportError:
         raise MissingExtraError("LiteRT is not installed: pip install 'wkdc[litert]'") from None
-    body = lowered(generator.network)
+    body = lowered(generator.network, narrow=True)
     network = (OnPixels(body) if pixels else ChannelsLast(body)).eval()
     example = torch.zeros(1, *size, generator.in_channels)
     if pixels:
@@ -44,12 +53,13 @@ def write_litert(generator: Generator, path: Path, size: tuple[int, int], *, pix
         with quiet():
             litert_torch.convert(network, (example,)).export(str(path))
     except Exception as error:  # of any of its layers
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{generator.path} is not converted for LiteRT by litert-torch: {reason}"
+            f"{generator.path} is not converted for LiteRT by litert-torch: {reason_of(error)}"
         ) from None
-    facts = described(generator) | {"range": [0, 255] if pixels else [-1, 1]}
+    facts = described(generator, precision) | {"range": [0, 255] if pixels else [-1, 1]}
     _add_metadata(path, FACTS, json.dumps(facts).encode())
+    if precision != "float32":
+        requantise(path, precision)
 
 
 class LiteRtNetwork:
@@ -58,6 +68,7 @@ class LiteRtNetwork:
     Attributes:
         size: height and width that it takes.
         pixels: whether it takes and gives bytes.
+        facts: see `described`; empty for a file that wkdc did not write.
 
     Raises:
         MissingExtraError: LiteRT is not installed.
@@ -75,8 +86,7 @@ class LiteRtNetwork:
                 self._interpreter = Interpreter(str(path), num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, OSError) as error:
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-            raise CheckpointError(f"{path} cannot be read by LiteRT: {reason}") from None
+            raise CheckpointError(f"{path} cannot be read by LiteRT: {reason_of(error)}") from None
         (given, *more), (made, *others) = (
             self._interpreter.get_input_details(),
             self._interpreter.get_output_details(),
@@ -87,6 +97,7 @@ class LiteRtNetwork:
         _, height, width, self.in_channels = map(int, given["shape"])
         self.out_channels = int(made["shape"][-1])
         self.size = height, width
+        self.facts = _read_facts(path)
         self.pixels = given["dtype"] == np.uint8
         self._call = wrap_uint8(self._run) if self.pixels else self._run_floats
 
@@ -114,6 +125,23 @@ class LiteRtNetwork:
     def _run_floats(self, images: Tensor) -> Tensor:
         given = images.float().permute(0, 2, 3, 1).contiguous().numpy()
         return torch.from_numpy(self._run(given)).permute(0, 3, 1, 2).contiguous()
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """What `write_litert` put into the file; empty where it is another's."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    held = path.read_bytes()
+    model = schema.Model.GetRootAs(held, 0)
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        if entry.Name() == FACTS.encode():
+            buffer = model.Buffers(entry.Buffer())
+            start, size = buffer.Offset(), buffer.Size()  # behind the model, as quantizers write
+            content = held[start : start + size] if size else buffer.DataAsNumpy().tobytes()
+            facts = json.loads(content)
+            return facts if isinstance(facts, dict) else {}
+    return {}
 
 
 def _add_metadata(path: Path, name: str, content: bytes) -> None:

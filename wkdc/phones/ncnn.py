@@ -1,5 +1,6 @@
 """ncnn: a generator as a .param and a .bin file, and such files at work on the CPU."""
 
+import hashlib
 import json
 import subprocess
 import warnings
@@ -32,6 +33,12 @@ def beside(param: Path) -> tuple[Path, Path]:
     return param.with_suffix(".bin"), param.with_suffix(".json")
 
 
+def digest(param: Path) -> str:
+    """The SHA-256 of the .ncnn.param and the .ncnn.bin behind it, 64 hex digits."""
+    weights, _ = beside(param)
+    return hashlib.sha256(param.read_bytes() + weights.read_bytes()).hexdigest()
+
+
 def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> Path:
     """Write `stem`.ncnn.param, .ncnn.bin and .ncnn.json into `folder`; height and width stay open.
 
@@ -47,7 +54,7 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
     except ImportError:
         raise MissingExtraError("ncnn is not installed: pip install 'wkdc[ncnn]'") from None
     side = valid_side(SIDE, generator.architecture)
-    wide, channels = side + generator.architecture.multiple, generator.in_channels
+    step, channels = generator.architecture.multiple, generator.in_channels
     with scratch_folder() as made:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pnnx reads TorchScript alone
@@ -59,7 +66,7 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
                 pnnx.EXEC_PATH,
                 "network.pt",
                 f"inputshape=[1,{channels},{side},{side}]",
-                f"inputshape2=[1,{channels},{side},{wide}]",
+                f"inputshape2=[1,{channels},{side + step},{side + 2 * step}]",  # both stay open
                 f"fp16={int(half)}",
             ],
             cwd=made,
@@ -76,8 +83,8 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
         output.write_bytes(param.read_bytes())
         weights_output.write_bytes(weights.read_bytes())
     digests = {file.name: sha256_of(file) for file in (output, weights_output)}
-    facts = described(generator) | SCALE | {"input": "in0", "output": "out0", "half": half}
-    facts |= {"sha256": digests}
+    facts = described(generator, "float16" if half else "float32") | SCALE
+    facts |= {"input": "in0", "output": "out0", "sha256": digests}
     facts_output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return output
 
@@ -111,9 +118,9 @@ class NcnnNetwork:
         try:
             self.facts: dict[str, Any] = json.loads(described.read_text(encoding="utf-8"))
             self._names = str(self.facts["input"]), str(self.facts["output"])
-            half = bool(self.facts["half"])
-            for key in ("in_channels", "out_channels", "multiple", "smallest"):
+            for key in ("in_channels", "out_channels", "multiple", "smallest", "params"):
                 self.facts[key] = int(self.facts[key])
+            half = self.facts["precision"] == "float16"
             digests = dict(self.facts.get("sha256", {}))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise CheckpointError(f"{described} does not say what {path.name} holds") from None
@@ -138,10 +145,10 @@ class NcnnNetwork:
         return torch.stack([self._one(image) for image in images.float()])
 
     def _one(self, image: Tensor) -> Tensor:
-        held = np.ascontiguousarray(image.numpy())  # ncnn reads from it, and does not keep it
+        held = np.ascontiguousarray(image.numpy())
         entry, end = self._names
         extractor = self._network.create_extractor()
-        extractor.input(entry, self._ncnn.Mat(held))
+        extractor.input(entry, self._ncnn.Mat(held).clone())  # the first layer may write to it
         code, out = extractor.extract(end)
         if code:
             raise CheckpointError(f"ncnn stopped with code {code} at {tuple(image.shape)}")

@@ -12,6 +12,9 @@ from wkdc.checkpoints.checkpoint import Generator
 from wkdc.onnx.conversion import facts_of
 from wkdc.system.version import __version__
 
+LONGEST = 240
+"""Characters of a converter's reason; some print the whole operation."""
+
 
 class ChannelsLast(nn.Module):
     """A network that takes and gives N×H×W×C instead of N×C×H×W."""
@@ -37,14 +40,21 @@ class Pixels(nn.Module):
         return ((made + 1.0) * 127.5).clamp(0, 255)
 
 
-def described(generator: Generator) -> dict[str, Any]:
-    """What the file should say of its network, as JSON has it."""
+def described(generator: Generator, precision: str) -> dict[str, Any]:
+    """What the file should say of its network, and the precision it is in, as JSON has it."""
     return {
         "made_by": f"wkdc {__version__}",
+        "precision": precision,
         "in_channels": generator.in_channels,
         "out_channels": generator.out_channels,
         **facts_of(generator),
     }
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what a converter or runtime says, without the graph behind it."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first if len(first) <= LONGEST else f"{first[:LONGEST]}..."
 
 
 @contextmanager
