@@ -115,7 +115,10 @@ def load_pixels(path: Path, *, channels: int | None = 3) -> Tensor:
     Raises:
         ImageError: the file is no image, is broken, or has other channels.
     """
-    deep = deep_pixels(path) if path.is_file() else None
+    try:
+        deep = deep_pixels(path) if path.is_file() else None
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error}") from None
     if deep is not None:
         return deep if channels is None else fit_channels(deep, channels, path)
     try:
