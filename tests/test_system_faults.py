@@ -200,14 +200,11 @@ def failing(library: str, call: str, path: str, number: int, after: int = 0) -> 
     return {"LD_PRELOAD": library} | {f"FAULT_{name}": value for name, value in fault.items()}
 
 
-@pytest.mark.usefixtures("onnx_student")
-@pytest.mark.parametrize("name", ["student.pth", "student.onnx"])
-def test_weights_that_the_disk_cannot_read(
-    name: str, run_wkdc: Call, photos: Path, faulty_files: str
-) -> None:
-    set_ = failing(faulty_files, "read", name, errno.EIO)
-    done = run_wkdc("translate", name, "photos", "-o", "out", set_=set_)
-    one_line(done, name, "Input/output error")
+@pytest.mark.usefixtures("student")
+def test_weights_that_the_disk_cannot_read(run_wkdc: Call, photos: Path, faulty_files: str) -> None:
+    set_ = failing(faulty_files, "read", "student.pth", errno.EIO)
+    done = run_wkdc("translate", "student.pth", "photos", "-o", "out", set_=set_)
+    one_line(done, "student.pth", "Input/output error")
     assert not (photos.parent / "out").exists()
 
 
