@@ -80,9 +80,16 @@ def wait_until(
 
 
 def interrupt(
-    *arguments: object, when: Callable[[], object], folder: Path, environment: dict[str, str]
+    *arguments: object,
+    when: Callable[[], object],
+    folder: Path,
+    environment: dict[str, str],
+    number: signal.Signals = signal.SIGINT,
 ) -> tuple[int, str]:
-    """Call `wkdc ARGUMENTS` in `folder`, with Ctrl-C at the given moment; exit code and stderr."""
+    """Call `wkdc ARGUMENTS` in `folder`, with Ctrl-C, or another signal, at the given moment.
+
+    Returns its exit code and stderr.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "wkdc", *map(str, arguments)],
         cwd=folder,
@@ -91,7 +98,7 @@ def interrupt(
         text=True,
     )
     wait_until(when, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=HANG_S)
     return process.returncode, stderr
 

@@ -44,6 +44,9 @@ def load_plain(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} {_refusal(path, str(error))}") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"{path} cannot be read: {reason}; copy it elsewhere") from None
     except Exception:  # a broken file makes torch.load raise nearly anything
         raise CheckpointError(f"{path} {_refusal(path, '')}") from None
     if not isinstance(content, Mapping):

@@ -1,5 +1,6 @@
 """The command line: one file a command. Only this package prints, reads argv and exits."""
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,9 @@ def root(
 def main(argv: Sequence[str] | None = None) -> Never:
     """Run one command and exit: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # also names that the encoding lacks are printed
+            stream.reconfigure(errors="backslashreplace")
     # SIGTERM ends a run as Ctrl-C does, and the training so far is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     debug = "--debug" in arguments
@@ -78,6 +82,15 @@ def main(argv: Sequence[str] | None = None) -> Never:
         sys.exit(130)
     except BrokenPipeError:  # the reader of the output has closed it
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:  # of a file that is none of the command's outputs, such as stdout
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        say_error(
+            f"{where}{error.strerror or error}; see that the disk has room, and that files can be "
+            "read and written"
+        )
         sys.exit(1)
     except Exception as error:
         if debug:

@@ -63,6 +63,6 @@ def analyze(
         rows,
     )
     for sentence in found.sentences:
-        render.out.print(sentence, markup=False)
+        render.tell(sentence)
     if found.figure is not None:
-        render.out.print(f"figure: {found.figure}", markup=False)
+        render.tell(f"figure: {found.figure}")

@@ -57,8 +57,7 @@ def compare(
         (row.picture.name, *(f"{row.psnr_db[name]:.1f} dB" for name in names)) for row in found.rows
     ]
     render.table(f"PSNR against {found.reference}", ("", *names), rows)
-    render.out.print(
+    render.tell(
         f"{found.output}: for each input the images, the framed square enlarged {found.zoom} "
         f"times, and the differences from {found.reference} times {found.gain}",
-        markup=False,
     )

@@ -71,8 +71,8 @@ def _show(result: "DemoResult", seconds: float) -> None:
             ("high-band error", f"{before.high_band_error:.3f}", f"{after.high_band_error:.3f}"),
         ],
     )
-    render.out.print(
-        f"{units.duration(seconds)} in all; look at [bold]{result.comparison}[/bold]: "
+    render.tell(
+        f"{units.duration(seconds)} in all; look at {result.comparison}: "
         "input | teacher | student at start | student"
     )
     render.say_next(f"wkdc translate {result.exported.output} YOUR_PHOTOS -o vintage")

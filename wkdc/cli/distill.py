@@ -176,7 +176,7 @@ def _run(context: typer.Context) -> "DistillResult":
             tracker=given["tracker"],
             cache=options.targets_folder(given["cache"]),
             on_step=lambda report: training.show_step(meter, report),
-            on_profile=render.say if given["profile_step"] else None,
+            on_profile=_show_profile if given["profile_step"] else None,
             on_notice=render.say,
         )
 
@@ -237,7 +237,7 @@ def _nearness(before: "Fidelity", after: "Fidelity", *, held_out: bool) -> dict[
 
 def _show(result: "DistillResult", arch: str) -> None:
     if not result.steps:
-        render.out.print(f"stopped before the first step; {result.output} is untouched")
+        render.tell(f"stopped before the first step; {result.output} is untouched")
         return
     for side in (result, result.reverse):
         if side is None:
@@ -257,20 +257,25 @@ def _show(result: "DistillResult", arch: str) -> None:
             ],
         )
         if side.selected is not None:
-            render.out.print(
+            render.tell(
                 f"picked: the student of step {side.selected.step}, "
                 f"{side.selected.psnr_db:.2f} dB on images set aside for picking"
             )
         if after.psnr_db < before.psnr_db:
-            render.out.print(
+            render.tell(
                 "PSNR is lower than before: a lower --learning-rate keeps more of a near start. "
                 f"This run started from {side.start}"
             )
     stopped = "stopped after" if result.interrupted else "trained"
-    render.out.print(
+    render.tell(
         f"{stopped} {result.steps} steps in {units.duration(result.seconds)}, "
         f"{result.images_per_second:.1f} images/s; run folder {result.run}"
     )
     if result.interrupted:
-        render.out.print(f"to go on: wkdc distill --resume {result.run}")
+        render.tell(f"to go on: wkdc distill --resume {result.run}")
     render.say_next(f"wkdc export {result.output} --onnx{arch}")
+
+
+def _show_profile(table: str) -> None:
+    for line in table.splitlines():
+        render.say(line)

@@ -99,10 +99,10 @@ def _show(result: "EvaluateResult") -> None:
     named = "" if protocol.extractor is None else f", features of {protocol.extractor}"
     title = f"{protocol.inputs} images of {protocol.data}{named}"
     render.table(title, ("", *(score.name for score in result.scores)), rows)
-    render.out.print(f"{protocol.size}x{protocol.size}: {protocol.resize}; [95 % interval]")
+    render.tell(f"{protocol.size}x{protocol.size}: {protocol.resize}; [95 % interval]")
     if protocol.extractor is not None:
         of = f", {protocol.extractor_sha256[:12]}" if protocol.extractor_sha256 else ""
-        render.out.print(
+        render.tell(
             f"KID ± standard deviation over {protocol.kid_subsets} subsets of "
             f"{protocol.kid_subset_size}; {protocol.domain} true images of the domain; "
             f"seed {protocol.seed}; {protocol.extractor}{of}"
@@ -129,8 +129,8 @@ def _score_rows(side: str, found: list["ImageScores | None"]) -> list[tuple[str,
 
 
 def _interval(value: "Interval", digits: int) -> str:
-    """`29.1 [28.4, 29.9]`, where the table does not take the brackets for markup."""
-    return f"{value.mean:.{digits}f} \\[{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    """`29.1 [28.4, 29.9]`."""
+    return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
 def _distance_rows(side: str, found: list["Distance | None"]) -> list[tuple[str, ...]]:

@@ -220,9 +220,7 @@ def _show(model: Path, result: "ExportResult") -> None:
     title = f"{model} -> {result.output} ({made})"
     phones.show_checks(title, "ONNX Runtime against PyTorch", result.checks)
     if result.kept_in_float:
-        render.out.print(f"in float32: {', '.join(result.kept_in_float)} and all norms")
+        render.tell(f"in float32: {', '.join(result.kept_in_float)} and all norms")
     for runtime, before in result.float32_latency_ms.items():
         now = result.latency_ms[runtime]
-        render.out.print(
-            f"{runtime}: {now:.1f} ms, in float32 {before:.1f} ms ({before / now:.2f}x)"
-        )
+        render.tell(f"{runtime}: {now:.1f} ms, in float32 {before:.1f} ms ({before / now:.2f}x)")

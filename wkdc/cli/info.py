@@ -80,9 +80,7 @@ def _show(found: "InfoResult") -> None:
             if value and isinstance(value, str | int | float) and not name.endswith("sha256")
         ]
         when = entry["date"][:16].replace("T", " ")
-        render.out.print(
-            f"{when}  wkdc {entry['command']}: {', '.join(settings_shown)}", markup=False
-        )
+        render.tell(f"{when}  wkdc {entry['command']}: {', '.join(settings_shown)}")
     if found.card is None:
-        render.out.print("not written by wkdc")
+        render.tell("not written by wkdc")
     render.say_notes(found.notes)

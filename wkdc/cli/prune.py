@@ -274,7 +274,7 @@ def _show(teacher: Path, result: "PruneResult", data: str | None, arch: str) -> 
     rows += [(f"{stage} channels", old, new, "") for (stage, old), (_, new) in stages]
     title = f"{teacher} -> {result.output or 'nothing: a dry run'}"
     render.table(title, ("", "teacher", "student", "ratio"), rows)
-    render.out.print(_calibration(result))
+    render.tell(_calibration(result))
     if result.output is None:
         render.say_next("the same without --dry-run")
         return

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -22,15 +22,33 @@ out = Console(highlight=False, soft_wrap=True, quiet=RANK > 0)
 err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=RANK > 0)
 
 
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey, or cannot show, as backslash escapes.
+
+    Names of files may hold escape sequences, line ends, and bytes that are no text.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def say_error(message: str) -> None:
     """Print an error as one line on stderr."""
     which = f"process {RANK}: " if RANK else ""
-    typer.echo(f"wkdc: {which}{' '.join(message.split())}", err=True)
+    typer.echo(f"wkdc: {which}{printable(' '.join(message.split()))}", err=True)
 
 
 def say(message: str) -> None:
-    """Print a note on stderr, which keeps stdout for the result."""
-    err.print(message, style="dim", markup=False)
+    """Print a note on stderr, which keeps stdout for the result; where nobody reads it, go on."""
+    if not RANK:
+        with suppress(OSError):
+            typer.secho(printable(message), err=True, dim=True)
+
+
+def tell(message: str) -> None:
+    """Print a sentence of the result on stdout."""
+    out.print(Text(printable(message)))
 
 
 def say_notes(notes: Sequence[str]) -> None:
@@ -41,7 +59,7 @@ def say_notes(notes: Sequence[str]) -> None:
 
 def say_next(command: str) -> None:
     """Print the command that usually comes next."""
-    out.print(f"next: [bold]{command}[/bold]")
+    out.print(Text.assemble("next: ", (printable(command), "bold")))
 
 
 def print_json(result: Any) -> None:
@@ -54,21 +72,22 @@ def print_json(result: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, the first column left-aligned, the others right-aligned."""
-    view = Table(title=title, title_justify="left", title_style="bold")
+    view = Table(title=Text(printable(title)), title_justify="left", title_style="bold")
     for n, column in enumerate(columns):
-        view.add_column(column, justify="right" if n else "left", overflow="fold")
+        view.add_column(Text(printable(column)), justify="right" if n else "left", overflow="fold")
     for row in rows:
-        view.add_row(*row)
+        view.add_row(*(Text(printable(cell)) for cell in row))
     out.print(view)
 
 
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Print names and values as a table."""
-    view = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    view = Table(show_header=False, title=Text(printable(title)), title_justify="left")
+    view.title_style = "bold"
     view.add_column()
     view.add_column(overflow="fold")
     for name, value in rows:
-        view.add_row(name, Text(value))
+        view.add_row(name, Text(printable(value)))
     out.print(view)
 
 

@@ -81,9 +81,8 @@ def report(
     for warning in found.warnings:
         render.say(f"note: {warning}")
     for line in found.summary:
-        render.out.print(line, markup=False)
-    render.out.print(
+        render.tell(line)
+    render.tell(
         f"{found.output}: {found.student} beside {found.teacher}, "
         f"{units.megabytes(found.size_bytes)}, for any browser",
-        markup=False,
     )

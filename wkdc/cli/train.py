@@ -245,7 +245,7 @@ def _as_json(result: "TrainResult") -> dict[str, object]:
 
 def _show(result: "TrainResult") -> None:
     if not result.steps:
-        render.out.print(f"stopped before the first step; {result.output} is untouched")
+        render.tell(f"stopped before the first step; {result.output} is untouched")
         return
     render.table(
         "losses, mean over the last tenth",
@@ -253,17 +253,17 @@ def _show(result: "TrainResult") -> None:
         [(name, f"{value:.3f}") for name, value in result.losses.items()],
     )
     if result.to_truth is not None:
-        render.out.print(
+        render.tell(
             f"{result.to_truth.psnr_db:.2f} dB to the true images, on "
             f"{result.to_truth.images} that it was not trained on"
         )
     both = "" if result.reverse is None else f" and {result.reverse}"
     stopped = "stopped after" if result.interrupted else "trained"
-    render.out.print(
+    render.tell(
         f"{result.output}{both}: {stopped} {result.steps} steps in "
         f"{units.duration(result.seconds)}, {result.images_per_second:.1f} images/s; look at "
         f"{result.run / 'samples'}"
     )
     if result.interrupted:
-        render.out.print(f"to go on: wkdc train --resume {result.run}")
+        render.tell(f"to go on: wkdc train --resume {result.run}")
     render.say_next(f"wkdc prune {result.output} --ratio 7")

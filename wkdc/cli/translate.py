@@ -115,7 +115,7 @@ def translate(
     if json:
         render.print_json(_as_json(result))
     else:
-        render.out.print(_summary(result, output), markup=False)
+        render.tell(_summary(result, output))
     if result.interrupted:
         others = "the others are unchanged" if overwrite else "--resume translates the others"
         render.say(f"stopped before the last one; {others}")

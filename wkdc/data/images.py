@@ -120,7 +120,8 @@ def load_pixels(
     Raises:
         ImageError: the file is no image, is broken, or has other channels.
     """
-    deep = deep_pixels(path, value_range) if path.is_file() else None
+    with decoding(path):
+        deep = deep_pixels(path, value_range) if path.is_file() else None
     if deep is not None:
         return deep if channels is None else fit_channels(deep, channels, path)
     with decoding(path), Image.open(path) as opened:

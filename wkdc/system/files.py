@@ -103,9 +103,16 @@ def cache_folder() -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file's content, 64 hex digits.
+
+    Raises:
+        OSError: it cannot be read; it names the file, also where the system does not.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _umask() -> int:
