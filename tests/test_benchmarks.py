@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,15 @@ def test_the_papers_cells_that_are_there_are_not_run_again(
     ]
     assert made <= {cell.name for cell in cells}
     assert made == {cell.name for cell in cells if claims.known(claims.RESULTS, cell)}
+
+
+def test_the_papers_page_is_made_of_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables are those of the JSON files, byte for byte."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    page, docs = tmp_path / "paper.md", SCRIPTS.parents[1] / "docs"
+    shutil.copy(docs / "paper.md", page)
+    (tmp_path / "images").mkdir()
+    importlib.import_module("claims_page").write_tables(docs / "paper", page)
+    assert page.read_bytes() == (docs / "paper.md").read_bytes()

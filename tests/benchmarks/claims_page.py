@@ -8,9 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wkdc.reporting.charts import DETAILS, plot_errors, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Cell = dict[str, Any]
 Row = tuple[str, str]
@@ -74,6 +77,9 @@ DIGITS = {"PSNR, dB": 2, "KID to the teacher": 4, "KID to the domain": 4}
 BASES = {"c": "pixel", "d": "none", "judge": "none"}
 """The setting that the others of a claim are compared with, seed by seed."""
 
+ORDER = ("none", "ndf 8", "ndf 16", "ndf 32", "ndf 64", "pixel", "low", "all", "high")
+"""Of settings, as far as they are named here; others follow by name."""
+
 COMPARED = ("PSNR, dB", "high-band error", "KID to the teacher")
 
 
@@ -124,9 +130,15 @@ def table(claim: str, cells: Sequence[Cell]) -> str:
 
 def in_rows(cells: Sequence[Cell]) -> Rows:
     rows: dict[Row, dict[int, Cell]] = defaultdict(dict)
-    for cell in cells:
+    for cell in sorted(cells, key=place):
         rows[cell["start"], cell["setting"]][cell["seed"]] = cell
     return rows
+
+
+def place(cell: Cell) -> tuple[str, int, str, int]:
+    setting = cell["setting"]
+    rank = ORDER.index(setting) if setting in ORDER else len(ORDER)
+    return cell["start"], rank, setting, cell["seed"]
 
 
 def mean_and_spread(values: Sequence[float | None], digits: int) -> str:
@@ -175,12 +187,19 @@ def draw_errors(path: Path, claim: str, cells: Sequence[Cell]) -> None:
     """The error in each wavelet level, a line for each setting, by start; seeds averaged."""
     charts: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for (start, setting), seeds in in_rows(cells).items():
+        if setting == "none":  # so that the others look alike in all charts
+            continue
         chart, line = (start.split()[0], start) if claim == "a" else (start, setting)
         errors = [cell["student"]["error"] for cell in seeds.values()]
         charts[chart][line] = {
             band: statistics.mean(error[band] for error in errors) for band in errors[0]
         }
-    save_figure(path, ".svg", [partial(plot_errors, errors=of) for of in charts.values()])
+    save_figure(path, ".svg", [partial(chart_of, title, of) for title, of in charts.items()])
+
+
+def chart_of(title: str, errors: Mapping[str, Mapping[str, float]], axes: "Axes") -> None:
+    plot_errors(axes, errors)
+    axes.set_title(f"{title}: error in each wavelet level")
 
 
 def root_mean_square(values: Sequence[float]) -> float:
