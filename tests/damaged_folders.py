@@ -15,6 +15,7 @@ from damage import outcome
 from damaged_bytes import Whole, mutated, mutated_json
 
 import wkdc
+from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_record
 from wkdc.data.layouts import part_loader, read_layout
 from wkdc.data.unpack import unpack
@@ -71,7 +72,7 @@ def try_run(seed: int, folder: Path, whole: Whole) -> bool:
         else:
             path.write_bytes(mutated(path.read_bytes(), pick))
     outcome(lambda: read_record(run))
-    outcome(lambda: find_subject(run, None, None))
+    outcome(lambda: find_subject(run, None, Reading()))
     if pick.random() < 0.1:
         outcome(lambda: wkdc.evaluate([run], data=folder / "photos", size=32))
     return outcome(lambda: wkdc.resume(run))

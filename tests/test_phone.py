@@ -65,7 +65,17 @@ def a_family(name: str, path: Path) -> Generator:
     return load_generator(path)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "unet, batch", "unet, batch-per-image", "pix2pixHD"])
+QUICK = ("cut", "unet, batch-per-image")
+"""Families that are converted by default: blurs, and the image's own statistics."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in (*FAMILIES, "unet, batch", "unet, batch-per-image", "pix2pixHD")
+    ],
+)
 def test_families_are_converted(tmp_path: Path, name: str) -> None:
     generator = a_family(name, tmp_path / "teacher.pth")
     if name == "animegan":  # whose enlarging ncnn computes otherwise

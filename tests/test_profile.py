@@ -140,7 +140,8 @@ def test_what_never_settled_is_said(measured: wkdc.ProfileResult) -> None:
     unsettled = replace(model.latency_ms["onnx-cpu"], settled=False)
     model = replace(model, latency_ms=model.latency_ms | {"onnx-cpu": unsettled})
     said = list(time_warnings((model,), {}, 15))
-    assert any(line.startswith("onnx-cpu still got faster") for line in said)
+    # On a busy machine others did not settle either.
+    assert any("onnx-cpu" in line and "still got faster" in line for line in said)
 
 
 def test_conditions_are_recorded(measured: wkdc.ProfileResult) -> None:

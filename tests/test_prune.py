@@ -260,6 +260,7 @@ def test_the_card_says_how_it_was_made(tmp_path: Path) -> None:
         "drop_blocks": None,
         "importance": "readers",
         "jitter": 0.33,
+        "antialias": "keep",
         "seed": 5,
         "calibrated_on": 2,
         "data": None,

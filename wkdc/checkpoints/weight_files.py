@@ -1,5 +1,6 @@
 """Weight files as dicts of tensors and plain types. The only home of torch.load and torch.save."""
 
+import errno
 import hashlib
 import io
 import pickle
@@ -45,6 +46,8 @@ def load_plain(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} {_refusal(path, str(error))}") from None
     except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # it asks for places that a cut file lacks
+            raise CheckpointError(f"{path} {_refusal(path, '')}") from None
         reason = error.strerror or str(error)
         raise CheckpointError(f"{path} cannot be read: {reason}; copy it elsewhere") from None
     except Exception:  # a broken file makes torch.load raise nearly anything
