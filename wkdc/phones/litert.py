@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wkdc.checkpoints.card import check_facts
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import CheckpointError, ImageError, MissingExtraError
 from wkdc.onnx.file import OnPixels, wrap_uint8
@@ -128,20 +129,34 @@ class LiteRtNetwork:
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
-    """What `write_litert` put into the file; empty where it is another's."""
+    """What `write_litert` put into the file; empty where it is another's.
+
+    Raises:
+        CheckpointError: it is broken.
+    """
+    try:
+        content = _metadata_of(path.read_bytes(), FACTS)
+        facts = {} if content is None else dict(json.loads(content))
+    except Exception:  # the reader of flatbuffers raises nearly anything
+        raise CheckpointError(
+            f"{path}: what wkdc wrote into it is broken; export it again"
+        ) from None
+    check_facts(facts, path)
+    return facts
+
+
+def _metadata_of(held: bytes, name: str) -> bytes | None:
+    """The entry `name` of a file's metadata; None where there is none."""
     from ai_edge_litert import schema_py_generated as schema
 
-    held = path.read_bytes()
     model = schema.Model.GetRootAs(held, 0)
     for number in range(model.MetadataLength()):
         entry = model.Metadata(number)
-        if entry.Name() == FACTS.encode():
+        if entry.Name() == name.encode():
             buffer = model.Buffers(entry.Buffer())
             start, size = buffer.Offset(), buffer.Size()  # behind the model, as quantizers write
-            content = held[start : start + size] if size else buffer.DataAsNumpy().tobytes()
-            facts = json.loads(content)
-            return facts if isinstance(facts, dict) else {}
-    return {}
+            return held[start : start + size] if size else bytes(buffer.DataAsNumpy())
+    return None
 
 
 def _add_metadata(path: Path, name: str, content: bytes) -> None:
