@@ -15,7 +15,7 @@ PARTS = ["prune", "runtimes", "step", "bands", "discriminators", "images"]
 def test_the_script_measures_every_part(
     teacher: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    arguments = ["--device", "cpu", "--minutes", "0.4", "--teacher", teacher, "--output", tmp_path]
+    arguments = ["--device", "cpu", "--minutes", "0.2", "--teacher", teacher, "--output", tmp_path]
     small = ["--sizes", 64, "--batches", 1, "--rounds", 2]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, [*arguments, *small])],

@@ -54,7 +54,7 @@ def test_it_is_batch_norm_in_training_mode(name: str, tmp_path: Path) -> None:
     assert not torch.allclose(load_generator(path).network(images), expected, atol=0.05)
 
 
-@networks
+@pytest.mark.parametrize("name", ["unet", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_it_holds_through_all_commands(name: str, tmp_path: Path, photos: Path) -> None:
     path = saved(name, tmp_path)
     teacher = load_generator(path, norm="batch-per-image")
