@@ -437,7 +437,7 @@ def test_the_command_takes_the_student_and_its_teacher(call_wkdc: Call, student:
 
 def test_the_command_shows_a_table(call_wkdc: Call, onnx_student: Path, tmp_path: Path) -> None:
     write_convolution(tmp_path / "foreign.onnx")
-    options = ("--size", "64", "--rounds", "2", "--threads", "1")
+    options = ("--size", "64", "--rounds", "5", "--threads", "1")
     called = call_wkdc("profile", "student.onnx", "foreign.onnx", *options)
     assert called.code == 0
     assert called.errors == []
@@ -448,6 +448,7 @@ def test_the_command_shows_a_table(call_wkdc: Call, onnx_student: Path, tmp_path
     (macs,) = [line for line in lines if line.strip("│ ").startswith("MACs ")]
     assert macs.count("-") == 1  # of the foreign one nothing is known
     assert "torch-cpu" not in called.stdout
+    assert "x [" in called.stdout  # the interval, as it is written
     assert onnx_student.is_file()
 
 

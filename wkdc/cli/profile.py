@@ -88,7 +88,7 @@ def show_profile(result: "ProfileResult") -> None:
         said = f"{speedup[ratio]:.2f}x" if ratio in speedup else ""
         if ratio in result.interval:
             low, high = result.interval[ratio]
-            said += f" \\[{low:.2f}, {high:.2f}]"
+            said += f" [{low:.2f}, {high:.2f}]"
         return (name, *cells, said)
 
     rows = []
