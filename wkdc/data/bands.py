@@ -20,6 +20,7 @@ from wkdc.errors import ImageError
 
 # It logs what is odd about a file, which Python would print where nothing was set up for logs.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
 Range = tuple[float, float]
 """The numbers of a file that are black and white."""
 

@@ -9,11 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from wkdc.checkpoints.checkpoint import Generator
+from wkdc.errors import one_line
 from wkdc.onnx.conversion import facts_of
 from wkdc.system.version import __version__
-
-LONGEST = 240
-"""Characters of a converter's reason; some print the whole operation."""
 
 
 class ChannelsLast(nn.Module):
@@ -53,8 +51,7 @@ def described(generator: Generator, precision: str) -> dict[str, Any]:
 
 def reason_of(error: Exception) -> str:
     """The first line of what a converter or runtime says, without the graph behind it."""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return first if len(first) <= LONGEST else f"{first[:LONGEST]}..."
+    return one_line((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 @contextmanager

@@ -81,14 +81,14 @@ def observe(
             moments[name] = moments.get(name, 0) + (values @ values.T).double()
             seen[name].append(given.mean((1, 2)).double()[:, None])
             positions[name] = values.shape[1]
-            outputs[name].append(_at_places(out[0]).T.contiguous())
+            outputs[name].append(at_places(out[0]).T.contiguous())
 
         hooks.append(layer.register_forward_hook(take))
     for maker, norm in flow.norms.items():
         if isinstance(norm, nn.GroupNorm) and maker in layers:
 
             def keep(_: nn.Module, __: object, out: Tensor, maker: str = maker) -> None:
-                normalised[maker].append(_at_places(out[0]).T.contiguous())
+                normalised[maker].append(at_places(out[0]).T.contiguous())
 
             normalised[maker] = []
             hooks.append(norm.register_forward_hook(keep))
@@ -131,10 +131,10 @@ def observe(
 def _centred(maps: Tensor) -> Tensor:
     """C×H×W -> C×P: at `positions_in` the map, each channel less its mean over all of it."""
     values = maps.flatten(1)
-    return _at_places(maps) - values.mean(1, keepdim=True)
+    return at_places(maps) - values.mean(1, keepdim=True)
 
 
-def _at_places(maps: Tensor) -> Tensor:
+def at_places(maps: Tensor) -> Tensor:
     """C×H×W -> C×P: the values at `positions_in` the map."""
     positions = positions_in(*maps.shape[-2:])
     # gather reads a few times faster here than indexing does

@@ -5,7 +5,6 @@ convolution halves and a transposed one doubles, as in CycleGAN: a quarter of th
 these layers, of as many weights. Least squares makes them say what the blurred maps said.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,7 +16,8 @@ from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import OptionError
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.networks.blur import BlurDownsample, BlurUpsample
-from wkdc.pruning.activations import Observation, positions_in
+from wkdc.pruning.activations import Observation, at_places
+from wkdc.pruning.channels import CONVOLUTIONS
 from wkdc.pruning.plan import Plan
 from wkdc.pruning.reconstruction import reconstruct
 
@@ -78,7 +78,9 @@ def without_blurs(teacher: Generator, images: Sequence[Tensor], keep: Antialias)
     for old, new in zip(theirs.values(), ours.values(), strict=True):
         _copy(old, new)
     blurs = _blurs_behind(teacher.network) if down else {}
-    outputs: dict[str, list[Tensor]] = {name: [] for name in ours if _is_conv(ours[name])}
+    outputs: dict[str, list[Tensor]] = {
+        name: [] for name in ours if isinstance(ours[name], CONVOLUTIONS)
+    }
     hooks = []
     for (name, layer), mine in zip(theirs.items(), ours, strict=True):
         if mine in outputs:
@@ -87,8 +89,7 @@ def without_blurs(teacher: Generator, images: Sequence[Tensor], keep: Antialias)
                 _: nn.Module, __: object, out: Tensor, name: str = name, mine: str = mine
             ) -> None:
                 maps = blurs[name](out) if name in blurs else out
-                places = positions_in(*maps.shape[-2:])
-                outputs[mine].append(maps[0].flatten(1)[:, places].T.contiguous())
+                outputs[mine].append(at_places(maps[0]).T.contiguous())
 
             hooks.append(layer.register_forward_hook(take))
     try:
@@ -105,10 +106,6 @@ def without_blurs(teacher: Generator, images: Sequence[Tensor], keep: Antialias)
     return PlainTeacher(found, generated, outputs, error)
 
 
-def _is_conv(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-
-
 def _layers(network: nn.Module) -> dict[str, nn.Module]:
     """All that has weights or statistics of its own, in order; blurs have neither."""
     return {
@@ -122,7 +119,7 @@ def _layers(network: nn.Module) -> dict[str, nn.Module]:
 
 def _copy(old: nn.Module, new: nn.Module) -> None:
     """The weights of `old`; of a transposed convolution in its place, what it adds to one pixel."""
-    weights = copy.copy(old.state_dict())
+    weights = old.state_dict()
     if isinstance(old, nn.Conv2d) and isinstance(new, nn.ConvTranspose2d):
         weights["weight"] = weights["weight"].flip(2, 3).transpose(0, 1)
     new.load_state_dict(weights)
@@ -133,7 +130,7 @@ def _blurs_behind(network: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     name = ""
     for other, layer in network.named_modules():
-        if _is_conv(layer):
+        if isinstance(layer, CONVOLUTIONS):
             name = other
         elif isinstance(layer, BlurDownsample):
             found[name] = layer
