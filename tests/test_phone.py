@@ -65,8 +65,9 @@ def a_family(name: str, path: Path) -> Generator:
     return load_generator(path)
 
 
-QUICK = ("cut", "unet, batch-per-image")
-"""Families that are converted by default: blurs, and the image's own statistics."""
+QUICK = ("animegan", "cut", "unet, batch-per-image")
+"""Families that are converted by default: enlarging to the size of another map, blurs, and the
+image's own statistics."""
 
 
 @pytest.mark.parametrize(
@@ -78,15 +79,11 @@ QUICK = ("cut", "unet, batch-per-image")
 )
 def test_families_are_converted(tmp_path: Path, name: str) -> None:
     generator = a_family(name, tmp_path / "teacher.pth")
-    if name == "animegan":  # whose enlarging ncnn computes otherwise
-        with pytest.raises(ParityError, match="ncnn's network differs"):
-            export_phone(generator, "ncnn", tolerance=1e-3)
-    else:
-        # Random weights amplify what float32 rounds: up to 3e-4 was measured at 192x320. The
-        # tolerance is an eighth of an 8-bit step.
-        near = export_phone(generator, "ncnn", tolerance=1e-3)
-        assert near.psnr_db is not None
-        assert near.psnr_db > 80
+    near = export_phone(generator, "ncnn")
+    assert near.psnr_db is not None
+    # Of random weights, which amplify what float32 rounds, and at each of the sizes that are
+    # checked. A layer that computed otherwise would show at 40 dB and less.
+    assert near.psnr_db > 80
     if generator.in_channels == 3:
         made = export_phone(generator, "coreml", sizes=[(64, 64)])
         assert made.operations["conv"] > 0
@@ -191,7 +188,7 @@ def test_other_weights_are_another_network(student: Path) -> None:
     first = open_model(export_phone(student, "ncnn").output)
     param = first.path.read_bytes()
     torch.save(resnet_state_dict(4, blocks=2, ngf=8), student)
-    second = open_model(export_phone(student, "ncnn", tolerance=0.01).output)  # of random weights
+    second = open_model(export_phone(student, "ncnn").output)
     assert second.path.read_bytes() == param  # which names layers alone
     assert second.sha256 != first.sha256
 

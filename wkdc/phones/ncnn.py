@@ -21,8 +21,9 @@ from wkdc.system.temporary import scratch_folder
 
 ENDING = ".ncnn.param"
 
-SIDE = 256
-"""The converter is shown this height and width, or the next that the network takes."""
+SIDES = 256, 320, 384
+"""The converter is shown the first as height and width, then the others, or the next that the
+network takes: far enough apart that no layer's map is of the same size in both."""
 
 SCALE = {"mean_values": [127.5] * 3, "norm_values": [1 / 127.5] * 3}
 """ncnn's names of how pixels of 0 to 255 become [-1, 1]."""
@@ -53,8 +54,8 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
         import pnnx
     except ImportError:
         raise MissingExtraError("ncnn is not installed: pip install 'wkdc[ncnn]'") from None
-    side = valid_side(SIDE, generator.architecture)
-    step, channels = generator.architecture.multiple, generator.in_channels
+    side, high, wide = (valid_side(one, generator.architecture) for one in SIDES)
+    channels = generator.in_channels
     with scratch_folder() as made:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pnnx reads TorchScript alone
@@ -66,7 +67,7 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
                 pnnx.EXEC_PATH,
                 "network.pt",
                 f"inputshape=[1,{channels},{side},{side}]",
-                f"inputshape2=[1,{channels},{side + step},{side + 2 * step}]",  # both stay open
+                f"inputshape2=[1,{channels},{high},{wide}]",  # both stay open
                 f"fp16={int(half)}",
             ],
             cwd=made,
