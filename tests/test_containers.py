@@ -159,6 +159,25 @@ def test_later_commands_read_the_teacher_as_prune_did(
     assert json.loads(done.stdout)["params"] == sum(value.numel() for value in A2B.values())
 
 
+def test_both_directions_may_come_from_one_file(
+    tmp_path: Path, photos: Path, call_wkdc: Call
+) -> None:
+    torch.save({"netG_A2B": A2B, "netG_B2A": B2A}, tmp_path / "teacher.pth")
+    prune = ("prune", "teacher.pth", "--ratio", 2, "--calibrate", 0)
+    assert call_wkdc(*prune, "--key", "netG_A2B").code == 0
+    reverse = ("--reverse", "teacher.pth", "--cycle", 1)
+    distill = ("distill", "--data", photos, "--steps", 1, "--crop", 32, *reverse)
+    done = call_wkdc(*distill)
+    assert done.code == 1
+    assert "--reverse-key" in done.errors[0]
+    done = call_wkdc(*distill, "--reverse-key", "netG_B2A")
+    assert done.code == 0, done.stderr
+    options = json.loads((tmp_path / "runs/distill-001/options.json").read_text())
+    assert options["request"]["reverse_key"] == "netG_B2A"
+    done = call_wkdc("distill", "--data", photos, "--steps", 1, "--reverse-key", "netG_B2A")
+    assert "name its file with --reverse" in done.errors[0]
+
+
 def test_every_command_takes_a_key(tmp_path: Path, photos: Path, call_wkdc: Call) -> None:
     """Of files without a card: the student's one network needs none, and gets none."""
     torch.save({"netG_A2B": A2B, "netG_B2A": B2A}, tmp_path / "both.pth")

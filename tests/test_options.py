@@ -2,12 +2,14 @@
 
 import json
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 
-from wkdc.cli import app
+from wkdc.cli import app, options
+from wkdc.errors import OptionError
 
 KNOWN: dict[str, dict[str, list[str]]] = json.loads(
     Path(__file__).with_name("options.json").read_text()
@@ -44,3 +46,25 @@ def test_options_stay(command: str) -> None:
     now = accepted()[command]
     for name, known in KNOWN[command].items():
         assert set(known) <= now[name], name
+
+
+@pytest.mark.parametrize("digits", [10, 400, 5000])  # beyond int32, a float, what int() reads
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (options.parse_size, "{}"),
+        (options.parse_size, "256x{}"),
+        (options.parse_count, "{0}{0}"),
+        (options.parse_count, "1.{0}{0}"),
+        (options.parse_milliseconds, "{0}{0}ms"),
+        (options.parse_widths, "32,{}"),
+        (options.parse_shard, "1/{}"),
+        (options.parse_step, "{}"),
+        (options.parse_bands, "1,{}"),
+    ],
+)
+def test_numbers_without_end_are_not_understood(
+    parse: Callable[[str], object], text: str, digits: int
+) -> None:
+    with pytest.raises(OptionError, match="is not understood"):
+        parse(text.format("9" * digits))

@@ -113,6 +113,7 @@ def distill(
     runs: str | Path = "runs",
     norm: Norm | None = None,
     key: str | None = None,
+    reverse_key: str | None = None,
     arch: str | None = None,
     compiled: bool = False,
     save_every: float = SAVE_EVERY,
@@ -138,8 +139,8 @@ def distill(
         direction: `BtoA` for a generator that translates domain B to domain A.
         precision: number format of the steps; weights are float32. `float16` is for GPUs.
         runs: where the run folder is made.
-        norm: of student and teacher, `key` of the teacher, `arch` of custom networks, where files
-            cannot tell; see `load_generator`.
+        norm: of student and teacher, `key` and `reverse_key` of the two teachers, `arch` of custom
+            networks, where files cannot tell; see `load_generator`.
         compiled: whether steps use torch.compile.
         save_every: minutes between two states that `resume` can continue from.
         select: `best` takes the student nearest to its teacher, of ten on the way, on a tenth of
@@ -171,6 +172,7 @@ def distill(
         arch=arch,
         norm=norm,
         key=key,
+        reverse_key=reverse_key,
         compiled=compiled,
         save_every=60 * save_every,
         select=select,

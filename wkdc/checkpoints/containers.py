@@ -74,7 +74,7 @@ def choose_network(
         if len(fitting) > 1:
             raise CheckpointError(
                 f"holds {len(fitting)} networks: {listed}; choose one, such as --key "
-                f"{fitting[0].shown}"
+                f"{fitting[0].shown} (of --reverse: --reverse-key)"
             )
         if fitting:
             return fitting[0]

@@ -40,6 +40,13 @@ ReverseStudent = Annotated[
         rich_help_panel=run.REVERSE,
     ),
 ]
+ReverseKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of several networks in the file of --reverse: netG_B2A.",
+        rich_help_panel=run.REVERSE,
+    ),
+]
 RecipeName = Annotated[
     Literal["faithful", "paper"],
     typer.Option(
@@ -67,6 +74,7 @@ def distill(
     output: Output = None,
     reverse: Reverse = None,
     reverse_student: ReverseStudent = None,
+    reverse_key: ReverseKey = None,
     recipe: RecipeName = "faithful",
     steps: run.Steps = None,
     epochs: run.Epochs = None,
@@ -170,6 +178,7 @@ def _run(context: typer.Context) -> "DistillResult":
             runs=given["runs"],
             norm=given["norm"],
             key=given["key"],
+            reverse_key=given["reverse_key"],
             arch=given["arch"],
             save_every=given["save_every"],
             select=given["select"],

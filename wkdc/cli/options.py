@@ -126,13 +126,17 @@ ComparedSize = Annotated[
 ]
 
 
+NUMBER = r"\d{1,9}"
+"""A whole number in an option. Python refuses to read one of some thousand digits."""
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """`256` -> (256, 256), `192x320` -> (192, 320): height by width.
 
     Raises:
         OptionError: anything else.
     """
-    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
+    found = re.fullmatch(f"({NUMBER})(?:x({NUMBER}))?", text.strip().lower())
     if found is None:
         raise OptionError(f"size {text!r} is not understood; give 256, or height x width: 192x320")
     height = int(found[1])
@@ -145,7 +149,7 @@ def parse_count(text: str) -> int:
     Raises:
         OptionError: anything else.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMG]?)", text.strip())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([kKMG]?)", text.strip())
     if found is None:
         raise OptionError(
             f"{text!r} is not understood; give a number, with k, M or G where it is large: 1.6M"
@@ -160,7 +164,7 @@ def parse_milliseconds(text: str) -> float:
     Raises:
         OptionError: anything else.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)?", text.strip())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*(ms|s)?", text.strip())
     if found is None:
         raise OptionError(f"latency {text!r} is not understood; give milliseconds, such as 80ms")
     return float(found[1]) * (1000 if found[2] == "s" else 1)
@@ -178,7 +182,7 @@ def parse_widths(text: str) -> Literal["uniform", "search"] | list[int]:
         case "search":
             return "search"
     parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
+    if not all(re.fullmatch(NUMBER, part.strip()) for part in parts):
         raise OptionError(
             f"widths {text!r} is not understood; give uniform, search, or numbers with commas: "
             "32,96,144,69,96,32"
@@ -192,7 +196,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     Raises:
         OptionError: anything else.
     """
-    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    found = re.fullmatch(f"({NUMBER})/({NUMBER})", text.strip())
     if found is None:
         raise OptionError(f"shard {text!r} is not understood; give a part of all: 3/16")
     return int(found[1]), int(found[2])
@@ -223,7 +227,7 @@ def parse_step(text: str) -> int | None:
     """
     if text.strip() == "auto":
         return None
-    if not text.strip().isdecimal():
+    if not re.fullmatch(NUMBER, text.strip()):
         raise OptionError(f"round-to {text!r} is not understood; give auto, or a number such as 16")
     return int(text)
 
@@ -263,7 +267,7 @@ def parse_bands(text: str) -> tuple[int, ...]:
     Raises:
         OptionError: anything else than whole numbers.
     """
-    if not all(part.strip().isdecimal() for part in text.split(",")):
+    if not all(re.fullmatch(NUMBER, part.strip()) for part in text.split(",")):
         raise OptionError(f"bands {text!r} is not understood; give numbers, such as 3,2,1")
     return tuple(map(int, text.split(",")))
 

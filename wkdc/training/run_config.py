@@ -72,7 +72,7 @@ class RunConfig:
         reverse_teacher, reverse_output: the same for the other direction; a teacher without an
             output only closes the cycle.
         budget: the run's length, however it was given.
-        device, precision, seed, arch, norm, key: see `wkdc.distill.distill`.
+        device, precision, seed, arch, norm, key, reverse_key: see `wkdc.distill.distill`.
         select: whether the student at the end is the result, or the best on the way.
         compiled: whether steps use torch.compile.
         save_every: seconds between two states that the run can be continued from.
@@ -101,6 +101,7 @@ class RunConfig:
     reverse_output: str | None = None
     norm: Norm | None = None
     key: str | None = None
+    reverse_key: str | None = None
     value_range: Sequence[float] | None = None
 
     def __post_init__(self) -> None:

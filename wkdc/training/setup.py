@@ -65,7 +65,7 @@ def open_files(files: RunFiles, config: RunConfig, on_notice: Callable[[str], No
     """Load and check all that `wkdc.distill.distill` was given; see there."""
     recipe = config.recipe
     first = load_pair(files.student, files.teacher, config.reading)
-    reverse, closing = _open_reverse(files, recipe, replace(config.reading, key=None))
+    reverse, closing = _open_reverse(files, recipe, replace(config.reading, key=config.reverse_key))
     back = reverse[0] if reverse else closing
     if back is not None:
         check_reverse(first[0], back)
@@ -104,6 +104,10 @@ def _open_reverse(
         )
         return pair, None
     if files.reverse_teacher is None:
+        if reading.key is not None:
+            raise OptionError(
+                f"reverse key {reading.key} would not be used; name its file with --reverse"
+            )
         return None, None
     closing = load_beside(files.reverse_teacher, reading)
     if not recipe.cycle:
