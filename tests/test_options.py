@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from wkdc.cli import app, options
+from wkdc.cli import app, values
 from wkdc.errors import OptionError
 
 KNOWN: dict[str, dict[str, list[str]]] = json.loads(
@@ -52,15 +52,15 @@ def test_options_stay(command: str) -> None:
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        (options.parse_size, "{}"),
-        (options.parse_size, "256x{}"),
-        (options.parse_count, "{0}{0}"),
-        (options.parse_count, "1.{0}{0}"),
-        (options.parse_milliseconds, "{0}{0}ms"),
-        (options.parse_widths, "32,{}"),
-        (options.parse_shard, "1/{}"),
-        (options.parse_step, "{}"),
-        (options.parse_bands, "1,{}"),
+        (values.parse_size, "{}"),
+        (values.parse_size, "256x{}"),
+        (values.parse_count, "{0}{0}"),
+        (values.parse_count, "1.{0}{0}"),
+        (values.parse_milliseconds, "{0}{0}ms"),
+        (values.parse_widths, "32,{}"),
+        (values.parse_shard, "1/{}"),
+        (values.parse_step, "{}"),
+        (values.parse_bands, "1,{}"),
     ],
 )
 def test_numbers_without_end_are_not_understood(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wkdc.cli import options, phones, render
+from wkdc.cli import options, phones, render, values
 from wkdc.errors import OptionError
 from wkdc.system import units
 
@@ -130,7 +130,7 @@ def export(
     formats = phones.asked(litert=litert, coreml=coreml, ncnn=ncnn)
     if formats or size:
         phones.check(formats, precision, {"output": output, "web": web, "triton": triton}, onnx)
-        sizes = [options.parse_size(one) for one in size or []]
+        sizes = [values.parse_size(one) for one in size or []]
         for name in formats:
             made = phones.write(generator, name, output, sizes, form, shared)
             more[name] = phones.as_json(made)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wkdc.cli import options, render
+from wkdc.cli import options, render, values
 from wkdc.system import units
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def info(
     """Say what a weight file holds, and how it was made."""
     import wkdc
 
-    side = None if size is None else options.parse_size(size)
+    side = None if size is None else values.parse_size(size)
     found = wkdc.info(file, size=side, norm=norm, key=key, arch=arch)
     if json:
         render.print_json(_as_json(found))

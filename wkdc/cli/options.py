@@ -1,13 +1,11 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share, and the images that they name."""
 
-import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wkdc.cli import render
+from wkdc.cli import render, values
 from wkdc.errors import OptionError
 from wkdc.system import units
 
@@ -126,82 +124,6 @@ ComparedSize = Annotated[
 ]
 
 
-NUMBER = r"\d{1,9}"
-"""A whole number in an option. Python refuses to read one of some thousand digits."""
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`256` -> (256, 256), `192x320` -> (192, 320): height by width.
-
-    Raises:
-        OptionError: anything else.
-    """
-    found = re.fullmatch(f"({NUMBER})(?:x({NUMBER}))?", text.strip().lower())
-    if found is None:
-        raise OptionError(f"size {text!r} is not understood; give 256, or height x width: 192x320")
-    height = int(found[1])
-    return height, int(found[2] or height)
-
-
-def parse_count(text: str) -> int:
-    """`1606000`, `700k`, `1.6M` or `7G` -> the number.
-
-    Raises:
-        OptionError: anything else.
-    """
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([kKMG]?)", text.strip())
-    if found is None:
-        raise OptionError(
-            f"{text!r} is not understood; give a number, with k, M or G where it is large: 1.6M"
-        )
-    scale = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}[found[2]]
-    return round(float(found[1]) * scale)
-
-
-def parse_milliseconds(text: str) -> float:
-    """`80`, `80ms` or `0.08s` -> milliseconds.
-
-    Raises:
-        OptionError: anything else.
-    """
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*(ms|s)?", text.strip())
-    if found is None:
-        raise OptionError(f"latency {text!r} is not understood; give milliseconds, such as 80ms")
-    return float(found[1]) * (1000 if found[2] == "s" else 1)
-
-
-def parse_widths(text: str) -> Literal["uniform", "search"] | list[int]:
-    """`uniform`, `search`, or `32,96,144,69,96,32` -> the numbers.
-
-    Raises:
-        OptionError: anything else.
-    """
-    match text.strip():
-        case "uniform":
-            return "uniform"
-        case "search":
-            return "search"
-    parts = text.split(",")
-    if not all(re.fullmatch(NUMBER, part.strip()) for part in parts):
-        raise OptionError(
-            f"widths {text!r} is not understood; give uniform, search, or numbers with commas: "
-            "32,96,144,69,96,32"
-        )
-    return [int(part) for part in parts]
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """`3/16` -> (3, 16).
-
-    Raises:
-        OptionError: anything else.
-    """
-    found = re.fullmatch(f"({NUMBER})/({NUMBER})", text.strip())
-    if found is None:
-        raise OptionError(f"shard {text!r} is not understood; give a part of all: 3/16")
-    return int(found[1]), int(found[2])
-
-
 def tiling(
     tile: int | None, overlap: int | None, statistics: Literal["picture", "tile"] | None
 ) -> "Tiling | None":
@@ -219,19 +141,6 @@ def tiling(
     return None
 
 
-def parse_step(text: str) -> int | None:
-    """`8`, `16` -> the number; `auto` -> None.
-
-    Raises:
-        OptionError: anything else.
-    """
-    if text.strip() == "auto":
-        return None
-    if not re.fullmatch(NUMBER, text.strip()):
-        raise OptionError(f"round-to {text!r} is not understood; give auto, or a number such as 16")
-    return int(text)
-
-
 def arch_again(arch: str | None) -> str:
     """`--arch` as the next command needs it, too."""
     return "" if arch is None else f" --arch {arch}"
@@ -244,32 +153,6 @@ def targets_folder(cache: str | None) -> Path | None:
     if cache == "off":
         return None
     return cache_folder() / "drawings" if cache is None else Path(cache)
-
-
-def parse_range(text: str) -> tuple[float, float]:
-    """`0,4096` -> (0, 4096).
-
-    Raises:
-        OptionError: anything else than two finite numbers.
-    """
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        low = high = math.nan
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise OptionError(f"range {text!r} is not understood; give LOW,HIGH, such as 0,4096")
-    return low, high
-
-
-def parse_bands(text: str) -> tuple[int, ...]:
-    """`3,2,1` -> (3, 2, 1).
-
-    Raises:
-        OptionError: anything else than whole numbers.
-    """
-    if not all(re.fullmatch(NUMBER, part.strip()) for part in text.split(",")):
-        raise OptionError(f"bands {text!r} is not understood; give numbers, such as 3,2,1")
-    return tuple(map(int, text.split(",")))
 
 
 def find_images(
@@ -324,8 +207,8 @@ def find_data(
     from wkdc.data.folders import ImageFolder
     from wkdc.data.named_sets import find_dataset
 
-    low_high = None if value_range is None else parse_range(value_range)
-    shown = () if bands is None else parse_bands(bands)
+    low_high = None if value_range is None else values.parse_range(value_range)
+    shown = () if bands is None else values.parse_bands(bands)
     with render.meter() as meter:
         folder = find_dataset(
             data, mirror=mirror, on_progress=lambda done: _show_download(meter, done)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wkdc.cli import options, render
+from wkdc.cli import options, render, values
 from wkdc.system import units
 
 EXACT_DB = 70.0
@@ -62,7 +62,7 @@ def profile(
     with render.meter() as meter:
         result = wkdc.profile(
             models,
-            size=options.parse_size(size),
+            size=values.parse_size(size),
             batch=batch,
             threads=threads,
             device=device,

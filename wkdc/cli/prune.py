@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from wkdc.cli import options, render
+from wkdc.cli import options, render, values
 from wkdc.system import units
 
 if TYPE_CHECKING:
@@ -182,9 +182,9 @@ def prune(
             source,
             ratio=ratio,
             by=by,
-            params=None if params is None else options.parse_count(params),
-            macs=None if macs is None else options.parse_count(macs),
-            latency_ms=None if latency is None else options.parse_milliseconds(latency),
+            params=None if params is None else values.parse_count(params),
+            macs=None if macs is None else values.parse_count(macs),
+            latency_ms=None if latency is None else values.parse_milliseconds(latency),
             output=output,
             data=folder,
             calibrate=calibrate,
@@ -192,11 +192,11 @@ def prune(
             antialias=antialias,
             direction=direction,
             importance=importance,
-            widths=None if widths is None else options.parse_widths(widths),
+            widths=None if widths is None else values.parse_widths(widths),
             prefer=prefer,
-            round_to=options.parse_step(round_to),
+            round_to=values.parse_step(round_to),
             drop_blocks=drop_blocks,
-            size=None if size is None else options.parse_size(size),
+            size=None if size is None else values.parse_size(size),
             device=device,
             dry_run=dry_run,
             seed=seed,

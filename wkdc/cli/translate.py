@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wkdc.cli import options, render
+from wkdc.cli import options, render, values
 
 if TYPE_CHECKING:
     from wkdc.translate import TranslateResult
@@ -101,11 +101,11 @@ def translate(
             output,
             overwrite=overwrite,
             resume=resume,
-            shard=options.parse_shard(shard),
+            shard=values.parse_shard(shard),
             tiling=options.tiling(tile, overlap, statistics),
             depth=depth,
             alpha=alpha,
-            value_range=None if range_ is None else options.parse_range(range_),
+            value_range=None if range_ is None else values.parse_range(range_),
             on_notice=render.say,
             on_image=meter.count,
         )
