@@ -32,6 +32,7 @@ from wkdc.data.images import list_images
 from wkdc.networks.layers import initialise
 from wkdc.networks.stock import stock_architecture
 from wkdc.reporting.results import Made, to_plain
+from wkdc.system.files import write_atomically
 from wkdc.training.recipe import FAITHFUL, PAPER, Recipe
 
 CLAIMS = ("a", "b", "c-weights", "c", "d", "judge", "peers")
@@ -314,19 +315,22 @@ def started_student(
     if cell.start.startswith("fresh"):
         fresh_student(output, options.teacher, cell.seed)
         return None
-    result = wkdc.prune(
-        options.teacher,
-        ratio=cell.settings["ratio"],
-        by=cell.settings.get("by"),
-        output=output,
-        data=data,
-        seed=cell.seed,
-    )
-    return {
-        "params_ratio": result.params_ratio,
-        "macs_ratio": result.macs_ratio,
-        "psnr_db": result.psnr_db,
-    }
+    ratio, by = cell.settings["ratio"], cell.settings.get("by")
+    name = f"pruned {ratio:g} {by or 'params'} of {data.name} seed {cell.seed}"
+    made, said = (options.work / f"{name}.{ending}" for ending in ("pth", "json"))
+    if not said.is_file():  # other cells start from the same student
+        result = wkdc.prune(
+            options.teacher, ratio=ratio, by=by, output=made, data=data, seed=cell.seed
+        )
+        found = {
+            "params_ratio": result.params_ratio,
+            "macs_ratio": result.macs_ratio,
+            "psnr_db": result.psnr_db,
+        }
+        write_atomically(said, lambda file: file.write_text(json.dumps(found)))
+    shutil.copy(made, output)
+    pruned: dict[str, Any] = json.loads(said.read_text())
+    return pruned
 
 
 def fresh_student(output: Path, teacher: Path, seed: int) -> None:
