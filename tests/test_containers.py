@@ -12,7 +12,8 @@ from originals import StateDict, patchgan_state_dict, resnet_state_dict, unet_st
 from torch import Tensor
 
 import wkdc
-from wkdc.checkpoints.checkpoint import load_discriminator, load_generator
+from wkdc.checkpoints.checkpoint import load_discriminator, load_generator, load_network
+from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.weight_files import load_plain
 from wkdc.errors import CheckpointError
 
@@ -34,6 +35,10 @@ def under(prefix: str, weights: StateDict) -> dict[str, Tensor]:
 ONE_GENERATOR: dict[str, tuple[Any, str]] = {
     "beside its discriminator": ({"netG_A": A2B, "netD_A": SCORES}, "netG_A"),
     "beside its optimizer": ({"G_A2B": A2B, "optimizer": ADAM, "epoch": 3}, "G_A2B"),
+    "beside its discriminator, as usual": (
+        {"generator": A2B, "discriminator": SCORES},
+        "generator",
+    ),
     "by prefix": (under("generator", A2B) | under("discriminator", SCORES), "generator"),
     "in Lightning's dict": (
         {
@@ -81,6 +86,10 @@ def test_the_only_generator_is_taken_and_said(name: str, tmp_path: Path) -> None
     [
         ({"netG_A2B": A2B, "netG_B2A": B2A, "optimizer": ADAM}, ["netG_A2B", "netG_B2A"]),
         ({"G_ema": A2B, "G": B2A}, ["G_ema", "G"]),
+        ({"netG": A2B, "netG_ema": B2A}, ["netG", "netG_ema"]),
+        ({"params": A2B, "params_ema": B2A}, ["params", "params_ema"]),
+        ({"state_dict": A2B, "ema_state_dict": B2A}, ["state_dict", "ema_state_dict"]),
+        ({"model": {"G": A2B, "F": B2A}, "D": SCORES}, ["model.G", "model.F"]),
         (
             {"state_dict": under("gen_AB", A2B) | under("gen_BA", B2A)},
             ["state_dict.gen_AB", "state_dict.gen_BA"],
@@ -95,6 +104,33 @@ def test_of_several_one_has_to_be_named(content: Any, keys: list[str], tmp_path:
     for key, weights in zip(keys, (A2B, B2A), strict=True):
         network = loaded(content, tmp_path, key).network
         assert torch.equal(network.state_dict()["model.1.weight"], weights["model.1.weight"])
+
+
+def test_the_end_of_a_key_is_enough_where_only_one_has_it(tmp_path: Path) -> None:
+    content = {"state_dict": under("gen_AB", A2B) | under("gen_BA", B2A)}
+    network = loaded(content, tmp_path, "gen_BA").network
+    assert torch.equal(network.state_dict()["model.1.weight"], B2A["model.1.weight"])
+    with pytest.raises(CheckpointError, match="holds several networks under --key G;"):
+        loaded({"one": {"G": A2B}, "other": {"G": B2A}}, tmp_path, "G")
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "generator", "params_ema"])
+def test_a_usual_wrapper_is_not_worth_a_word(wrapper: str, tmp_path: Path) -> None:
+    notes = loaded({wrapper: A2B, "optimizer": ADAM, "epoch": 3}, tmp_path).notes
+    assert not any("--key" in note for note in notes)
+
+
+def test_a_discriminator_is_not_taken_for_a_generator_beside_it(tmp_path: Path) -> None:
+    unknown = {"first.weight": torch.zeros(8, 3, 3, 3), "last.weight": torch.zeros(3, 8, 3, 3)}
+    for content in (
+        {"G": unknown, "D": SCORES},
+        under("G", unknown) | under("D", SCORES),
+    ):
+        with pytest.raises(CheckpointError, match=r"under G what cannot be read: .*--arch"):
+            loaded(content, tmp_path)
+        assert load_network(
+            tmp_path / "networks.pth", Reading(key="D")
+        ).architecture.is_discriminator
 
 
 def test_a_counter_beside_the_weights_is_passed_over(tmp_path: Path) -> None:
@@ -155,6 +191,10 @@ def test_later_commands_read_the_teacher_as_prune_did(
     done = call_wkdc("profile", "--size", 64, "--rounds", 1, "--json")
     models = json.loads(done.stdout)["models"]
     assert models[0]["params"] == sum(value.numel() for value in B2A.values())
+    assert "teacher.pth (there), key netG_B2A" in call_wkdc("info", "student.pth").stdout
+    # Of its teacher the card knows better, also beside another file that has such a key.
+    evaluate = ("evaluate", "student.pth", "--data", photos, "--size", 64, "--key", "netG_A2B")
+    assert call_wkdc(*evaluate).stdout == call_wkdc(*evaluate[:-2]).stdout
     done = call_wkdc("info", "teacher.pth", "--key", "netG_A2B", "--json")
     assert json.loads(done.stdout)["params"] == sum(value.numel() for value in A2B.values())
 

@@ -18,6 +18,8 @@ from wkdc.data.images import images_to_numbers, list_images, load_alpha, load_pi
 from wkdc.data.inputs import check_inputs
 from wkdc.data.layouts import read_layout
 from wkdc.errors import DatasetError, ImageError, OptionError
+from wkdc.train import recipe_for
+from wkdc.training.recipe import PIX2PIX
 
 Call = Callable[..., Called]
 
@@ -77,6 +79,7 @@ def test_folders_of_combine_a_and_b(tmp_path: Path) -> None:
     assert layout.pairs is not None
     assert layout.pairs.targets[layout.train[0]] == tmp_path / "B" / "train" / "0.png"
     assert len(layout.validation) == 4
+    assert recipe_for(tmp_path) == PIX2PIX  # whose script it is
 
 
 def both_parts(folder: Path, a: Sequence[str], b: Sequence[str]) -> Path:

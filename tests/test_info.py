@@ -111,3 +111,10 @@ def test_what_is_no_network_says_so(
     assert called.code == code
     assert len(called.errors) == 1
     assert said in called.errors[0]
+
+
+def test_an_exported_file_is_read_as_it_is(call_wkdc: Call, onnx_student: Path) -> None:
+    for command in (("info", onnx_student), ("translate", onnx_student, "x.png", "-o", "y.png")):
+        done = call_wkdc(*command, "--key", "netG")
+        assert done.code == 2
+        assert "is no weight file" in done.errors[0]

@@ -119,13 +119,12 @@ def test_an_interval_by_hand() -> None:
     steady = [10.0, 11.0, 12.0, 13.0, 14.0]
     # Every burst says 2.
     assert ratio_interval(latency(steady), latency([t / 2 for t in steady])) == (2.0, 2.0)
-    # Two bursts: logarithms 0.1 and 0.3, spread 0.2 / sqrt(2), times sqrt(2 / 2), t of 12.706.
-    found = ratio_interval(latency([math.exp(0.1), math.exp(0.3)]), latency([1.0, 1.0]))
+    # Three bursts: logarithms 0.1, 0.2 and 0.3, spread 0.1, times sqrt(2 / 3), t of 4.303.
+    found = ratio_interval(latency([math.exp(n / 10) for n in (1, 2, 3)]), latency([1.0] * 3))
     assert found is not None
     low, high = found
-    assert high / low == pytest.approx(math.exp(2 * 12.706 * 0.2 / math.sqrt(2)))
-    middle = (math.exp(0.1) + math.exp(0.3)) / 2
-    assert math.sqrt(low * high) == pytest.approx(middle)
+    assert high / low == pytest.approx(math.exp(2 * 4.303 * 0.1 * math.sqrt(2 / 3)))
+    assert math.sqrt(low * high) == pytest.approx(math.exp(0.2))
 
 
 def test_an_interval_does_not_take_a_drift_for_certainty() -> None:
@@ -137,8 +136,9 @@ def test_an_interval_does_not_take_a_drift_for_certainty() -> None:
     assert high / low > 1.5  # a hundred single rounds would have said 1.1
 
 
-def test_a_single_round_has_no_interval() -> None:
-    assert ratio_interval(latency([3.0]), latency([2.0])) is None
+@pytest.mark.parametrize("rounds", [1, 2])  # of two, an interval would span some millions
+def test_one_or_two_rounds_have_no_interval(rounds: int) -> None:
+    assert ratio_interval(latency([3.0, 3.1][:rounds]), latency([2.0] * rounds)) is None
 
 
 def test_another_run_lands_in_the_interval_as_often_as_said() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.checkpoints.weight_files import load_plain
-from wkdc.errors import OptionError
+from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.batch_statistics import VISIBLE_DB, doubt_statistics, statistics_psnr_db
 from wkdc.inference.tiles import Tiling
 from wkdc.networks.layers import norm_layer
@@ -97,6 +97,14 @@ def test_a_student_loads_into_the_original_code(name: str, tmp_path: Path) -> No
     with torch.no_grad():
         expected = original.train()(image)
     torch.testing.assert_close(student.network(image), expected, atol=1e-5, rtol=0)
+    with pytest.raises(CheckpointError, match="leave out --norm batch"):  # of fresh statistics
+        load_generator(tmp_path / "student.pth", norm="batch")
+
+
+def test_a_norm_that_the_file_has_not_is_refused_as_such(tmp_path: Path) -> None:
+    torch.save(resnet_state_dict(1, blocks=2, ngf=4), tmp_path / "teacher.pth")
+    with pytest.raises(CheckpointError, match="no layers of norm batch, but those of instance;"):
+        load_generator(tmp_path / "teacher.pth", norm="batch")
 
 
 def test_a_file_that_may_be_meant_the_other_way_is_said(tmp_path: Path, call_wkdc: Call) -> None:

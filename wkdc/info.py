@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wkdc.checkpoints.card import BROKEN, Card, find_teacher
-from wkdc.checkpoints.checkpoint import load_network
+from wkdc.checkpoints.checkpoint import check_unread, load_network
 from wkdc.checkpoints.reading import Reading
 from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import Architecture, measured_size
@@ -75,10 +75,11 @@ def info(
 
     Raises:
         CheckpointError: the file cannot be read, or is no network that wkdc knows.
-        OptionError: the network does not take `size`.
+        OptionError: the network does not take `size`; or a .onnx, which needs no `norm` or `key`.
     """
     path = Path(path)
     if path.suffix.lower() == ".onnx":
+        check_unread(path, Reading(norm=norm, key=key))
         return _info_of_onnx(path, size)
     loaded = load_network(path, Reading(norm=norm, key=key, arch=arch))
     side = measured_size(size, loaded.architecture)

@@ -50,8 +50,8 @@ class ProfileResult:
         threads: of each runtime.
         speedup: the first model's figure over the last one's, for params, macs and each runtime
             that both ran in; empty for a single model.
-        interval: 95 % prediction interval of each runtime's speedup in another run; empty for a
-            single round.
+        interval: 95 % prediction interval of each runtime's speedup in another run; empty for one
+            or two rounds.
         warnings: limits of the figures, such as a machine that was busy.
         conditions: the machine's clock and the runtimes' versions.
     """

@@ -50,7 +50,8 @@ def prune(
     is reconstructed, so that the student is near its teacher before it is trained.
 
     Args:
-        teacher: a file, or what was loaded from one: a generator, or a discriminator.
+        teacher: a file, or what was loaded from one, as `load_generator(path, norm=..., key=...)`
+            does: a generator, or a discriminator.
         ratio: how many times fewer parameters, or what `by` says; above 1, met within 2 %.
         params, macs, latency_ms: instead of `ratio`, what the student shall have: parameters, MACs,
             or milliseconds in ONNX Runtime, measured, for one image of `size` on `device`.

@@ -11,7 +11,7 @@ from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.data.folders import Data, as_folder
 from wkdc.data.inputs import channels_for, check_inputs
 from wkdc.data.layouts import Direction, Layout, is_paired, read_layout
-from wkdc.data.pairs import has_separate_pairs
+from wkdc.data.pairs import has_pix2pixhd_pairs, has_separate_pairs
 from wkdc.errors import DatasetError, OptionError, OutputError
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.networks.architecture import Architecture, valid_side
@@ -154,7 +154,7 @@ class _Wanted:
         return paths
 
     def architecture(self, *, paired: bool, apart: bool, side: int) -> Architecture:
-        """The network for pairs, for pairs in folders `apart`, or for unpaired images."""
+        """The network for pairs, for pairs `apart` as in pix2pixHD, or for unpaired images."""
         return stock_architecture(
             self.network or ("pix2pixhd" if apart else "unet" if paired else "resnet"),
             ngf=self.ngf,
@@ -171,8 +171,8 @@ def _begin(
     processes = Processes.join(check_device(config.device))
     choose_dtype(config.precision, processes.device)
     folder = Path(config.data)
-    apart = has_separate_pairs(folder)
-    paired = apart or is_paired(folder)
+    apart = has_pix2pixhd_pairs(folder)
+    paired = has_separate_pairs(folder) or is_paired(folder)
     outputs = wanted.outputs(paired=paired)
     recipe = config.recipe
     architecture = wanted.architecture(paired=paired, apart=apart, side=recipe.crop)
@@ -259,10 +259,10 @@ def _check_own(path: Path, run: str) -> None:
 
 
 def recipe_for(folder: Path) -> Recipe:
-    """`PIX2PIX` for a folder of pairs, `PIX2PIXHD` where they lie apart, else `CYCLEGAN`."""
-    if has_separate_pairs(folder):
+    """`PIX2PIX` for a folder of pairs, `PIX2PIXHD` where they lie as there, else `CYCLEGAN`."""
+    if has_pix2pixhd_pairs(folder):
         return PIX2PIXHD
-    return PIX2PIX if is_paired(folder) else CYCLEGAN
+    return PIX2PIX if has_separate_pairs(folder) or is_paired(folder) else CYCLEGAN
 
 
 def _read(config: RunConfig, on_notice: Callable[[str], None]) -> Layout:

@@ -26,8 +26,8 @@ WARM_UP = 12
 BURSTS = 5
 """Stretches that the timed rounds are spread over, so that a drift shows as their spread."""
 
-STUDENT_T = (12.706, 4.303, 3.182, 2.776)
-"""Student's t for 95 %, by degrees of freedom from 1."""
+STUDENT_T = (4.303, 3.182, 2.776)
+"""Student's t for 95 %, by degrees of freedom from 2."""
 
 Key = TypeVar("Key")
 Group = TypeVar("Group")
@@ -190,19 +190,19 @@ def _warm_up(calls: Mapping[Key, Call], clock: Clock) -> tuple[int, bool]:
 
 
 def ratio_interval(before: Latency, after: Latency) -> tuple[float, float] | None:
-    """95 % prediction interval of the ratio of medians in another run; None for a single round.
+    """95 % prediction interval of the ratio of medians in another run; None below three rounds.
 
     Successive rounds are correlated, so that resampling them would hide a drift. The interval is
     therefore Student's t over the logarithms of the bursts' ratios (batch means, Law and Kelton),
     sqrt(2) wider than for their mean, as the other run has the same error.
     """
     lengths = burst_lengths(before.rounds)
-    if len(lengths) < 2:
+    if len(lengths) < 3:  # two bursts would give a factor of some millions
         return None
     medians = (_burst_medians(latency, lengths) for latency in (before, after))
     ratios = [math.log(one / other) for one, other in zip(*medians, strict=True)]
     spread = statistics.stdev(ratios) * math.sqrt(2 / len(ratios))
-    half = math.exp(STUDENT_T[len(ratios) - 2] * spread)
+    half = math.exp(STUDENT_T[len(ratios) - 3] * spread)
     ratio = before.median / after.median
     return ratio / half, ratio * half
 

@@ -14,7 +14,7 @@ from wkdc.checkpoints.file_layers import check_entries, shortened
 from wkdc.checkpoints.reading import Reading, reading_on_card
 from wkdc.checkpoints.recognition import Recognition, recognise
 from wkdc.checkpoints.weight_files import is_exported, load_plain, save_plain
-from wkdc.errors import CheckpointError
+from wkdc.errors import CheckpointError, OptionError
 from wkdc.networks.architecture import Architecture
 from wkdc.networks.custom import build_custom, examine, shapes_of
 from wkdc.networks.layers import Norm, Padding
@@ -155,10 +155,25 @@ def load_beside(
     return check_generates(load_network(path, reading_for(path, reading, students)))
 
 
+def check_unread(path: str | Path, reading: Reading) -> None:
+    """Make sure that nothing is said of how to read a file that was exported.
+
+    Raises:
+        OptionError: something is.
+    """
+    if is_exported(path) and (said := reading.for_card()):
+        name, value = next(iter(said.items()))
+        raise OptionError(
+            f"{name} {value} is said of {path}, which is no weight file; leave it out"
+        )
+
+
 def reading_for(
     path: str | Path, reading: Reading, students: Sequence[str | Path | Generator] = ()
 ) -> Reading:
     """How one of several files is to be read: as is said, else as its student's card says.
+
+    Which of several networks a student was made of, its card alone says.
 
     Args:
         reading: what is said of all of them; a file of wkdc holds one network, which has no key.
@@ -174,7 +189,8 @@ def reading_for(
         named = None if card is None else card["teacher"]
         said = named.get("reading") if named is not None else None
         if named and said and Path(path).is_file() and sha256_of(Path(path)) == named["sha256"]:
-            return reading_on_card({**said, **reading.for_card()}, reading.arch)
+            key = {name: said[name] for name in said if name == "key"}
+            return reading_on_card({**said, **reading.for_card(), **key}, reading.arch)
     return reading
 
 
@@ -185,6 +201,11 @@ def _of_student(
     options = card["options"]
     if reading.key is not None:
         raise CheckpointError(f"holds one network, of wkdc's own; leave out --key {reading.key}")
+    if reading.norm == "batch" and options.get("norm") == "batch-per-image":
+        raise CheckpointError(
+            "takes each image's own statistics, as its card says, and holds no others; leave out "
+            "--norm batch"
+        )
     if card["family"] == "custom":
         if reading.arch is None:
             raise CheckpointError(
@@ -210,7 +231,7 @@ def _of_student(
 
 
 def _of_stranger(content: Mapping[str, Any], reading: Reading, wanted: Wanted) -> Recognition:
-    """The network in a file of somebody else's code: the usual one, or the only one."""
+    """The network in a file of somebody else's code: the only one, or that of the key."""
 
     def read(weights: Mapping[str, Tensor]) -> Recognition:
         checked = _checked(weights)
@@ -223,17 +244,12 @@ def _of_stranger(content: Mapping[str, Any], reading: Reading, wanted: Wanted) -
             upsampling=reading.upsampling,
         )
 
-    if reading.key is None:
-        try:
-            return read(_unwrap(content))
-        except CheckpointError as error:
-            unusual = error
     found = choose_network(content, reading.key, wanted, read)
     if found is None:
-        raise unusual
-    if reading.key is not None or not found.key:
+        return read(_unwrap(content))  # which says why there is none
+    if reading.key is not None or (found.alone and set(found.key.split(".")) <= {"", *WRAPPERS}):
         return found.recognition
-    note = f"the {wanted} {found.key!r} of this file (else --key)"
+    note = f"the {found.kind} {found.key!r} of this file (else --key)"
     return replace(found.recognition, notes=(note, *found.recognition.notes))
 
 

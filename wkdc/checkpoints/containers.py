@@ -1,8 +1,8 @@
 """Several networks in one file: nested dicts, or one dict whose names start with the network's."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -23,26 +23,38 @@ PREFIXES = ("module.", "_orig_mod.")
 
 @dataclass(frozen=True)
 class Found:
-    """A network in a file, and the key that it is under: `netG_A2B`, `state_dict.gen_AB`."""
+    """A network in a file.
+
+    Attributes:
+        key: that it is under: `netG_A2B`, `state_dict.gen_AB`; empty where it is the file itself.
+        alone: whether the file holds no other.
+    """
 
     key: str
     recognition: Recognition
+    alone: bool = False
 
     @property
-    def is_generator(self) -> bool:
-        return not self.recognition.architecture.is_discriminator
+    def kind(self) -> Wanted:
+        return "discriminator" if self.recognition.architecture.is_discriminator else "generator"
 
     @property
     def shown(self) -> str:
         """The key in one line."""
-        return self.key if self.key.isprintable() else repr(self.key)
+        return in_one_line(self.key)
 
     def __str__(self) -> str:
         weights = sum(value.numel() for value in self.recognition.state_dict.values())
-        kind = "generator" if self.is_generator else "discriminator"
-        return (
-            f"{self.shown} ({self.recognition.architecture.family} {kind}, {weights / 1e6:.2f} M)"
-        )
+        family = self.recognition.architecture.family
+        return f"{self.shown} ({family} {self.kind}, {weights / 1e6:.2f} M)"
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Convolutions in a file that are of no network that wkdc knows, and why not."""
+
+    key: str
+    problem: str
 
 
 def choose_network(
@@ -53,32 +65,51 @@ def choose_network(
 ) -> Found | None:
     """The network of `content` that `key` names, or the only one of the kind that is wanted.
 
+    A discriminator is taken for a generator where all that the file holds are discriminators.
+
     Args:
+        key: or its end, behind a dot, where only one has it.
         read: tells the network of a state dict, or raises CheckpointError.
 
     Returns:
         None where there is no network at all and no key was given.
 
     Raises:
-        CheckpointError: there is none under `key`, or there are several and no key.
+        CheckpointError: there is none under `key`, or there are several and no key, or it holds
+            discriminators and, where a generator is wanted, a network that wkdc does not know.
     """
-    found = list(_networks_in(content, read))
+    networks = list(_networks_in(content, read))
+    found = [one for one in networks if isinstance(one, Found)]
+    unknown = [one for one in networks if isinstance(one, Unknown)]
     listed = ", ".join(map(str, found)) or "no network that wkdc knows"
     if key is not None:
         named = [one for one in found if one.key == key]
-        if not named:
-            raise CheckpointError(f"holds nothing under --key {key}; it holds {listed}")
+        named = named or [one for one in found if one.key.endswith(f".{key}")]
+        if len(named) != 1:
+            number = "several networks" if named else "nothing"
+            raise CheckpointError(f"holds {number} under --key {key}; it holds {listed}")
         return named[0]
-    for kind in (wanted == "generator", wanted != "generator"):
-        fitting = [one for one in found if one.is_generator == kind]
+    for kind in sorted(get_args(Wanted), key=lambda kind: kind != wanted):
+        fitting = [one for one in found if one.kind == kind]
         if len(fitting) > 1:
             raise CheckpointError(
-                f"holds {len(fitting)} networks: {listed}; choose one, such as --key "
+                f"holds several networks: {listed}; choose one, such as --key "
                 f"{fitting[0].shown} (of --reverse: --reverse-key)"
             )
+        if fitting and kind != wanted == "generator" and unknown:
+            other = in_one_line(unknown[0].key)
+            raise CheckpointError(
+                f"holds {listed}, which --key {fitting[0].shown} takes, and under {other} what "
+                f"cannot be read: it {unknown[0].problem}"
+            )
         if fitting:
-            return fitting[0]
+            return replace(fitting[0], alone=len(networks) == 1)
     return None
+
+
+def in_one_line(key: str) -> str:
+    """A key as messages show it."""
+    return key if key.isprintable() else repr(key)
 
 
 def without_prefixes(weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +127,7 @@ def _networks_in(
     content: Mapping[Any, Any],
     read: Callable[[dict[str, Tensor]], Recognition],
     path: tuple[str, ...] = (),
-) -> Iterator[Found]:
+) -> Iterator[Found | Unknown]:
     """Every network in `content`, with its key."""
     tensors = {
         name: value
@@ -109,10 +140,17 @@ def _networks_in(
         )
         try:
             yield Found(".".join(path), read(weights))
-        except CheckpointError:
-            if len(path) < DEPTH:
-                for first, part in _by_first_name(weights).items():
-                    yield from _networks_in(part, read, (*path, first))
+        except CheckpointError as error:
+            parts = _by_first_name(weights) if len(path) < DEPTH else {}
+            inside = [
+                one
+                for first, part in parts.items()
+                for one in _networks_in(part, read, (*path, first))
+            ]
+            if any(isinstance(one, Found) for one in inside):
+                yield from inside
+            elif any(value.dim() == 4 for value in weights.values()):
+                yield Unknown(".".join(path), str(error))
     for name, value in content.items():
         if isinstance(name, str) and isinstance(value, Mapping) and len(path) < DEPTH:
             yield from _networks_in(value, read, (*path, name))

@@ -61,8 +61,26 @@ def recognise(
             module.
 
     Raises:
-        CheckpointError: no known generator; the message names the first keys that did not fit.
+        CheckpointError: no known generator, whose message names the first keys that did not fit;
+            or one of another norm.
     """
+    try:
+        return _recognise(state_dict, norm, block_padding, upsampling, skips)
+    except CheckpointError:
+        if norm is None:
+            raise
+    options = _recognise(state_dict, None, block_padding, upsampling, skips).architecture.options
+    found = f"those of {options['norm']}" if "norm" in options else "a norm of its own"
+    raise CheckpointError(f"has no layers of norm {norm}, but {found}; leave out --norm {norm}")
+
+
+def _recognise(
+    state_dict: StateDict,
+    norm: Norm | None,
+    block_padding: Padding | None,
+    upsampling: Upsampling | None,
+    skips: Sequence[bool] | None,
+) -> Recognition:
     check_entries(state_dict)
     layers = layers_in(state_dict)
     enhancer = next((y.name for y in layers if re.match(r"model\d+_\d", y.name)), None)

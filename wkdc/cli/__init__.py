@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> Never:
     except typer.TyperException as error:
         if debug:
             raise
-        say_error(f"{error.format_message()} (wkdc --help shows what there is)")
+        said = error.format_message().replace("Value error, ", "")  # of the library that checks
+        say_error(f"{said} (wkdc --help shows what there is)")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         say_error("interrupted")

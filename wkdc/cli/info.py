@@ -54,6 +54,9 @@ def _show(found: "InfoResult") -> None:
         if "norm" in settings:
             affine = "affine" if settings["affine"] else "without parameters"
             rows.append(("norm", f"{settings['norm']}, {affine}"))
+        if "upsampling" in settings:
+            down = settings.get("downsampling", "strided")
+            rows.append(("down, up", f"{down}, {settings['upsampling']}"))
     rows.append(("parameters", units.millions(found.params)))
     if found.size is not None:
         height, width = found.size
@@ -71,7 +74,9 @@ def _show(found: "InfoResult") -> None:
     if found.source_sha256 is not None:
         rows.append(("made from SHA-256", found.source_sha256))
     if found.teacher is not None:
-        rows.append(("teacher", f"{found.teacher.path} ({found.teacher.presence})"))
+        reading = (found.card or {})["teacher"].get("reading") or {}
+        read = "".join(f", {name.replace('_', ' ')} {value}" for name, value in reading.items())
+        rows.append(("teacher", f"{found.teacher.path} ({found.teacher.presence}){read}"))
     render.facts(str(found.path), rows)
     for entry in (found.card or {}).get("history", []):
         settings_shown = [
@@ -82,5 +87,6 @@ def _show(found: "InfoResult") -> None:
         when = entry["date"][:16].replace("T", " ")
         render.tell(f"{when}  wkdc {entry['command']}: {', '.join(settings_shown)}")
     if found.card is None:
-        render.tell("not written by wkdc")
+        exported = found.source_sha256 is not None
+        render.tell("exported from a file of other code" if exported else "not written by wkdc")
     render.say_notes(found.notes)

@@ -81,6 +81,7 @@ def translate(
     Ctrl-C keeps complete files; --resume translates the others.
     """
     import wkdc
+    from wkdc.checkpoints.checkpoint import check_unread
     from wkdc.checkpoints.reading import Reading
     from wkdc.checkpoints.weight_files import is_exported
     from wkdc.inference.model import open_model
@@ -88,12 +89,9 @@ def translate(
 
     if device is None:
         device = "cpu" if is_exported(model) else default_device()
-    opened = open_model(
-        model,
-        device=device,
-        runtime=runtime,
-        reading=Reading(norm, padding, upsampling, key, arch),
-    )
+    reading = Reading(norm, padding, upsampling, key, arch)
+    check_unread(model, reading)
+    opened = open_model(model, device=device, runtime=runtime, reading=reading)
     with render.meter() as meter:
         result = wkdc.translate(
             opened,

@@ -48,7 +48,12 @@ class SeparatePairs:
 
 def has_separate_pairs(folder: Path) -> bool:
     """Whether pairs in `folder` lie in separate folders: `train_label`, `train_A` or `A/train`."""
-    return any((folder / name).is_dir() for name in ("train_label", "train_A", "A/train"))
+    return has_pix2pixhd_pairs(folder) or (folder / "A/train").is_dir()
+
+
+def has_pix2pixhd_pairs(folder: Path) -> bool:
+    """Whether they lie as pix2pixHD has them, and not as pix2pix's `combine_A_and_B.py`."""
+    return any((folder / name).is_dir() for name in ("train_label", "train_A"))
 
 
 def find_separate_pairs(
