@@ -36,7 +36,7 @@ def demo(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Run the whole chain on a real CycleGAN generator and bundled photos, in five minutes."""
+    """Run the whole chain on a real CycleGAN generator and bundled photos, in four minutes."""
     from wkdc.demo import demo as run_demo
     from wkdc.system.devices import default_device
 
