@@ -1,6 +1,11 @@
 """Counts, sizes and times as text."""
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def millions(count: int | None) -> str:
     """`11.39 M`."""
     return "-" if count is None else f"{count / 1e6:.2f} M"
