@@ -17,7 +17,7 @@ from moving import make_video, photo_frames
 from PIL import Image
 
 from wkdc.data.animation import is_animated, read_frames
-from wkdc.data.bands import save_bands
+from wkdc.data.image_writing import save_pixels
 from wkdc.data.images import SUFFIXES, load_alpha, load_pixels, readable_images
 from wkdc.data.inputs import load_input
 from wkdc.data.label_maps import load_maps
@@ -68,7 +68,7 @@ def make_images(folder: Path) -> None:
         "deep2": deep[..., :2],
     }.items():
         pixels = torch.from_numpy(np.atleast_3d(array).copy()).permute(2, 0, 1)
-        save_bands(folder / f"{name}.png", pixels)
+        save_pixels(folder / f"{name}.png", pixels)
     tifffile.imwrite(folder / "bands.tif", deep, photometric="minisblack", planarconfig="contig")
     tifffile.imwrite(folder / "zlib.tiff", deep, compression="zlib", photometric="minisblack")
     tifffile.imwrite(

@@ -1,20 +1,25 @@
 """Images and folders as they lie on disk: sub-folders, leftovers, depth, bands and alpha."""
 
 import json
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 from conftest import Called
+from moving import make_video, photo_frames
 from originals import resnet_forward, resnet_state_dict
 from PIL import Image
 
 import wkdc
 from wkdc.data.animation import read_frames
-from wkdc.data.images import images_to_numbers, list_images, load_alpha, load_pixels, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import images_to_numbers, list_images, load_alpha, load_pixels
 from wkdc.data.inputs import check_inputs
 from wkdc.data.layouts import read_layout
 from wkdc.errors import DatasetError, ImageError, OptionError
@@ -123,16 +128,18 @@ def test_equal_names_in_sub_folders_belong_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "said"),
     [
-        (["1.png", "2.png"], ["1.png"], r"A/train holds 2 images and .*B/train 1; .* as many"),
+        (["1.png", "2.png"], ["8.png"], r"A/train holds 2 images and .*B/train 1; .* as many"),
+        (["1.png", "2.png"], ["1.png"], r"A/train/2.png has no image of its name in .*B/train,"),
+        (["1.png"], ["1.png", "2.png"], r"B/train/2.png has no image of its name in .*A/train,"),
         (
             ["1.png", "1.jpg"],
             ["1.png", "2.png"],
-            r"1 is the name of 2 in .*A/.* of 1 in .*B/",
+            r"1 is the name of 2 images in .*A/.* of 1 in .*B/",
         ),
         (
             ["1.png", "2.png"],
             ["1.png", "3.png"],
-            r"2 is the name of 1 in .*A/.* of 0 in .*B/",
+            r"A/train/2.png has no image of its name in .*B/train,",
         ),
     ],
 )
@@ -312,10 +319,10 @@ def test_translate_writes_16_bits_back(tmp_path: Path, teacher: Path, call_wkdc:
     deep = np.random.default_rng(0).integers(0, 65536, (3, 32, 40)).astype(np.uint16)
     save_pixels(tmp_path / "deep.png", torch.from_numpy(deep))
     done = call_wkdc("translate", teacher, "deep.png", "-o", "out8")
-    assert any("1 images have 16 bits a value" in line for line in done.stderr.splitlines())
+    assert "cut to 8 bits a value: 1 image; see --depth 16" in done.stderr.splitlines()
     done = call_wkdc("translate", teacher, "deep.png", "-o", "out16", "--depth", 16)
     assert done.code == 0, done.stderr
-    assert "16 bits" not in done.stderr
+    assert "8 bits" not in done.stderr
     images = torch.from_numpy(deep.astype(np.float32) / 32767.5 - 1)[None]
     expected = (wkdc.load_generator(teacher).network(images)[0] + 1) * 127.5
     found = load_pixels(tmp_path / "out16" / "deep.png")
@@ -346,8 +353,113 @@ def test_files_of_six_bands(tmp_path: Path, name: str, dtype: type) -> None:
     found = load_pixels(tmp_path / name, channels=6)
     expected = torch.from_numpy(values.astype(np.float32) / top * 255).permute(2, 0, 1)
     torch.testing.assert_close(found.float(), expected, atol=1e-4, rtol=0)
-    with pytest.raises(ImageError, match="has 6 channels, and 3 are read"):
+    said = "has 6 channels, and 3 are read; give images of 3 channels"
+    with pytest.raises(ImageError, match=said):
         load_pixels(tmp_path / name)
+    with pytest.raises(ImageError, match=r"and 1 is read; give images of 1 channel$"):
+        load_pixels(tmp_path / name, channels=1)
+
+
+def bytes_of(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("photometric", ["minisblack", "rgb"])
+@pytest.mark.parametrize("bands", [2, 3, 4, 5])
+def test_bands_of_8_bits_in_a_tiff(
+    tmp_path: Path, bands: int, photometric: str, planar: str
+) -> None:
+    """Those that no tag calls alpha are bands, and none of them is dropped."""
+    if bands == 2 and photometric == "rgb":
+        photometric = "miniswhite"
+    values, path = bytes_of(33, 40, bands), tmp_path / "x.tif"
+    stored = values if planar == "contig" else values.transpose(2, 0, 1)
+    colours = 3 if photometric == "rgb" else 1
+    extra = ["unspecified"] * (bands - colours)
+    tifffile.imwrite(
+        path, stored, photometric=photometric, planarconfig=planar, extrasamples=extra or None
+    )
+    found = load_pixels(path, channels=bands)
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), values)
+    assert load_alpha(path) is None
+    if bands != 3:
+        with pytest.raises(ImageError, match=f"has {bands} channels, and 3 are read"):
+            load_pixels(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_alpha_of_a_tiff_is_what_its_tag_says(tmp_path: Path, planar: str, dtype: type) -> None:
+    values, path = bytes_of(33, 40, 4), tmp_path / "x.tif"
+    stored = values.astype(dtype) * (np.iinfo(dtype).max // 255)
+    if planar == "separate":
+        stored = stored.transpose(2, 0, 1)
+    tifffile.imwrite(
+        path, stored, photometric="rgb", planarconfig=planar, extrasamples=["unassalpha"]
+    )
+    alpha = load_alpha(path)
+    assert alpha is not None
+    assert np.array_equal(alpha[0].numpy(), values[..., 3])
+    share = values[..., 3:] / 255
+    on_white = values[..., :3] * share + 255 * (1 - share)
+    # Pillow rounds to whole steps of 8 bits.
+    assert np.abs(load_pixels(path).permute(1, 2, 0).numpy() - on_white).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_an_array_has_no_alpha(tmp_path: Path, name: str) -> None:
+    """Its fourth band may as well be infrared."""
+    values = bytes_of(33, 40, 4)
+    np.save(tmp_path / name, values) if name == "x.npy" else np.savez(tmp_path / name, values)
+    with pytest.raises(ImageError, match=r"has 4 channels, and 3 are read; .*as alpha in a PNG"):
+        load_pixels(tmp_path / name)
+
+
+def bands_teacher(path: Path, given: int, made: int) -> Path:
+    weights = resnet_state_dict(1, blocks=1, ngf=4, in_channels=given, out_channels=made)
+    torch.save(weights, path)
+    return path
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_translate_reads_the_bands_that_it_writes(tmp_path: Path, channels: int) -> None:
+    model = bands_teacher(tmp_path / "net.pth", channels, channels)
+    np.save(tmp_path / "x.npy", bytes_of(33, 40, channels))
+    wkdc.translate(model, [tmp_path / "x.npy"], tmp_path / "one")
+    again = wkdc.translate(model, [tmp_path / "one"], tmp_path / "two")
+    assert [path.name for path in again.outputs] == ["x.tif"]
+
+
+def test_translate_decides_for_each_file_what_it_is(tmp_path: Path, call_wkdc: Call) -> None:
+    """Whichever comes first; what is neither bands nor a label map is left out with its reason."""
+    bands_teacher(tmp_path / "net.pth", 4, 3)
+    folder = tmp_path / "given"
+    photo(folder / "a-photo.png")
+    np.save(folder / "b-five.npy", bytes_of(33, 40, 5))
+    np.save(folder / "c-floats.npy", np.full((33, 40, 4), 4000, dtype=np.float32))
+    np.savez(folder / "d-two.npz", bytes_of(3, 3), bytes_of(3, 3))
+    np.save(folder / "e-good.npy", bytes_of(33, 40, 4))
+    Image.fromarray(bytes_of(33, 40) % 4).save(folder / "f-labels.png")
+    frames = [Image.fromarray(bytes_of(33, 40, 3, seed=n)) for n in range(2)]
+    frames[0].save(folder / "g.gif", save_all=True, append_images=frames[1:])
+    make_video(folder / "h.mp4", photo_frames(2))
+    done = call_wkdc("translate", "net.pth", "given", "-o", "out", "--json")
+    assert done.code == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["outputs"] == ["out/e-good.png", "out/f-labels.png"]
+    expected = (
+        "a-photo.png has 3 channels (RGB), and 4 are read; give images of 4 channels, or label",
+        "b-five.npy has 5 channels, and 4 are read; give images of 4 channels, or label maps",
+        "c-floats.npy holds numbers from 4000 to 4000; floats are read as",
+        "d-two.npz holds 2 arrays; save one image a file",
+        "g.gif has 3 channels (an animation), and 4 are read",
+        "h.mp4 has 3 channels (a video), and 4 are read",
+    )
+    for reason, start in zip(said["skipped"], expected, strict=True):
+        assert reason.startswith(f"given/{start}")
+    done = call_wkdc("translate", "net.pth", "given/f-labels.png", "-o", "tiled", "--tile", 128)
+    assert (done.code, "cannot be tiled; leave out --tile" in done.errors[0]) == (1, True)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGBA", 4), ("LA", 2)])
@@ -409,7 +521,7 @@ def test_sheets_show_the_bands_that_are_named(tmp_path: Path, call_wkdc: Call) -
         assert Image.open(tmp_path / "comparison.png").getpixel(corner) == colour
     done = call_wkdc(*command, "--bands", "6,2,1")
     assert done.code == 1
-    assert "bands 6,2,1 are to be shown of images of 5" in done.errors[0]
+    assert "bands 6,2,1 are to be shown of images of 5; give bands from 1 to 5" in done.errors[0]
 
 
 def test_a_count_that_does_not_fit_says_both(tmp_path: Path) -> None:
@@ -424,16 +536,81 @@ def test_a_count_that_does_not_fit_says_both(tmp_path: Path) -> None:
 # --- alpha --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", [8, 16])
-def test_translate_gives_alpha_back(tmp_path: Path, teacher: Path, depth: int) -> None:
-    values = np.random.default_rng(0).integers(0, 256, (32, 40, 4), dtype=np.uint8)
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [*((f"out{e}", 8) for e in (".png", ".tif", ".webp", ".avif")), ("o.png", 16), ("o.tif", 16)],
+)
+def test_translate_gives_alpha_back(tmp_path: Path, teacher: Path, name: str, depth: int) -> None:
+    values = bytes_of(32, 40, 4)
+    values[..., 3] = np.where(values[..., 3] > 127, 255, 0)
     Image.fromarray(values).save(tmp_path / "x.png")
-    wkdc.translate(teacher, [tmp_path / "x.png"], tmp_path / "out.png", alpha="keep", depth=depth)
-    alpha = load_alpha(tmp_path / "out.png")
+    out = tmp_path / name
+    wkdc.translate(teacher, [tmp_path / "x.png"], out, alpha="keep", depth=depth)
+    alpha = load_alpha(out)
     assert alpha is not None
-    assert np.array_equal(alpha[0].numpy(), values[..., 3])
+    # AVIF is lossy, in its alpha, too; all else is exact.
+    furthest = np.abs(alpha[0].numpy().astype(int) - values[..., 3]).max()
+    assert furthest <= (64 if out.suffix == ".avif" else 0)
+    if depth == 8:
+        assert Image.open(out).mode == "RGBA"
     wkdc.translate(teacher, [tmp_path / "x.png"], tmp_path / "plain.png")
     assert Image.open(tmp_path / "plain.png").mode == "RGB"
+
+
+def with_transparent_colour(path: Path, colours: np.ndarray, chunk: bytes) -> Path:
+    """A PNG whose tRNS says that one colour is transparent; Pillow writes none of 16 bits."""
+    save_pixels(path, torch.from_numpy(colours).permute(2, 0, 1))
+    data = path.read_bytes()
+    at = data.index(b"IDAT") - 4
+    crc = zlib.crc32(b"tRNS" + chunk)
+    part = struct.pack(">I", len(chunk)) + b"tRNS" + chunk + struct.pack(">I", crc)
+    path.write_bytes(data[:at] + part + data[at:])
+    return path
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_colour_that_is_transparent_is_alpha(
+    tmp_path: Path, teacher: Path, channels: int, depth: int
+) -> None:
+    dtype = np.uint8 if depth == 8 else np.uint16
+    colours = np.full((32, 40, channels), 2**depth - 56, dtype)
+    colours[5:20, 7:30] = 2**depth - 156
+    chunk = struct.pack(">H", 2**depth - 156) * channels
+    path = with_transparent_colour(tmp_path / "x.png", colours, chunk)
+    assert load_pixels(path)[:, 5:20, 7:30].min() == 255  # on white
+    wkdc.translate(teacher, [path], tmp_path / "out.png", alpha="keep", depth=depth)
+    alpha = load_alpha(tmp_path / "out.png")
+    assert alpha is not None
+    expected = np.full((32, 40), 255)
+    expected[5:20, 7:30] = 0
+    assert np.array_equal(alpha[0].numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("x.jpg", ("--depth", 16), "with 16 bits a value; choose .png .tif .tiff .npy"),
+        ("x.jpg", ("--alpha", "keep"), "with its transparency; choose .png .webp .avif .tif"),
+        ("x.webp", ("--alpha", "keep", "--depth", 16), "a value and its transparency; choose .png"),
+        ("x.png", ("--range", "0,1"), "with floating-point numbers; choose .tif .tiff .npy"),
+        ("x", ("--depth", 12), "depth 12 cannot be written; give 8 or 16"),
+    ],
+)
+def test_files_that_cannot_hold_it_are_told_before(
+    tmp_path: Path, teacher: Path, call_wkdc: Call, name: str, options: Sequence[object], said: str
+) -> None:
+    photo(tmp_path / "in.png")
+    done = call_wkdc("translate", teacher, "in.png", "-o", name, *options)
+    assert (done.code, said in done.errors[0]) == (2, True), done.stderr
+    assert ".part" not in done.stderr
+    assert "1 of 1" not in done.stderr  # before anything is translated
+
+
+def test_transparency_of_other_than_grey_or_rgb_is_told(tmp_path: Path) -> None:
+    model = bands_teacher(tmp_path / "net.pth", 4, 4)
+    with pytest.raises(OptionError, match=r"turns 4 channels into 4, .* leave out --alpha"):
+        wkdc.translate(model, [photo(tmp_path / "x.png")], tmp_path / "out", alpha="keep")
 
 
 # --- animated images ----------------------------------------------------------------------------
@@ -466,3 +643,106 @@ def test_a_still_gif_is_an_image(tmp_path: Path, teacher: Path) -> None:
     Image.fromarray(np.full((32, 40, 3), 200, dtype=np.uint8)).save(tmp_path / "x.gif")
     result = wkdc.translate(teacher, [tmp_path / "x.gif"], tmp_path / "out")
     assert [path.name for path in result.outputs] == ["x.png"]
+
+
+def moving(path: Path, channels: int = 3, **options: Any) -> Path:
+    """An animation of three frames; of RGBA ones, an opaque rectangle moves over nothing."""
+    frames = []
+    for number in range(3):
+        values = bytes_of(32, 40, channels, seed=number)
+        if channels == 4:
+            values[..., 3] = 0
+            values[8:24, 4 + 8 * number : 16 + 8 * number, 3] = 255
+        frames.append(Image.fromarray(values))
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".gif":
+        options["disposal"] = 2
+    options |= {"lossless": True, "duration": 40}  # of WebP, which else forgets that it has alpha
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    return path
+
+
+def test_animations_and_videos_have_8_bits(tmp_path: Path, teacher: Path, call_wkdc: Call) -> None:
+    photo(tmp_path / "given" / "a.png")
+    path = moving(tmp_path / "given" / "b.png")
+    make_video(tmp_path / "given" / "c.mp4", photo_frames(2))
+    photo(tmp_path / "given" / "d.png")
+    done = call_wkdc("translate", teacher, "given", "-o", "out", "--depth", 16)
+    assert done.code == 0, done.stderr
+    assert "animations and videos are written with 8 bits a value" in done.stderr.splitlines()
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.png", "b.png", "c.mp4", "d.png"]
+    wkdc.translate(teacher, [path], tmp_path / "8.png")
+    frames = [read_frames(tmp_path / name) for name in ("out/b.png", "8.png")]
+    for deep, plain in zip(*frames, strict=True):
+        # Rounded to 16 bits first, a value may fall on the other side of a half.
+        assert (deep.pixels.int() - plain.pixels.int()).abs().max() <= 1
+
+
+def test_a_range_is_for_still_images(tmp_path: Path, teacher: Path, call_wkdc: Call) -> None:
+    moving(tmp_path / "given" / "a.gif")
+    photo(tmp_path / "given" / "b.png")
+    done = call_wkdc("translate", teacher, "given", "-o", "out", "--range", "0,1", "--json")
+    assert json.loads(done.stdout)["outputs"] == ["out/b.tif"]
+    said = "given/a.gif is an animation, without floating-point numbers; see --range"
+    assert json.loads(done.stdout)["skipped"] == [said]
+    done = call_wkdc("translate", teacher, "given/a.gif", "-o", "x.gif", "--range", "0,1")
+    assert done.errors == [f"wkdc: {said}"]
+
+
+@pytest.mark.parametrize("made", [".gif", ".png", ".webp", ".avif"])
+@pytest.mark.parametrize("given", [".gif", ".png", ".webp"])
+def test_frames_keep_their_transparency(
+    tmp_path: Path, teacher: Path, given: str, made: str
+) -> None:
+    path = moving(tmp_path / f"in{given}", 4)
+    wkdc.translate(teacher, [path], tmp_path / f"out{made}", alpha="keep")
+    wkdc.translate(teacher, [path], tmp_path / f"white{made}")
+    frames = list(read_frames(tmp_path / f"out{made}"))
+    for before, after in zip(read_frames(path), frames, strict=True):
+        assert before.alpha is not None
+        assert after.alpha is not None
+        # AVIF is lossy, in its alpha, too.
+        assert torch.equal(after.alpha > 127, before.alpha > 127)
+        assert made == ".avif" or torch.equal(after.alpha, before.alpha)
+    assert all(frame.alpha is None for frame in read_frames(tmp_path / f"white{made}"))
+
+
+PLAYS: dict[str, dict[int | None, int]] = {
+    ".gif": {None: 1, 0: 0, 1: 2, 2: 3},
+    ".png": {0: 0, 1: 1, 2: 2, 3: 3},
+    ".webp": {0: 0, 1: 1, 2: 2, 3: 3},
+}
+"""How often an animation is shown by the number in its file, which GIF may lack."""
+
+
+@pytest.mark.parametrize("made", PLAYS)
+@pytest.mark.parametrize(
+    ("given", "loop"), [(ending, loop) for ending, loops in PLAYS.items() for loop in loops]
+)
+def test_an_animation_is_shown_as_often(
+    tmp_path: Path, teacher: Path, given: str, loop: int | None, made: str
+) -> None:
+    path = moving(tmp_path / f"in{given}", **({} if loop is None else {"loop": loop}))
+    wkdc.translate(teacher, [path], tmp_path / f"out{made}")
+    with Image.open(tmp_path / f"out{made}") as opened:
+        assert PLAYS[made][opened.info.get("loop")] == PLAYS[given][loop]
+
+
+@pytest.mark.parametrize("name", ["x.avif", "x.npy"])
+def test_a_still_image_may_become_any_file_that_is_read(
+    tmp_path: Path, teacher: Path, name: str
+) -> None:
+    path = photo(tmp_path / "in.png")
+    wkdc.translate(teacher, [path], tmp_path / name)
+    assert load_pixels(tmp_path / name).shape == (3, 32, 40)
+
+
+def test_what_a_folder_is_looked_through_for(
+    tmp_path: Path, teacher: Path, call_wkdc: Call
+) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "a.txt").touch()
+    done = call_wkdc("translate", teacher, "given", "-o", "out")
+    assert "holds no images or videos; looked for" in done.errors[0]
+    assert "1 .txt; images or videos end in .jpg" in done.stderr

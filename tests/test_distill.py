@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from wkdc.checkpoints.card import make_card
 from wkdc.checkpoints.checkpoint import load_discriminator, load_generator, save_generator
-from wkdc.data.images import load_pixels, load_square, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import load_pixels, load_square
 from wkdc.data.layouts import part_loader, read_layout
 from wkdc.data.photos import photo_paths
 from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport, distill, recipe_named, resume

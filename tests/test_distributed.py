@@ -88,7 +88,7 @@ RUNS: dict[str, tuple[tuple[object, ...], int, tuple[object, ...]]] = {
 def check_said(errors: str) -> None:
     """Every error of `FAILING` is said by the first process."""
     lines = [line for line in errors.splitlines() if line.startswith("wkdc:")]
-    for what in ("nowhere.pth", "absent", "2 processes would share 1 images"):
+    for what in ("nowhere.pth", "absent", "2 processes would share 1 image"):
         assert any(what in line and "process 1" not in line for line in lines)
     assert not any("unexpected" in line for line in lines)
 

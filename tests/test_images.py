@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from wkdc.data.image_writing import save_pixels
 from wkdc.data.images import (
     SUFFIXES,
     center_crop,
@@ -24,7 +25,6 @@ from wkdc.data.images import (
     pixels_to_images,
     readable_images,
     resize_short_side,
-    save_pixels,
 )
 from wkdc.errors import ImageError, OutputError
 
@@ -367,11 +367,11 @@ class TestReadableImages:
             ImageError, match=r"none of 4 .*: .*a\.png is 8x8, smaller than the 98x99"
         ):
             readable_images(paths, smallest=(99, 98))
-        with pytest.raises(ImageError, match=r"none of 1 .*: .*b\.png is no image"):
+        with pytest.raises(ImageError, match=r"^[^:]*b\.png is no image"):
             readable_images([paths[1]])
 
     def test_nothing_given(self) -> None:
-        with pytest.raises(ImageError, match="none of 0 images can be used: no images were"):
+        with pytest.raises(ImageError, match=r"^no images were given"):
             readable_images([])
 
 

@@ -237,9 +237,13 @@ def test_maps_that_are_none(label_data: Path, tmp_path: Path) -> None:
 def test_parts_that_do_not_belong_together(label_data: Path) -> None:
     photos = sorted((label_data / "train_img").iterdir())
     other = photos[0].rename(photos[0].with_stem("other"))
-    with pytest.raises(DatasetError, match=r"name of 1 in .* and of 0 in .*train_img,"):
+    with pytest.raises(DatasetError, match=r"has no image of its name in .*train_img,"):
         layout_of(label_data)
     other.unlink()
+    with pytest.raises(DatasetError, match=r"has no image of its name in .*train_img,"):
+        layout_of(label_data)
+    for photo in photos[1:]:
+        photo.rename(photo.with_stem(f"other-{photo.stem}"))
     with pytest.raises(DatasetError, match=r"holds 4 images and .*train_img 3"):
         layout_of(label_data)
     with pytest.raises(DatasetError, match="BtoA would generate the label maps"):

@@ -1,6 +1,7 @@
 """What people type in their scripts stays: `options.json` has every command, option and choice."""
 
 import json
+import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -68,3 +69,11 @@ def test_numbers_without_end_are_not_understood(
 ) -> None:
     with pytest.raises(OptionError, match="is not understood"):
         parse(text.format("9" * digits))
+
+
+def test_every_option_stands_on_its_command_s_page() -> None:
+    for command, parameters in accepted().items():
+        page = Path(__file__).parents[1] / "docs" / "commands" / f"{command}.md"
+        named = set(re.findall(r"--[a-z][a-z0-9-]*", page.read_text()))
+        options = {one for typed in parameters.values() for one in typed if one.startswith("--")}
+        assert options <= named, command

@@ -442,7 +442,7 @@ def test_the_command_shows_a_table(call_wkdc: Call, onnx_student: Path, tmp_path
     assert called.code == 0
     assert called.errors == []
     lines = called.stdout.splitlines()
-    assert lines[0].startswith("64x64, batch 1, 1 threads, cpu")
+    assert lines[0].startswith("64x64, batch 1, 1 thread, cpu")
     for name in ("student.onnx", "foreign.onnx", "parameters", "MACs", "file", "onnx-cpu", "p90"):
         assert name in called.stdout
     (macs,) = [line for line in lines if line.strip("│ ").startswith("MACs ")]

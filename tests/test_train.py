@@ -13,7 +13,8 @@ from originals import resnet_state_dict, unet_state_dict
 
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
-from wkdc.data.images import load_pixels, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import load_pixels
 from wkdc.distill import StepReport
 from wkdc.errors import CheckpointError, DatasetError, OptionError, OutputError
 from wkdc.train import recipe_for, stock_architecture, train

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from wkdc.checkpoints.reading import Reading
 from wkdc.data.folders import Data
-from wkdc.data.images import SUFFIXES, as_rgb, grid, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import SUFFIXES, as_rgb, grid
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from wkdc.checkpoints.checkpoint import Generator, load_generator
-from wkdc.data.images import grid, load_square, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import grid, load_square
 from wkdc.data.photos import photo_paths
 from wkdc.distill import DistillResult, StepReport, check_length, distill
 from wkdc.errors import MissingExtraError, OutputError

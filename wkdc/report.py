@@ -29,7 +29,7 @@ from wkdc.reporting.page_tables import summarise
 from wkdc.reporting.results import Made, to_plain
 from wkdc.reporting.subject import Subject, find_subject
 from wkdc.system.files import check_writable, sha256_of, write_atomically
-from wkdc.system.units import megabytes
+from wkdc.system.units import counted, megabytes
 
 SIZE = 256
 """Height and width that images are compared at."""
@@ -259,8 +259,7 @@ def _exported(subject: Subject) -> tuple[Exported | None, list[str]]:
 
 def _few(evaluation: Mapping[str, Any]) -> list[str]:
     count = evaluation["protocol"]["inputs"]
-    counted = "1 image" if count == 1 else f"{count} images"
-    return [f"all scores are of {counted} only"] if count < 10 else []
+    return [f"all scores are of {counted(count, 'image')} only"] if count < 10 else []
 
 
 def _file(generator: Generator) -> File:

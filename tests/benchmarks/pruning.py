@@ -18,7 +18,8 @@ import torch
 import wkdc
 from wkdc.benchmark.latency import onnx_calls, time_in_turn
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
-from wkdc.data.images import grid, load_square, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import grid, load_square
 from wkdc.data.photos import photo_paths
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.networks.complexity import measure_complexity

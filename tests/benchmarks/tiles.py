@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from wkdc.data.images import load_pixels, pixels_to_images, resize_short_side, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import load_pixels, pixels_to_images, resize_short_side
 from wkdc.inference.model import open_model
 from wkdc.inference.tiles import Tiling, tiled_translator, translate_whole
 from wkdc.metrics.fidelity import psnr_db

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from wkdc.cli import options, render
+from wkdc.system.units import counted
 
 
 def analyze(
@@ -58,7 +59,7 @@ def analyze(
     ]
     render.table(
         f"error against {found.teacher}, and energy over the teacher's, by Haar band; "
-        f"{found.images} images of {found.size}x{found.size}",
+        f"{counted(found.images, 'image')} of {found.size}x{found.size}",
         ("coarse to fine", *(model.name for model in found.models)),
         rows,
     )

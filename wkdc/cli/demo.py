@@ -64,7 +64,8 @@ def _show(result: "DemoResult", seconds: float) -> None:
     show_profile(result.profiled)
     before, after = result.distilled.before, result.distilled.after
     render.table(
-        f"student against teacher on {after.images} photos that it was not trained on",
+        f"student against teacher on {units.counted(after.images, 'photo')} that it was not "
+        "trained on",
         ("", "at start", "now"),
         [
             ("PSNR", f"{before.psnr_db:.2f} dB", f"{after.psnr_db:.2f} dB"),

@@ -204,7 +204,8 @@ def _resume(folder: Path, arch: str | None) -> "DistillResult":
 
 
 def _say_plan(recipe: "Recipe", folder: "ImageFolder", device: str, given: bool) -> None:
-    length = f"{recipe.minutes:g} minutes" if recipe.minutes else f"{recipe.epochs} epochs"
+    minutes, epochs = recipe.minutes, recipe.epochs or 0
+    length = units.counted(minutes, "minute") if minutes else units.counted(epochs, "epoch")
     hint = "" if given else f", for {length} (--minutes, --steps or --epochs set another length)"
     render.say(f"recipe {recipe.name} on {folder}, {device}{hint}; Ctrl-C keeps what was learned")
 
@@ -254,7 +255,7 @@ def _show(result: "DistillResult", arch: str) -> None:
         where = "held-out" if side.held_out else "test"
         before, after = side.before, side.after
         render.table(
-            f"{side.output} against its teacher on {after.images} {where} images",
+            f"{side.output} against its teacher on {units.counted(after.images, f'{where} image')}",
             ("", "before", "after"),
             [
                 ("PSNR", f"{before.psnr_db:.2f} dB", f"{after.psnr_db:.2f} dB"),
@@ -277,7 +278,7 @@ def _show(result: "DistillResult", arch: str) -> None:
             )
     stopped = "stopped after" if result.interrupted else "trained"
     render.tell(
-        f"{stopped} {result.steps} steps in {units.duration(result.seconds)}, "
+        f"{stopped} {units.counted(result.steps, 'step')} in {units.duration(result.seconds)}, "
         f"{result.images_per_second:.1f} images/s; run folder {result.run}"
     )
     if result.interrupted:

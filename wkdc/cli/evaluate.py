@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from wkdc.cli import options, render
+from wkdc.system.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,7 @@ def _show(result: "EvaluateResult") -> None:
             rows += _distance_rows(side, measured)
     protocol = result.protocol
     named = "" if protocol.extractor is None else f", features of {protocol.extractor}"
-    title = f"{protocol.inputs} images of {protocol.data}{named}"
+    title = f"{counted(protocol.inputs, 'image')} of {protocol.data}{named}"
     render.table(title, ("", *(score.name for score in result.scores)), rows)
     render.tell(f"{protocol.size}x{protocol.size}: {protocol.resize}; [95 % interval]")
     if protocol.extractor is not None:

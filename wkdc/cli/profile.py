@@ -109,7 +109,8 @@ def show_profile(result: "ProfileResult") -> None:
             rows.append(row("  to the first runtime", [f"{db:.1f} dB" for db in near]))
     height, width = result.size
     render.table(
-        f"{height}x{width}, batch {result.batch}, {result.threads} threads, {result.device}",
+        f"{height}x{width}, batch {result.batch}, {units.counted(result.threads, 'thread')}, "
+        f"{result.device}",
         ("", *(str(model.path) for model in models), "ratio"),
         rows,
     )

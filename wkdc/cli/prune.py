@@ -289,10 +289,12 @@ def _calibration(result: "PruneResult") -> str:
     """What the student was made on, and what would be better."""
     if not result.calibrated_on:
         return "sliced only: its output is noise until it is trained"
-    own = f"{result.calibrated_on} images of {result.source}"
-    bundled = f"{result.calibrated_on} bundled photos (--data FOLDER: the teacher's own inputs)"
-    copies = f" and {result.jittered} copies in other colours" if result.jittered else ""
-    seen = (own if result.source else bundled) + copies
+    own = f"{units.counted(result.calibrated_on, 'image')} of {result.source}"
+    photos = units.counted(result.calibrated_on, "bundled photo")
+    bundled = f"{photos} (--data FOLDER: the teacher's own inputs)"
+    copies = units.counted(result.jittered, "copy", "copies")
+    also = f" and {copies} in other colours" if result.jittered else ""
+    seen = (own if result.source else bundled) + also
     said = [f"planned on {seen}"]
     if result.layers:
         missed = statistics.median(layer.after for layer in result.layers)

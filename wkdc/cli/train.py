@@ -260,7 +260,7 @@ def _show(result: "TrainResult") -> None:
     both = "" if result.reverse is None else f" and {result.reverse}"
     stopped = "stopped after" if result.interrupted else "trained"
     render.tell(
-        f"{result.output}{both}: {stopped} {result.steps} steps in "
+        f"{result.output}{both}: {stopped} {units.counted(result.steps, 'step')} in "
         f"{units.duration(result.seconds)}, {result.images_per_second:.1f} images/s; look at "
         f"{result.run / 'samples'}"
     )

@@ -64,7 +64,7 @@ def need_data(data: str | None) -> str:
 def show_step(meter: render.Meter, report: "StepReport") -> None:
     """Show a training step on the progress bar."""
     if report.phase == "targets":
-        meter.show(report.progress, f"the teacher's outputs: {report.step} crops")
+        meter.show(report.progress, f"the teacher's outputs: {units.counted(report.step, 'crop')}")
         return
     losses = "  ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
     meter.show(

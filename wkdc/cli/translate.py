@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from wkdc.cli import options, render, values
+from wkdc.system.units import counted
 
 if TYPE_CHECKING:
     from wkdc.translate import TranslateResult
@@ -141,9 +142,9 @@ def _summary(result: "TranslateResult", output: Path) -> str:
     frames = result.drawn - images
     parts = []
     if images or not videos:
-        parts.append(f"{images} image{'s' if images != 1 else ''}")
+        parts.append(counted(images, "image"))
     if videos:
-        parts.append(f"{videos} video{'s' if videos != 1 else ''} of {frames} frames")
+        parts.append(f"{counted(videos, 'video')} of {counted(frames, 'frame')}")
     encoders = ", ".join(sorted({video.encoder for video in result.videos}))
     return (
         f"{' and '.join(parts)} -> {output}{f' by {encoders}' if encoders else ''} in "

@@ -5,9 +5,8 @@ with what the file has beyond them.
 """
 
 import logging
-import struct
-import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from wkdc.data.decoding import check_promise, decoding
 from wkdc.errors import ImageError
+from wkdc.system.units import counted
 
 # It logs what is odd about a file, which Python would print where nothing was set up for logs.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -34,21 +34,31 @@ LUMA = (0.299, 0.587, 0.114)
 """Grey of RGB (ITU-R BT.601), as for 8 bits."""
 
 
-def deep_pixels(path: Path, value_range: Range | None = None) -> Tensor | None:
-    """C×H×W of a file that Pillow would cut to 8 bits or cannot read; None for any other.
+class Bands(NamedTuple):
+    """`pixels` C×H×W, and whether their last channel is alpha."""
+
+    pixels: Tensor
+    alpha: bool = False
+
+
+def deep_pixels(path: Path, value_range: Range | None = None) -> Bands | None:
+    """What a file holds that Pillow would cut to 8 bits or cannot read; None for any other.
 
     Raises:
         ImageError: it cannot be read, or its floats have no known range.
     """
     match path.suffix.lower():
         case ".npy" | ".npz":
-            return array_to_pixels(_channels_first(_load_array(path), path), path, value_range)
+            array = _channels_first(_load_array(path), path)
+            return Bands(array_to_pixels(array, path, value_range))
         case ".png" if _png_depth(path) == 16:
             with decoding(path):
                 return _png_pixels(path)
         case ".tif" | ".tiff":
-            array = _tiff_array(path)
-            return None if array is None else array_to_pixels(array, path, value_range)
+            found = _tiff_array(path)
+            if found is not None:
+                array, alpha = found
+                return Bands(array_to_pixels(array, path, value_range), alpha)
     return None
 
 
@@ -100,18 +110,18 @@ def _channels_first(array: np.ndarray, path: Path) -> np.ndarray:
     )
 
 
-def fit_channels(pixels: Tensor, channels: int, path: Path) -> Tensor:
+def fit_channels(bands: Bands, channels: int, path: Path) -> Tensor:
     """C×H×W with as many channels as are asked for: grey and RGB become each other.
 
-    A last channel of two or four is alpha where one or three are asked for: laid on white.
+    Alpha is laid on white where one or three are asked for.
 
     Raises:
         ImageError: the numbers do not fit.
     """
-    count = len(pixels)
+    pixels, count = bands.pixels, len(bands.pixels)
     if count == channels:
         return pixels
-    if count in (2, 4) and channels in (1, 3):
+    if bands.alpha and channels in (1, 3):
         colours, alpha = pixels[:-1].float(), pixels[-1:].float() / 255
         pixels, count = colours * alpha + 255 * (1 - alpha), count - 1
     if count == channels:
@@ -121,45 +131,23 @@ def fit_channels(pixels: Tensor, channels: int, path: Path) -> Tensor:
     if (count, channels) == (3, 1):
         weights = torch.tensor(LUMA).view(3, 1, 1)
         return (pixels.float() * weights).sum(0, keepdim=True)
-    raise ImageError(f"{path} has {count} channels, and {channels} are read")
+    raise other_channels(path, count, channels)
 
 
-def save_bands(path: Path, pixels: Tensor) -> None:
-    """Write C×H×W, uint8, uint16 or float32, as a TIFF of C bands, as `.npy` (H×W×C), or as a PNG.
+def other_channels(path: Path, count: int, channels: int, mode: str = "") -> ImageError:
+    """The error of a file of `count` channels where `channels` are read.
 
-    Raises:
-        ImageError: another ending, or more than four channels in a PNG.
+    Args:
+        mode: what Pillow calls the file's.
     """
-    array = pixels.permute(1, 2, 0).contiguous().numpy()
-    match path.suffix.lower():
-        case ".png" if array.dtype == np.uint16 and array.shape[2] <= 4:
-            path.write_bytes(_png_of_16_bits(array))
-        case ".npy":
-            with path.open("wb") as file:
-                np.save(file, array)
-        case ".tif" | ".tiff":
-            photometric = "rgb" if array.shape[2] == 3 else "minisblack"
-            if array.shape[2] == 1:
-                tifffile.imwrite(path, array[..., 0], photometric=photometric)
-            else:  # else the first axis would be pages
-                tifffile.imwrite(path, array, photometric=photometric, planarconfig="contig")
-        case _:
-            raise ImageError(
-                f"{path} cannot hold {array.shape[2]} channels of {array.dtype}; choose .tif or "
-                ".npy"
-            )
-
-
-def _png_of_16_bits(array: np.ndarray) -> bytes:
-    """A PNG of H×W×C uint16, which Pillow does not write (PNG specification, section 11)."""
-    height, width, channels = array.shape
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]  # grey, grey with alpha, RGB, RGBA
-    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    lines = b"".join(b"\0" + line.tobytes() for line in array.astype(">u2"))
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
+    named = f" ({mode})" if mode else ""
+    other = "" if channels in (1, 3) else ", or label maps (docs/datasets.md)"
+    if count == channels + 1 and channels in (1, 3):
+        other = ", or mark the last one as alpha in a PNG or TIFF"
+    return ImageError(
+        f"{path} has {counted(count, 'channel')}{named}, and {channels} "
+        f"{'is' if channels == 1 else 'are'} read; give images of "
+        f"{counted(channels, 'channel')}{other}"
     )
 
 
@@ -184,8 +172,8 @@ def _png_depth(path: Path) -> int:
     return head[24] if len(head) == 25 and head.startswith(b"\x89PNG") else 0
 
 
-def _png_pixels(path: Path) -> Tensor:
-    """C×H×W of a PNG of 16 bits: 65535 is 255.
+def _png_pixels(path: Path) -> Bands:
+    """A PNG of 16 bits: 65535 is 255. A colour that is transparent becomes alpha.
 
     Pillow keeps the upper byte of a value, and the lower one if told that bytes come the other way
     round; two channels of two bytes it reads as four of one.
@@ -201,7 +189,12 @@ def _png_pixels(path: Path) -> Tensor:
             with Image.open(path) as again:
                 lower = _unpacked(again, rawmode.replace("16B", "16L"))
             values = _unpacked(opened, rawmode) * 256 + lower
-    return torch.from_numpy(values / np.float32(257)).permute(2, 0, 1).contiguous()
+        transparent = opened.info.get("transparency")
+    if transparent is not None:
+        hidden = (values == transparent).all(axis=2, keepdims=True)
+        values = np.concatenate([values, np.where(hidden, 0, 65535)], axis=2, dtype=np.float32)
+    pixels = torch.from_numpy(values / np.float32(257)).permute(2, 0, 1).contiguous()
+    return Bands(pixels, len(pixels) in (2, 4))
 
 
 def _unpacked(opened: ImageFile.ImageFile, rawmode: str) -> np.ndarray:
@@ -210,8 +203,19 @@ def _unpacked(opened: ImageFile.ImageFile, rawmode: str) -> np.ndarray:
     return np.asarray(opened).astype(np.float32)
 
 
-def _tiff_array(path: Path) -> np.ndarray | None:
-    """C×H×W of a TIFF of other than 8 bits or of other bands than Pillow knows."""
+COLOURS: dict[int, int] = {
+    tifffile.PHOTOMETRIC.MINISWHITE: 1,
+    tifffile.PHOTOMETRIC.MINISBLACK: 1,
+    tifffile.PHOTOMETRIC.RGB: 3,
+}
+"""Channels of a TIFF that are colours; what goes beyond is alpha, or more bands."""
+
+
+def _tiff_array(path: Path) -> tuple[np.ndarray, bool] | None:
+    """C×H×W of a TIFF of other than 8 bits or of other bands than Pillow knows.
+
+    And whether its last channel is alpha: not where it is marked as unspecified (0).
+    """
     with decoding(path):
         try:
             opened = tifffile.TiffFile(path)
@@ -219,14 +223,18 @@ def _tiff_array(path: Path) -> np.ndarray | None:
             return None  # Pillow says what is wrong with it
         with opened:
             page = opened.pages.first
-            whole = page.dtype == np.uint8 and page.samplesperpixel in (1, 3, 4)
-            if (whole and len(opened.pages) == 1) or page.bitspersample in (1, 2, 4):
+            samples = page.samplesperpixel
+            colours = COLOURS.get(page.photometric, samples)
+            alpha = samples == colours + 1 and 0 not in page.extrasamples
+            known = samples == colours or (samples == 4 and alpha)
+            whole = page.dtype == np.uint8 and known and len(opened.pages) == 1
+            if whole or page.bitspersample in (1, 2, 4):
                 return None
             series = opened.series[0]
             check_promise(path, series.nbytes)
             array = series.asarray()
             if array.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.CONTIG:
-                together = page.samplesperpixel == array.shape[2] > 1
+                together = samples == array.shape[2] > 1
                 array = array.transpose(2, 0, 1) if together else array
             if array.ndim == 2:
                 array = array[None]
@@ -234,7 +242,7 @@ def _tiff_array(path: Path) -> np.ndarray | None:
                 raise ImageError(
                     f"{path} holds {'x'.join(map(str, array.shape))} numbers; give one image a file"
                 )
-            return array
+            return array, alpha
 
 
 def _scaled(values: np.ndarray, path: Path, value_range: Range | None) -> np.ndarray:

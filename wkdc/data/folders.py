@@ -76,6 +76,7 @@ def files_in(
     folder: Path,
     suffixes: Sequence[str],
     *,
+    kinds: str = "images",
     without: Path | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> list[Path]:
@@ -84,6 +85,7 @@ def files_in(
     Links to folders are followed, as by the stock code, but no folder is listed twice.
 
     Args:
+        kinds: what such files are, for the sentence.
         without: a folder that is not looked into, such as the one that outputs go to.
         on_notice: called with one sentence that counts what else is there, by its ending.
     """
@@ -108,7 +110,7 @@ def files_in(
                 others[path.suffix.lower() or "without an ending"] += 1
     if others and on_notice is not None:
         counted = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
-        on_notice(f"passed over in {folder}: {counted}; images end in {' '.join(suffixes)}")
+        on_notice(f"passed over in {folder}: {counted}; {kinds} end in {' '.join(suffixes)}")
     return sorted(found)
 
 

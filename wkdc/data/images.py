@@ -15,16 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from wkdc.data.animation import is_animated
-from wkdc.data.bands import ARRAYS, Range, deep_pixels, fit_channels, save_bands
+from wkdc.data.bands import ARRAYS, Bands, Range, deep_pixels, fit_channels, other_channels
 from wkdc.data.decoding import decoding
 from wkdc.data.folders import files_in
-from wkdc.errors import ImageError, OutputError
-from wkdc.system.files import write_atomically
+from wkdc.data.image_writing import WRITTEN
+from wkdc.errors import ImageError
 
-WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
-"""Endings of files of grey or RGB that are written."""
-
-SUFFIXES = (*WRITTEN, ".gif", ".avif", *ARRAYS)
+SUFFIXES = (*WRITTEN, ".gif", *ARRAYS)
 """Endings of files that count as images; case does not matter."""
 
 TURNS = {
@@ -43,22 +40,23 @@ def list_images(
     folder: Path,
     *,
     suffixes: Sequence[str] = SUFFIXES,
+    kinds: str = "images",
     without: Path | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """The images in `folder` and below, sorted by path; see `wkdc.data.folders.files_in`.
 
     Args:
-        suffixes: the endings that count.
+        suffixes: the endings that count, of files of these `kinds`.
 
     Raises:
         ImageError: no such folder, or no image in it.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder; give a folder of images")
-    paths = files_in(folder, suffixes, without=without, on_notice=on_notice)
+    paths = files_in(folder, suffixes, kinds=kinds, without=without, on_notice=on_notice)
     if not paths:
-        raise ImageError(f"{folder} holds no images; looked for {' '.join(suffixes)}")
+        raise ImageError(f"{folder} holds no {kinds}; looked for {' '.join(suffixes)}")
     return paths
 
 
@@ -97,7 +95,8 @@ def readable_images(
         good.append(path)
     if not good:
         first = problems[0] if problems else "no images were given"
-        raise ImageError(f"none of {len(paths)} images can be used: {first}")
+        none = f"none of {len(paths)} images can be used: " if len(paths) > 1 else ""
+        raise ImageError(none + first)
     if on_skip is not None:
         for problem in problems:
             on_skip(f"skipped: {problem}")
@@ -120,20 +119,14 @@ def load_pixels(
     Raises:
         ImageError: the file is no image, is broken, or has other channels.
     """
-    with decoding(path):
-        deep = deep_pixels(path, value_range) if path.is_file() else None
-    if deep is not None:
-        return deep if channels is None else fit_channels(deep, channels, path)
-    with decoding(path), Image.open(path) as opened:
-        opened.load()  # Pillow turns TIFFs while it loads them
-        turn = TURNS.get(opened.getexif().get(0x0112, 1))
-        image = opened.transpose(turn) if turn is not None else opened.copy()
+    image = _read(path, value_range)
+    if isinstance(image, Bands):
+        return image.pixels if channels is None else fit_channels(image, channels, path)
     if channels not in (None, 1, 3):
         if image.mode != {2: "LA", 4: "RGBA"}.get(channels):
-            count = len(image.getbands())
-            raise ImageError(f"{path} has {count} channels ({image.mode}), and {channels} are read")
+            raise other_channels(path, len(image.getbands()), channels, image.mode)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-    if "A" in image.getbands() or "transparency" in image.info:
+    if _has_alpha(image):
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     array = np.array(image.convert("L" if channels == 1 else "RGB"))
@@ -142,44 +135,35 @@ def load_pixels(
 
 
 def load_alpha(path: Path) -> Tensor | None:
-    """The transparency of an image, uint8 1×H×W, 255 where it is opaque; None where it has none.
+    """The transparency of an image, uint8 1×H×W, 255 where it is opaque, turned as its pixels are.
 
-    Raises:
-        ImageError: the file cannot be read.
+    None where it has none, or the file cannot be read.
     """
     try:
-        with decoding(path), Image.open(path) as opened:
-            channels = 4 if opened.mode == "RGBA" else 2
-        pixels = load_pixels(path, channels=channels)
+        image = _read(path)
     except ImageError:
         return None
-    return pixels[-1:].round().to(torch.uint8)
+    if isinstance(image, Bands):
+        return image.pixels[-1:].round().to(torch.uint8) if image.alpha else None
+    if not _has_alpha(image):
+        return None
+    return torch.from_numpy(np.array(image.convert("RGBA").getchannel("A"))).unsqueeze(0)
 
 
-def save_pixels(path: Path, pixels: Tensor) -> None:
-    """Write uint8, uint16 or float32 C×H×W to `path`, whole or not at all.
+def _read(path: Path, value_range: Range | None = None) -> Bands | Image.Image:
+    """What the file of an image holds, as Pillow reads it or, of what it cannot read, as bands."""
+    with decoding(path):
+        deep = deep_pixels(path, value_range) if path.is_file() else None
+    if deep is not None:
+        return deep
+    with decoding(path), Image.open(path) as opened:
+        opened.load()  # Pillow turns TIFFs while it loads them
+        turn = TURNS.get(opened.getexif().get(0x0112, 1))
+        return opened.transpose(turn) if turn is not None else opened.copy()
 
-    Raises:
-        OutputError: the file cannot be written.
-        ImageError: the ending of `path` is not that of such an image.
-    """
-    suffix = path.suffix.lower()
-    plain = len(pixels) in (1, 3) or (len(pixels) in (2, 4) and suffix in (".png", ".webp"))
-    if pixels.dtype != torch.uint8 or not plain or suffix == ".npy":
-        write_atomically(path, lambda temporary: save_bands(temporary, pixels))
-        return
-    if suffix not in WRITTEN:
-        raise ImageError(f"{path} does not end like an image; choose {' '.join(WRITTEN)}")
-    array = pixels.squeeze(0).numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).numpy()
-    image = Image.fromarray(np.ascontiguousarray(array))
 
-    def write(temporary: Path) -> None:
-        try:
-            image.save(temporary, quality=95)
-        except ValueError as error:  # larger than the format allows
-            raise OutputError(f"cannot write {path}: {error}; choose .png") from None
-
-    write_atomically(path, write)
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
 
 
 def pixels_to_images(pixels: Tensor) -> Tensor:
@@ -280,7 +264,10 @@ def as_rgb(images: Tensor, bands: Sequence[int] = ()) -> Tensor:
     if not bands or count <= 3:
         bands = (1, 2, 3) if count >= 3 else (1,)
     if max(bands) > count:
-        raise ImageError(f"bands {','.join(map(str, bands))} are to be shown of images of {count}")
+        raise ImageError(
+            f"bands {','.join(map(str, bands))} are to be shown of images of {count}; give bands "
+            f"from 1 to {count}"
+        )
     shown = images[..., [band - 1 for band in bands], :, :]
     return shown.expand(*shown.shape[:-3], 3, -1, -1)
 

@@ -16,10 +16,17 @@ from wkdc.data.images import (
     pixels_to_images,
     resize_short_side,
 )
-from wkdc.data.label_maps import check_labels, images_to_colours, load_maps, maps_to_images
+from wkdc.data.label_maps import (
+    check_labels,
+    images_to_colours,
+    load_maps,
+    maps_to_images,
+    may_hold_ids,
+)
 from wkdc.data.layouts import Layout, part_loader
 from wkdc.data.pairs import match_files
 from wkdc.errors import DatasetError, ImageError
+from wkdc.system.units import counted
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,8 @@ def check_reads(layout: Layout, path: Path, in_channels: int) -> None:
             load_pixels(first[0], channels=in_channels, value_range=layout.value_range)
         except ImageError as error:
             raise DatasetError(
-                f"{path} reads {in_channels} channels: {error}; give images of as many bands, or a "
-                "folder of label maps, with train_label (docs/datasets.md)"
+                f"{path} reads {counted(in_channels, 'channel')}: {error}; label maps "
+                "lie in train_label"
             ) from None
     if layout.pairs is not None and layout.pairs.instances and in_channels < 2:
         raise DatasetError(
@@ -114,13 +121,20 @@ def channels_for(layout: Layout) -> int:
     return 1 + highest + (1 if layout.pairs.instances else 0)
 
 
-def has_bands(path: Path, channels: int, value_range: Range | None) -> bool:
-    """Whether the file is an image of so many bands, and not a label map."""
+def load_bands_or_labels(path: Path, channels: int, value_range: Range | None) -> Tensor:
+    """An image of so many bands as pixels `channels`×H×W; or, as the network reads it, a label map.
+
+    The latter is 1×`channels`×H×W, see `load_input`.
+
+    Raises:
+        ImageError, DatasetError: see `wkdc.data.images.load_pixels` and `load_input`.
+    """
     try:
-        load_pixels(path, channels=channels, value_range=value_range)
+        return load_pixels(path, channels=channels, value_range=value_range)
     except ImageError:
-        return False
-    return True
+        if not may_hold_ids(path):
+            raise
+    return load_input(path, channels)
 
 
 def load_input(path: Path, in_channels: int) -> Tensor:

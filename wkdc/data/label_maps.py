@@ -59,6 +59,15 @@ def check_labels(path: Path, maps: Tensor, channels: int) -> None:
         )
 
 
+def may_hold_ids(path: Path) -> bool:
+    """Whether the file is an image of one channel of whole numbers, as label maps are."""
+    try:
+        with Image.open(path) as opened:
+            return _is_of_ids(opened)
+    except Exception:  # broken files make Pillow raise nearly anything
+        return False
+
+
 def maps_to_images(maps: Tensor, channels: int) -> Tensor:
     """int32 N×P×H×W -> float32 N×`channels`×H×W of 0 and 1, as the network reads them.
 
@@ -106,9 +115,13 @@ def _load_ids(path: Path) -> Tensor:
     with decoding(path), Image.open(path) as opened:
         opened.load()
         image = opened.copy()
-    if len(image.getbands()) > 1 or image.mode == "F":
+    if not _is_of_ids(image):
         raise ImageError(
             f"{path} is {image.mode}, no map of ids; give an image of one channel, such as an "
             "8-bit grey PNG, whose values are the ids"
         )
     return torch.from_numpy(np.array(image).astype(np.int32))
+
+
+def _is_of_ids(image: Image.Image) -> bool:
+    return len(image.getbands()) == 1 and image.mode != "F"

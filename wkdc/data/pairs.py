@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wkdc.data.images import list_images
 from wkdc.errors import DatasetError, ImageError
+from wkdc.system.units import counted
 
 
 @dataclass(frozen=True)
@@ -108,20 +109,33 @@ def match_files(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
         ImageError: `folder` is missing or holds no images.
     """
     others = list_images(folder)
-    if len(others) != len(paths):
-        raise DatasetError(
-            f"{paths[0].parent} holds {len(paths)} images and {folder} {len(others)}; the n-th "
-            "of both belong together, so there have to be as many"
-        )
     ours, theirs = (Counter(path.stem for path in some) for some in (paths, others))
     if not ours & theirs:
+        if len(others) != len(paths):
+            raise DatasetError(
+                f"{paths[0].parent} holds {counted(len(paths), 'image')} and {folder} "
+                f"{len(others)}; the n-th of both belong together, so there have to be as many"
+            )
         return dict(zip(paths, others, strict=True))
     if ours != theirs:
-        lone = min((ours - theirs) + (theirs - ours))
-        raise DatasetError(
-            f"{lone} is the name of {ours[lone]} in {paths[0].parent} and of {theirs[lone]} in "
-            f"{folder}, though others share their names; give both parts of a pair the same name"
-        )
+        raise _unmatched(paths, others, folder)
     # Of the same name, in sub-folders, the n-th to the n-th.
     by_name = [sorted(some, key=lambda path: path.stem) for some in (paths, others)]
     return dict(zip(*by_name, strict=True))
+
+
+def _unmatched(paths: Sequence[Path], others: Sequence[Path], folder: Path) -> DatasetError:
+    """The error of a name that is not as often among `paths` as among `others`, of `folder`."""
+    ours, theirs = (Counter(path.stem for path in some) for some in (paths, others))
+    name = min((ours - theirs) + (theirs - ours))
+    if ours[name] and theirs[name]:
+        return DatasetError(
+            f"{name} is the name of {counted(ours[name], 'image')} in {paths[0].parent} and of "
+            f"{theirs[name]} in {folder}; give each pair a name of its own"
+        )
+    lone = next(path for path in (*paths, *others) if path.stem == name)
+    lacking = folder if ours[name] else paths[0].parent
+    return DatasetError(
+        f"{lone} has no image of its name in {lacking}, though others do; give both parts of a "
+        "pair the same name"
+    )

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from wkdc.errors import ImageError, MissingExtraError
+from wkdc.system.units import counted
 
 NAMED = 5
 """Broken frames of a video that are listed; the others are counted."""
@@ -114,7 +115,7 @@ class VideoReader:
             count = len(self._broken)
             more = f" and {count - NAMED} more" if count > NAMED else ""
             found.append(
-                f"{self.path}: {count} broken frame{'s' if count > 1 else ''}, at second "
+                f"{self.path}: {counted(count, 'broken frame')}, at second "
                 f"{', '.join(self._broken[:NAMED])}{more}"
             )
         if self._end is not None:

@@ -15,6 +15,7 @@ from wkdc.errors import CheckpointError
 from wkdc.export import ExportResult, Progress, export
 from wkdc.networks.complexity import count_params
 from wkdc.system.files import sha256_of, write_folder
+from wkdc.system.units import counted
 from wkdc.system.version import __version__
 
 MODEL = "model.onnx"
@@ -70,7 +71,7 @@ def export_web(
     channels = {generator.in_channels, generator.out_channels}
     if not channels <= {1, 3}:
         raise CheckpointError(
-            f"{generator.path} turns {generator.in_channels} channels into "
+            f"{generator.path} turns {counted(generator.in_channels, 'channel')} into "
             f"{generator.out_channels}; a browser has images of 1 or 3"
         )
     target = Path(folder)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wkdc.data.animation import ANIMATED, is_animated
-from wkdc.data.images import SUFFIXES, WRITTEN, list_images
+from wkdc.data.images import SUFFIXES, list_images
 from wkdc.errors import ImageError, OptionError, OutputError
 from wkdc.inference import video
 
@@ -28,12 +28,27 @@ class Job:
         return is_animated(self.path)
 
 
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files that still images are written as.
+
+    Attributes:
+        ending: of those in a folder.
+        endings: that a file may have which is named.
+        holding: what it has to hold, for the message: ` with 16 bits a value`, or nothing.
+    """
+
+    ending: str
+    endings: tuple[str, ...]
+    holding: str = ""
+
+
 def find_jobs(
     inputs: Sequence[str | Path],
     output: Path,
     shard: tuple[int, int],
     *,
-    ending: str = ".png",
+    images: ImageFiles,
     on_notice: Callable[[str], None] | None = None,
 ) -> list[Job]:
     """The files in `inputs` that belong to `shard`, each with the file to write.
@@ -42,7 +57,7 @@ def find_jobs(
         inputs: images, videos, and folders of them.
         output: a folder, or for a single input a file.
         shard: (3, 16) for the third of sixteen parts.
-        ending: of the images that are written into a folder.
+        images: the files that still images become.
         on_notice: called with what else is in a folder.
 
     Raises:
@@ -53,7 +68,7 @@ def find_jobs(
     if not 1 <= part <= parts:
         raise OptionError(f"shard {part}/{parts} is none; give 1/{parts} to {parts}/{parts}")
     found = _input_paths(inputs, output, on_notice)
-    jobs = map(Job, found, _output_paths(found, output, ending))
+    jobs = map(Job, found, _output_paths(found, output, images))
     return list(jobs)[part - 1 :: parts]
 
 
@@ -97,7 +112,13 @@ def _input_paths(
     for entry in map(Path, inputs):
         if entry.is_dir():
             suffixes = (*SUFFIXES, *video.SUFFIXES)
-            within = list_images(entry, suffixes=suffixes, without=output, on_notice=on_notice)
+            within = list_images(
+                entry,
+                suffixes=suffixes,
+                kinds="images or videos",
+                without=output,
+                on_notice=on_notice,
+            )
             paths |= {path: output / path.parent.relative_to(entry) for path in within}
         elif entry.is_file():
             paths[entry] = output
@@ -108,12 +129,12 @@ def _input_paths(
     return paths
 
 
-def _output_paths(found: Mapping[Path, Path], output: Path, image: str) -> list[Path]:
+def _output_paths(found: Mapping[Path, Path], output: Path, images: ImageFiles) -> list[Path]:
     """Where each input goes; the ending stays in the names of inputs that would share one.
 
     Args:
         found: the inputs, each with the folder that it goes to.
-        image: the ending of an image.
+        images: the files that still images become.
     """
     paths, suffix = list(found), output.suffix.lower()
     if suffix in (*SUFFIXES, *video.SUFFIXES) and not output.is_dir():
@@ -121,18 +142,20 @@ def _output_paths(found: Mapping[Path, Path], output: Path, image: str) -> list[
             raise OptionError(
                 f"{output} is one file, but {len(paths)} {kinds_of(paths)} were given"
             )
-        fitting = video.WRITTEN if is_video(paths[0]) else (*WRITTEN, ".npy")
-        if is_animated(paths[0]):
-            fitting = ANIMATED
+        fitting, holding = images.endings, images.holding
+        if is_video(paths[0]) or is_animated(paths[0]):
+            fitting, holding = video.WRITTEN if is_video(paths[0]) else ANIMATED, ""
         if suffix not in fitting:
-            raise OptionError(f"{paths[0]} cannot become {output}; choose {' '.join(fitting)}")
+            raise OptionError(
+                f"{paths[0]} cannot become {output}{holding}; choose {' '.join(fitting)}"
+            )
         return [output]
     endings = [
         video.ending_for(path)
         if is_video(path)
         else path.suffix.lower()
         if is_animated(path)
-        else image
+        else images.ending
         for path in paths
     ]
     names = [

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wkdc.data.images import as_rgb, images_to_pixels, load_square, pixels_to_images, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import as_rgb, images_to_pixels, load_square, pixels_to_images
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Layout
 from wkdc.errors import OutputError

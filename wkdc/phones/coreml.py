@@ -15,6 +15,7 @@ from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.images import images_to_pixels, pixels_to_images
 from wkdc.errors import CheckpointError, MissingExtraError
 from wkdc.phones.sources import Pixels, described, quiet, reason_of
+from wkdc.system.units import counted
 
 ENDING = ".mlpackage"
 
@@ -45,8 +46,8 @@ def write_coreml(
     channels = generator.in_channels, generator.out_channels
     if not all(count in colours for count in channels):
         raise CheckpointError(
-            f"{generator.path} reads {channels[0]} channels and gives {channels[1]}; an image of "
-            "Core ML has 1 or 3"
+            f"{generator.path} reads {counted(channels[0], 'channel')} and gives {channels[1]}; an "
+            "image of Core ML has 1 or 3"
         )
     shapes = [(1, channels[0], *size) for size in sizes]
     shape: Any = shapes[0]

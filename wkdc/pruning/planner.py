@@ -24,6 +24,7 @@ from wkdc.pruning.width_search import (
     smallest_widths,
     uniform_widths,
 )
+from wkdc.system.units import counted
 
 
 def make_plan(
@@ -124,7 +125,7 @@ def _check_dropped(count: int | None, groups: Sequence[ChannelGroup]) -> None:
     blocks = sum(group.block is not None for group in groups)
     if (count or 0) > max(0, blocks - 1):
         raise OptionError(
-            f"drop_blocks is {count}; of {blocks} blocks, one has to stay"
+            f"drop_blocks is {count}; of {counted(blocks, 'block')}, one has to stay"
             if blocks
             else f"drop_blocks is {count}; this network has no residual blocks"
         )
@@ -151,7 +152,7 @@ def _check_sliceable(teacher: Generator) -> None:
         ) from None
     if made.shape[1:] != (teacher.out_channels, *image.shape[2:]):
         raise CheckpointError(
-            f"{options['factory']} returns {made.shape[1]} channels of {made.shape[2]}x"
+            f"{options['factory']} returns {counted(made.shape[1], 'channel')} of {made.shape[2]}x"
             f"{made.shape[3]} without some of its channels; it has to return the same image"
         )
 

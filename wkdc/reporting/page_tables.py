@@ -24,7 +24,8 @@ def summarise(facts: Facts) -> Iterator[tuple[str, str, str]]:
             f"{max(before / after, after / before):.1f}×",
             "faster" if after <= before else "slower",
             f"{before:.0f} ms to {after:.0f} ms for {height}×{width} in {runtimes[0]} on "
-            f"{facts.profile['made']['processor']}, {facts.profile['threads']} threads (medians)",
+            f"{facts.profile['made']['processor']}, "
+            f"{units.counted(facts.profile['threads'], 'thread')} (medians)",
         )
     scores = {label_of(facts, score): score["to_teacher"] for score in facts.evaluation["scores"]}
     mine, unchanged = scores["student"], scores.get("input")

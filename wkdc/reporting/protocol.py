@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from wkdc.data.layouts import Direction
 from wkdc.metrics.distribution import MEANINGFUL_FID
+from wkdc.system.units import counted
 
 NAMED = 5
 """At most so many images that could not be used are named."""
@@ -52,16 +53,17 @@ def protocol_warnings(protocol: Protocol, left_out: Sequence[str]) -> tuple[str,
     """
     said = [f"left out: {sentence}" for sentence in left_out[:NAMED]]
     if len(left_out) > NAMED:
-        said.append(f"{len(left_out) - NAMED} more images were left out")
+        said.append(f"{counted(len(left_out) - NAMED, 'image')} more left out")
     if protocol.extractor is not None:
         fewest = min(protocol.inputs, protocol.domain or protocol.inputs)
         if fewest < MEANINGFUL_FID:
             said.append(
-                f"FID of {fewest} images is mostly bias: do not publish it, or compare it with "
-                f"FID of another number of images (use {MEANINGFUL_FID} or more); KID is unbiased"
+                f"FID of {counted(fewest, 'image')} is mostly bias: do not publish it, or compare "
+                f"it with FID of another number of images (use {MEANINGFUL_FID} or more); KID is "
+                "unbiased"
             )
         if fewest < 50:
-            said.append(f"precision and recall of {fewest} images are rough estimates")
+            said.append(f"precision and recall of {counted(fewest, 'image')} are rough estimates")
         if protocol.teacher is not None:
             said.append(
                 "the models' and the teacher's images come from the same inputs and are not "

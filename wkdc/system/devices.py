@@ -3,6 +3,7 @@
 import torch
 
 from wkdc.errors import DeviceError
+from wkdc.system.units import counted
 
 
 def check_device(name: str) -> torch.device:
@@ -20,8 +21,8 @@ def check_device(name: str) -> torch.device:
         # PyTorch keeps the number in 8 bits, so it is read from the name.
         if int(name.partition(":")[2] or 0) >= count:
             raise DeviceError(
-                f"device {name} was asked for, but PyTorch sees {count or 'no'} CUDA "
-                f"device{'s' if count > 1 else ''}; use --device cpu"
+                f"device {name} was asked for, but PyTorch sees "
+                f"{counted(count, 'CUDA device') if count else 'no CUDA device'}; use --device cpu"
             )
     elif device.type != "cpu":
         raise DeviceError(f"device {name!r} is not supported; choose cpu, cuda or cuda:N")

@@ -1,6 +1,12 @@
 """Counts, sizes and times as text."""
 
 
+def counted(count: float, thing: str, things: str | None = None) -> str:
+    """`1 image`, `2 images`; `things` is a plural that does not end in s alone: `2 copies`."""
+    number = f"{count:g}" if isinstance(count, float) else f"{count}"
+    return f"{number} {thing if count == 1 else things or thing + 's'}"
+
+
 def millions(count: int | None) -> str:
     """`11.39 M`."""
     return "-" if count is None else f"{count / 1e6:.2f} M"

@@ -7,6 +7,7 @@ from typing import Any
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.layouts import Layout
 from wkdc.errors import CheckpointError, OptionError
+from wkdc.system.units import counted
 from wkdc.training.recipe import Recipe
 
 
@@ -46,8 +47,9 @@ def check_reverse(forward: Generator, back: Generator) -> None:
     """
     if (back.in_channels, back.out_channels) != (forward.out_channels, forward.in_channels):
         raise CheckpointError(
-            f"{back.path} turns {back.in_channels} channels into {back.out_channels}; to reverse "
-            f"{forward.path} it has to turn {forward.out_channels} into {forward.in_channels}"
+            f"{back.path} turns {counted(back.in_channels, 'channel')} into {back.out_channels}; "
+            f"to reverse {forward.path} it has to turn {forward.out_channels} into "
+            f"{forward.in_channels}"
         )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wkdc.errors import DeviceError, OptionError
+from wkdc.system.units import counted
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Processes:
         """
         if self.count > images:
             raise OptionError(
-                f"{self.count} processes would share {images} images; start at most {images}"
+                f"{self.count} processes would share {counted(images, 'image')}; start at most "
+                f"{images}"
             )
 
     @classmethod
@@ -58,8 +60,9 @@ class Processes:
         state = PartialState(cpu=device.type == "cpu")
         if str(state.num_processes) != os.environ["WORLD_SIZE"]:
             raise DeviceError(
-                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {state.num_processes} processes "
-                "met; start them with torchrun"
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but "
+                f"{counted(state.num_processes, 'process', 'processes')} met; start them with "
+                "torchrun"
             )
         own = device if device.type == "cpu" else state.device
         return cls(state.process_index, state.num_processes, own)

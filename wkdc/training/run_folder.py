@@ -14,7 +14,8 @@ from wkdc.checkpoints.card import Card
 from wkdc.checkpoints.checkpoint import save_generator
 from wkdc.checkpoints.run_record import read_log, saved_steps, step_of
 from wkdc.checkpoints.weight_files import load_sealed, save_sealed
-from wkdc.data.images import grid, save_pixels
+from wkdc.data.image_writing import save_pixels
+from wkdc.data.images import grid
 from wkdc.errors import CheckpointError, OptionError, OutputError
 from wkdc.system.files import write_atomically
 from wkdc.training.distributed import Processes

@@ -22,6 +22,7 @@ from wkdc.networks.architecture import valid_side
 from wkdc.pruning.discriminator import prune_discriminator
 from wkdc.pruning.student import PruneSettings
 from wkdc.system.files import check_writable
+from wkdc.system.units import counted
 from wkdc.training.checks import check_features, check_losses, check_reverse
 from wkdc.training.direction import Pair
 from wkdc.training.distributed import Processes
@@ -216,8 +217,8 @@ def load_pair(
     ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
     if ours != theirs:
         raise CheckpointError(
-            f"{learner.path} turns {ours[0]} channels into {ours[1]}, its teacher {guide.path} "
-            f"{theirs[0]} into {theirs[1]}; they must agree"
+            f"{learner.path} turns {counted(ours[0], 'channel')} into {ours[1]}, its teacher "
+            f"{guide.path} {theirs[0]} into {theirs[1]}; they must agree"
         )
     check_channels(learner.path, *ours)
     return learner, guide
@@ -254,8 +255,8 @@ def _load_discriminator(
     shown = student.out_channels + (student.in_channels if paired else 0)
     if discriminator.in_channels != shown:
         raise CheckpointError(
-            f"{path} reads {discriminator.in_channels} channels, but would be shown {shown}"
-            f"{' (input and image of a pair)' if paired else ''}; give another discriminator"
+            f"{path} reads {counted(discriminator.in_channels, 'channel')}, but would be shown "
+            f"{shown}{' (input and image of a pair)' if paired else ''}; give another discriminator"
         )
     return discriminator
 
