@@ -18,8 +18,8 @@ from conftest import HANG_S, Called, interrupt, wait_until
 from PIL import Image
 
 from wkdc.checkpoints.checkpoint import load_generator
-from wkdc.cli.render import printable
 from wkdc.system.files import sha256_of
+from wkdc.system.units import printable
 
 Call = Callable[..., Called]
 
