@@ -30,7 +30,7 @@ class Downgraded(Exception):
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):
-    def redirect_request(  # type: ignore[override]
+    def redirect_request(
         self, req: urllib.request.Request, fp: Any, *rest: Any
     ) -> urllib.request.Request | None:
         """What is asked next; never without HTTPS after an address with it."""
