@@ -4,6 +4,7 @@
 with what the file has beyond them.
 """
 
+import io
 import logging
 import struct
 import zlib
@@ -131,18 +132,20 @@ def save_bands(path: Path, pixels: Tensor) -> None:
         ImageError: another ending, or more than four channels in a PNG.
     """
     array = pixels.permute(1, 2, 0).contiguous().numpy()
+    content = io.BytesIO()  # NumPy itself does not say why a file cannot be written
     match path.suffix.lower():
         case ".png" if array.dtype == np.uint16 and array.shape[2] <= 4:
             path.write_bytes(_png_of_16_bits(array))
         case ".npy":
-            with path.open("wb") as file:
-                np.save(file, array)
+            np.save(content, array)
+            path.write_bytes(content.getbuffer())
         case ".tif" | ".tiff":
             photometric = "rgb" if array.shape[2] == 3 else "minisblack"
             if array.shape[2] == 1:
-                tifffile.imwrite(path, array[..., 0], photometric=photometric)
+                tifffile.imwrite(content, array[..., 0], photometric=photometric)
             else:  # else the first axis would be pages
-                tifffile.imwrite(path, array, photometric=photometric, planarconfig="contig")
+                tifffile.imwrite(content, array, photometric=photometric, planarconfig="contig")
+            path.write_bytes(content.getbuffer())
         case _:
             raise ImageError(
                 f"{path} cannot hold {array.shape[2]} channels of {array.dtype}; choose .tif or "
