@@ -355,7 +355,7 @@ def test_a_disk_that_fills(
             assert not hidden(disk)
             full, kilobytes = full + 1, kilobytes + max(4, kilobytes // 16 * 4)  # whole pages
             subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
-        assert full > 3
+        assert full > 1
     assert load_generator(disk / "s.pth").card is not None
     assert len(list((disk / "out").iterdir())) == 2
     before = sha256_of(student)
