@@ -4,6 +4,7 @@ A command runs in a process of its own that is forked from one in which PyTorch 
 moments fall into its work, and not into the seconds in which Python starts.
 """
 
+import atexit
 import hashlib
 import os
 import random
@@ -217,6 +218,7 @@ def start(command: Sequence[str], folder: Path) -> int:
         code = ended.code if isinstance(ended.code, int) else 1
     finally:
         sys.stdout.flush()
+        atexit._run_exitfuncs()  # as at the end of any process
         os._exit(code)
 
 

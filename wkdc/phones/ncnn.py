@@ -1,6 +1,7 @@
 """ncnn: a generator as a .param and a .bin file, and such files at work on the CPU."""
 
 import hashlib
+import io
 import json
 import subprocess
 import warnings
@@ -17,7 +18,7 @@ from wkdc.errors import CheckpointError, MissingExtraError, one_line
 from wkdc.networks.architecture import valid_side
 from wkdc.phones.sources import described, quiet
 from wkdc.system.files import sha256_of, text_of
-from wkdc.system.temporary import scratch_folder
+from wkdc.system.temporary import check_room, scratch_folder
 
 ENDING = ".ncnn.param"
 
@@ -60,7 +61,9 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
             warnings.simplefilter("ignore")  # pnnx reads TorchScript alone
             example = torch.zeros(1, channels, side, side)
             traced = torch.jit.trace(generator.network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
-            traced.save(str(made / "network.pt"))
+            content = io.BytesIO()  # PyTorch ends the process where the disk is full
+            torch.jit.save(traced, content)
+        (made / "network.pt").write_bytes(content.getbuffer())
         ran = subprocess.run(
             [
                 pnnx.EXEC_PATH,
@@ -75,6 +78,7 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
             errors="replace",
             check=False,
         )
+        check_room(made.parent, 1)  # pnnx does not look whether its files are whole
         param, weights = made / "network.ncnn.param", made / "network.ncnn.bin"
         if not (param.is_file() and weights.is_file()):
             last = (ran.stderr.strip().splitlines() or [f"exit {ran.returncode}"])[-1]

@@ -1,6 +1,6 @@
 """wkdc as people install it: built, installed into fresh environments, and tried; one last line.
 
-    python tests/campaigns/packaging.py FOLDER [--python PYTHON ...] [--lowest]
+    python tests/campaigns/packages.py FOLDER [--python PYTHON ...] [--lowest]
 
 Builds wheel and sdist, and installs each without extras, the wheel for every PYTHON. There every
 command works, or names what it lacks. `--lowest` instead installs the lowest versions that
