@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -186,6 +187,29 @@ def test_names_in_a_file_do_not_reach_the_terminal(
     with pytest.raises(CheckpointError, match=said):
         open_model(hand_made_ncnn(tmp_path, layer, entry)).generate(images)
     assert capfd.readouterr() == ("", "")
+
+
+def test_no_name_reaches_the_converter(
+    student: Path, call_wkdc: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pnnx is started without a shell, in a folder of its own; what it says is one line."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(stderr="no\n\x1b[31mred\tlayer " + "x" * 5000, returncode=1)
+
+    monkeypatch.setattr("wkdc.phones.ncnn.subprocess.run", run)
+    name = "$(touch here) `touch here`.pth"
+    student.rename(student.with_name(name))
+    called = call_wkdc("export", name, "--ncnn", "-o", "$(touch here).ncnn.param")
+    assert called.code == 1
+    (error,) = called.errors
+    assert f"{name} is not converted for ncnn by pnnx: ?[31mred layer xxx" in error
+    assert len(error) < 500
+    ((_, *arguments),) = commands
+    assert "touch" not in "".join(arguments)
+    assert [path.name for path in student.parent.iterdir()] == [name]
 
 
 def test_a_name_that_is_no_text_is_said(tmp_path: Path, call_wkdc: Call) -> None:
