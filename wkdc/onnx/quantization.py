@@ -14,7 +14,7 @@ from wkdc.errors import CheckpointError
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.onnx.file import OnnxNetwork, onnx_feed
 from wkdc.onnx.precision import VISIBLE_DB
-from wkdc.system.temporary import said_full, scratch_folder
+from wkdc.system.temporary import libraries_in_scratch, said_full, scratch_folder
 
 AIM_DB = VISIBLE_DB + 2
 """PSNR to float32 for which layers stay in float32; other images may be worse."""
@@ -65,7 +65,7 @@ def quantise(
             "export in float32 or float16"
         )
     inner = list(layers)[1:-1]
-    with scratch_folder() as folder, said_full(4 * path.stat().st_size):
+    with libraries_in_scratch(), scratch_folder() as folder, said_full(4 * path.stat().st_size):
         source = folder / "float32.onnx"  # ONNX Runtime leaves files beside it where it fails
         shutil.copyfile(path, source)
         trial = _trial(source, layers, images, folder)

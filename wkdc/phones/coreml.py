@@ -15,7 +15,7 @@ from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.images import images_to_pixels, pixels_to_images
 from wkdc.errors import CheckpointError, MissingExtraError
 from wkdc.phones.sources import Pixels, described, quiet, reason_of
-from wkdc.system.temporary import said_full, scratch_folder
+from wkdc.system.temporary import libraries_in_scratch, said_full
 
 ENDING = ".mlpackage"
 
@@ -56,7 +56,7 @@ def write_coreml(
     bias = -1.0 if channels[0] == 1 else [-1.0] * 3
     size = 4 * sum(one.nbytes for one in generator.network.state_dict().values())
     with (
-        scratch_folder() as made,
+        libraries_in_scratch(),
         said_full(size),
         warnings.catch_warnings(),
         quiet(),
@@ -81,7 +81,6 @@ def write_coreml(
                 convert_to="mlprogram",
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
                 minimum_deployment_target=ct.target.iOS16,
-                package_dir=str(made / "converted.mlpackage"),
             )
         except Exception as error:  # of any of its passes
             raise CheckpointError(

@@ -72,6 +72,20 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def libraries_in_scratch() -> Iterator[None]:
+    """For the time of the block, libraries have their temporary files in a scratch folder.
+
+    What they leave over where they fail, or are killed, is removed as it is.
+    """
+    with scratch_folder() as folder:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 FILES = 8
 """Files that a library may want to make beside each other."""
 
