@@ -3,7 +3,7 @@
    FAULT_PATH   a part of the file's path; links of /proc/self/fd say what a handle is open for
    FAULT_CALL   read or write
    FAULT_ERRNO  the number of the error
-   FAULT_AFTER  so many calls on such files succeed first
+   FAULT_AFTER  so many calls on such files succeed first, counted anew where it changes
    CLOCK_BACK_S every reading of the wall clock is so many seconds before the last one */
 
 #define _GNU_SOURCE
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 static int fails(const char *call, int handle) {
-    static int done;
+    static int done, known = -1;
     const char *part = getenv("FAULT_PATH"), *wanted = getenv("FAULT_CALL");
     char link[64], path[4096];
     ssize_t length;
@@ -29,6 +29,10 @@ static int fails(const char *call, int handle) {
     if (length < 0) return 0;
     path[length] = 0;
     if (strstr(path, part) == NULL) return 0;
+    if (atoi(getenv("FAULT_AFTER")) != known) {
+        known = atoi(getenv("FAULT_AFTER"));
+        done = 0;
+    }
     if (__atomic_fetch_add(&done, 1, __ATOMIC_SEQ_CST) < atoi(getenv("FAULT_AFTER"))) return 0;
     errno = atoi(getenv("FAULT_ERRNO"));
     return 1;

@@ -4,6 +4,7 @@ A command runs in a process of its own that is forked from one in which PyTorch 
 moments fall into its work, and not into the seconds in which Python starts.
 """
 
+import atexit
 import hashlib
 import os
 import random
@@ -77,7 +78,7 @@ def _need(holds: object, what: str) -> None:
         raise Lost(what)
 
 
-def _weights(path: Path) -> None:
+def check_weights(path: Path) -> None:
     network = wkdc.load_generator(path).network
     with torch.inference_mode():
         images = network(torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32))
@@ -93,15 +94,11 @@ def _near(path: Path, exported: Callable[[torch.Tensor], torch.Tensor]) -> None:
     _need(difference < 0.05, f"{path.name} is {difference} from its student")
 
 
-def _image(path: Path) -> None:
-    with Image.open(path) as image:
-        image.load()
-        _need(image.size == (SIDE, SIDE), f"{path.name} is of another size")
-
-
 def _images(folder: Path) -> None:
     for path in folder.rglob("[!.]*.png"):
-        _image(path)
+        with Image.open(path) as image:
+            image.load()
+            _need(image.size == (SIDE, SIDE), f"{path.name} is of another size")
 
 
 def _kept(folder: Path) -> None:
@@ -124,12 +121,12 @@ KINDS = {
     "prune": Kind(
         ("prune", "teacher.pth", "--ratio", "2", "--calibrate", "4", "-o", "new.pth"),
         ("new.pth",),
-        _weights,
+        check_weights,
     ),
     "distill": Kind(
         ("distill", "--data", "photos", "--output", "new.pth", "--steps", "16", *TRAINING),
         ("new.pth",),
-        _weights,
+        check_weights,
         ("distill", "--resume", "runs/distill-001"),
     ),
     "train": Kind(
@@ -138,7 +135,7 @@ KINDS = {
             *("--ndf", "4", "--blocks", "1", *TRAINING),
         ),
         ("new.pth", "new-reverse.pth"),
-        _weights,
+        check_weights,
         ("train", "--resume", "runs/train-001"),
     ),
     "export, onnx": Kind(
@@ -221,6 +218,7 @@ def start(command: Sequence[str], folder: Path) -> int:
         code = ended.code if isinstance(ended.code, int) else 1
     finally:
         sys.stdout.flush()
+        atexit._run_exitfuncs()  # as at the end of any process
         os._exit(code)
 
 
@@ -366,7 +364,7 @@ def _check_whole(kind: Kind, folder: Path) -> None:
             for path in filter(Path.exists, (folder / name for name in kind.outputs)):
                 kind.check(path)
             for path in folder.glob("runs/*/checkpoints/[!.]*.pth"):
-                _weights(path)
+                check_weights(path)
         except BaseException as error:
             said.write_text(f"{type(error).__name__}: {error}")
             os._exit(1)

@@ -7,11 +7,15 @@ what is tried again is tried at once: no test waits for the limits that users ha
 import gzip
 import os
 import resource
+import shutil
 import socket
 import socketserver
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,33 +53,43 @@ class Raw:
             connection.sendall(data)
 
 
-@pytest.fixture
-def raw(monkeypatch: pytest.MonkeyPatch) -> Iterator[Raw]:
+@contextmanager
+def serving(encryption: ssl.SSLContext | None = None) -> Iterator[Raw]:
+    """A server at a port of its own, with HTTPS where `encryption` is given."""
     state = Raw()
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            state.requests.append(self.request.recv(2**16))
-            answer = state.answers[min(len(state.requests), len(state.answers)) - 1]
             try:
+                if encryption is not None:
+                    self.request = encryption.wrap_socket(self.request, server_side=True)
+                state.requests.append(self.request.recv(2**16))
+                answer = state.answers[min(len(state.requests), len(state.answers)) - 1]
                 answer(self.request)
             except OSError:  # it was hung up
                 return
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        state.url = f"http://127.0.0.1:{server.server_address[1]}"
+        scheme = "http" if encryption is None else "https"
+        state.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.setenv(name, "127.0.0.1")
-        monkeypatch.setattr(fetch, "BACKOFF_S", 0.001)
-        for limit in ("WINDOW_S", "ANSWER_S"):
-            monkeypatch.setattr(responses, limit, 0.2)
         yield state
         state.closing.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def raw(monkeypatch: pytest.MonkeyPatch) -> Iterator[Raw]:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setattr(fetch, "BACKOFF_S", 0.001)
+    for limit in ("WINDOW_S", "ANSWER_S"):
+        monkeypatch.setattr(responses, limit, 0.2)
+    with serving() as state:
+        yield state
 
 
 @pytest.fixture
@@ -220,6 +234,69 @@ def test_a_redirection_to_another_server_is_followed(raw: Raw, cache: Path) -> N
     folder = find_dataset("horse2zebra", root=cache, mirror=raw.url, cache=cache)
     assert contents(folder) == IMAGES
     assert b"Host: localhost" in raw.requests[1]
+
+
+@pytest.fixture
+def https(raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Raw]:
+    """A server beside `raw`, whose certificate wkdc trusts."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl, which makes the certificate of a server with HTTPS")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = (*("-keyout", key, "-out", certificate), *("-days", "2", "-subj", "/CN=wkdc"))
+    command = (
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        *made,
+    )
+    subprocess.run(
+        [*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True
+    )
+    encryption = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    encryption.load_cert_chain(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setattr(responses, "ANSWER_S", HANG_S)  # handshakes take their time
+    with serving(encryption) as state:
+        yield state
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["to HTTP", "and back"])
+def test_a_redirection_does_not_leave_https(raw: Raw, https: Raw, cache: Path, back: bool) -> None:
+    """Nothing is asked of the address without HTTPS, which may lead anywhere, back to HTTPS too."""
+    found = b"HTTP/1.1 302 Found\r\n"
+    https.answers = [body(b"", f"Location: {raw.url}/a.zip", start=found), body(make_zip())]
+    raw.answers = [
+        body(b"", f"Location: {https.url}/b.zip", start=found) if back else https.answers[1]
+    ]
+    said = refusal(https, cache)
+    assert "leads to an address without HTTPS" in said
+    assert (len(https.requests), len(raw.requests)) == (1, 0)
+    assert parts(cache) == []
+
+
+def test_a_redirection_within_https_is_followed(https: Raw, cache: Path) -> None:
+    https.answers = [
+        body(b"", "Location: /b.zip", start=b"HTTP/1.1 302 Found\r\n"),
+        body(make_zip()),
+    ]
+    folder = find_dataset("horse2zebra", root=cache, mirror=https.url, cache=cache)
+    assert contents(folder) == IMAGES
+    assert b"GET /b.zip" in https.requests[1]
+
+
+def test_a_certificate_that_nobody_vouches_for(
+    https: Raw, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    https.answers = [body(make_zip())]
+    assert "certificate verify failed" in refusal(https, cache)
+    assert https.requests == []
 
 
 HEADERS: dict[str, bytes] = {

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import Called
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 from original_families import FAMILIES
 from originals import (
     global_generator_state_dict,
@@ -18,11 +21,14 @@ from PIL import Image
 
 from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.data.images import load_pixels
+from wkdc.data.photos import photo_paths
 from wkdc.deploy.phone import export_phone
 from wkdc.errors import CheckpointError, OptionError, ParityError
 from wkdc.inference.model import open_model
 
 Call = Callable[..., Called]
+
+FLOAT = TensorProto.FLOAT
 
 WEIGHTS = resnet_state_dict(3, blocks=2, ngf=8)
 
@@ -147,6 +153,81 @@ def test_a_part_that_is_missing_is_named(student: Path) -> None:
     output.with_suffix(".bin").unlink()
     with pytest.raises(CheckpointError, match=r"student\.ncnn\.bin is missing"):
         open_model(output)
+
+
+def hand_made_ncnn(folder: Path, layer: str, entry: str) -> Path:
+    """A .ncnn.param of one layer, as others may write it, with a .json that names `entry`."""
+    path = folder / "odd.ncnn.param"
+    path.write_text(f"7767517\n2 2\nInput in0 0 1 in0\n{layer} one 1 1 in0 out0\n")
+    path.with_suffix(".bin").touch()
+    facts = {"input": entry, "output": "out0", "precision": "float32"}
+    facts |= dict.fromkeys(("in_channels", "out_channels"), 3)
+    facts |= dict.fromkeys(("multiple", "smallest", "params"), 1)
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("layer", "entry", "said"),
+    [
+        ("\x1b[31mReLU", "in0", "has a layer that it lacks"),
+        ("ReLU", "\x1b[31min0", "no input and output of the names"),
+    ],
+)
+def test_names_in_a_file_do_not_reach_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], layer: str, entry: str, said: str
+) -> None:
+    """ncnn prints those that it does not know as they are."""
+    images = torch.full((1, 3, 4, 4), -1.0)
+    assert open_model(hand_made_ncnn(tmp_path, "ReLU", "in0")).generate(images).abs().max() == 0
+    capfd.readouterr()
+    with pytest.raises(CheckpointError, match=said):
+        open_model(hand_made_ncnn(tmp_path, layer, entry)).generate(images)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_name_reaches_the_converter(
+    student: Path, call_wkdc: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pnnx is started without a shell, in a folder of its own; what it says is one line."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(stderr="no\n\x1b[31mred\tlayer " + "x" * 5000, returncode=1)
+
+    monkeypatch.setattr("wkdc.phones.ncnn.subprocess.run", run)
+    name = "$(touch here) `touch here`.pth"
+    student.rename(student.with_name(name))
+    called = call_wkdc("export", name, "--ncnn", "-o", "$(touch here).ncnn.param")
+    assert called.code == 1
+    (error,) = called.errors
+    assert f"{name} is not converted for ncnn by pnnx: ?[31mred layer xxx" in error
+    assert len(error) < 500
+    ((_, *arguments),) = commands
+    assert "touch" not in "".join(arguments)
+    assert [path.name for path in student.parent.iterdir()] == [name]
+
+
+def test_a_name_that_is_no_text_is_said(tmp_path: Path, call_wkdc: Call) -> None:
+    """Where a library takes text alone."""
+    odd = tmp_path / "\udcff.onnx"
+    ends = [make_tensor_value_info(name, FLOAT, [1, 3, 8, 8]) for name in ("a", "b")]
+    graph = make_graph([make_node("Relu", ["a"], ["b"])], "g", ends[:1], ends[1:])
+    odd.write_bytes(make_model(graph).SerializeToString())
+    param = hand_made_ncnn(tmp_path, "ReLU", "in0")
+    for suffix in (".bin", ".json"):
+        param.with_suffix(suffix).rename(tmp_path / f"\udcff.ncnn{suffix}")
+    for path, runtime in (
+        (odd, ()),
+        (odd, ("--runtime", "openvino")),
+        (param.rename(tmp_path / "\udcff.ncnn.param"), ()),
+    ):
+        called = call_wkdc("translate", path, photo_paths()[0], *runtime, "-o", "out")
+        assert called.code == 1
+        (error,) = called.errors
+        assert "\\udcff" in error
+        assert error.endswith("takes text alone; rename it")
 
 
 def test_the_commands_take_it(call_wkdc: Call, student: Path) -> None:

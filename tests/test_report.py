@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from conftest import HANG_S, Called
@@ -19,6 +20,7 @@ from wkdc.checkpoints.run_record import read_record
 from wkdc.errors import MissingExtraError, OptionError
 from wkdc.inference.comparison import evenly_spread
 from wkdc.report import LARGE_BYTES, ReportResult
+from wkdc.reporting import charts
 from wkdc.reporting.results import read_result, to_plain
 
 Call = Callable[..., Called]
@@ -207,14 +209,14 @@ def test_names_are_no_markup(
     shutil.copytree(reported.folder / "photos", folder)
     (folder / "broken.png").write_text("no image")
     shutil.copy(reported.folder / "teacher.pth", tmp_path)
-    name = '"><img src=x onerror=alert(1)> $x$.pth'
+    name = '"><img src=x onerror=alert(1)> $x$\udcff.pth'
     shutil.copy(reported.folder / "student.pth", tmp_path / name)
     more = ("--result", reported.folder / "profile.json", "--size", SIZE, "--count", 1)
     called = call_wkdc("report", tmp_path / name, "--data", folder, *more)
     assert called.code == 0, called.stderr
     assert "report.html: " in called.stdout
     page = open_page(tmp_path / "report.html")
-    assert page.title().startswith(name)
+    assert page.title().startswith(name.replace("\udcff", "\\udcff"))
     assert page.locator("script").count() == 1
     assert page.locator("img[src='x']").count() == 0
     assert "<script>alert(1)<b>" in page.locator("#protocol").inner_text()
@@ -340,6 +342,30 @@ def test_a_missing_package_is_named(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=re.escape("pip install 'wkdc[report]'")):
         wkdc.report(student, photos, output=student.with_name("report.html"))
+
+
+def test_names_in_charts_are_text(tmp_path: Path) -> None:
+    """Also in a file of its own, where XML has no place for control characters."""
+    name = "<script>alert(1)</script> ]]>&\"'\n\x1b[31m\udcff"
+    shown = "<script>alert(1)</script> ]]>&\"'\\n\\x1b[31m\\udcff"
+    bands = {f"{band}{level}": 0.5 for band in ("lh", "hl", "hh") for level in range(1, 5)}
+    power, curve = [1.0] * 8, [(1.0, 2.0), (2.0, 1.0)]
+    draws: list[Callable[[Any], None]] = [
+        lambda axes: charts.plot_errors(axes, {name: {**bands, "ll4": 0.5}}),
+        lambda axes: charts.plot_spectra(axes, {name: power}, power, None),
+        lambda axes: charts.plot_widths(axes, [(name, [4], [2])]),
+        lambda axes: charts.plot_times(axes, {name: {name: 1.0}}),
+        lambda axes: charts.plot_curves(axes, {name: curve, "b": curve}, "losses"),
+    ]
+    for draw in draws:
+        charts.save_figure(tmp_path / "chart.svg", ".svg", [draw])
+        for root in (
+            ElementTree.parse(tmp_path / "chart.svg").getroot(),
+            ElementTree.fromstring(charts.inline_svg(draw, name)),
+        ):
+            assert shown in [one.text for one in root.iter() if one.tag.endswith("text")]
+            assert not [one for one in root.iter() if one.tag.endswith("script")]
+    assert root.get("aria-label") == shown
 
 
 def test_results_go_into_a_file_and_back(tmp_path: Path) -> None:

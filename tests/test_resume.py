@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from torch import Tensor
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.distill import FAITHFUL, StepReport
-from wkdc.errors import CheckpointError, OptionError
+from wkdc.errors import CheckpointError, OptionError, OutputError, WkdcError
 from wkdc.training.distributed import Processes
 from wkdc.training.loop import Deferred
+from wkdc.training.recipe import CYCLEGAN
 from wkdc.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("small_validation")
@@ -256,6 +258,77 @@ def test_a_run_goes_on_with_the_files_that_it_began_with(student: Path, photos: 
     assert wkdc.resume(folder).steps == 8
     with pytest.raises(OptionError, match="came to its end"):
         wkdc.resume(folder)
+
+
+def at_step(step: int, act: Callable[[], object]) -> Callable[[StepReport], None]:
+    """Does something after a step, while the run goes on."""
+
+    def told(report: StepReport) -> None:
+        if (report.phase, report.step) == ("train", step):
+            act()
+
+    return told
+
+
+QUICK = dataclasses.replace(FAITHFUL, crop=32, load_size=40)
+
+
+@pytest.mark.parametrize("lost", ["folder", "folder and output"])
+def test_a_run_whose_folder_vanishes(lost: str, student: Path, photos: Path) -> None:
+    """What was learned is in the output, as after Ctrl-C, or said to be lost."""
+    runs, output = student.parent / "runs", student.parent / "out" / "new.pth"
+    output.parent.mkdir()
+    gone = [runs] if lost == "folder" else [runs, output.parent]
+    with pytest.raises(OutputError) as caught:
+        wkdc.distill(
+            photos,
+            student=student,
+            output=output,
+            runs=runs,
+            steps=40,
+            recipe=QUICK,
+            on_step=at_step(3, lambda: [shutil.rmtree(path) for path in gone]),
+        )
+    said = str(caught.value)
+    assert "metrics.jsonl: No such file or directory; leave the run's folder in its place" in said
+    assert "; stopped after step 4; " in said
+    if lost == "folder":
+        assert said.endswith(f"what was learned is in {output}")
+        learned = load_generator(output).card
+        assert learned is not None
+        assert learned["history"][-1]["options"]["steps"] == 4
+        assert any(
+            not torch.equal(a, b)
+            for a, b in zip(weights_of(output), weights_of(student), strict=True)
+        )
+    else:
+        assert said.endswith("what was learned since it was last saved is lost")
+        assert not output.exists()
+
+
+def test_a_run_whose_images_vanish_goes_on_bit_for_bit(photos: Path) -> None:
+    folder, data, away = photos.parent, photos.parent / "data", photos.parent / "away"
+    for part in ("trainA", "trainB"):
+        shutil.copytree(photos, data / part)
+
+    def learn(output: str, **more: Any) -> Path:
+        made, runs = folder / output, folder / f"runs-{output}"
+        recipe = dataclasses.replace(CYCLEGAN, crop=32, load_size=40, ndf=4)
+        small = {"ngf": 4, "blocks": 1, "recipe": recipe, "precision": "float32"}
+        wkdc.train(data, output=made, runs=runs, steps=5, **small, **more)
+        return made
+
+    whole = learn("whole.pth")
+    with pytest.raises(WkdcError) as caught:
+        learn("new.pth", on_step=at_step(3, lambda: data.rename(away)))
+    run = folder / "runs-new.pth" / "train-001"
+    said = str(caught.value)
+    assert str(data) in said
+    assert said.endswith(f"; stopped after step 3; to go on: wkdc train --resume {run}")
+    away.rename(data)
+    wkdc.resume_training(run)
+    found = zip(weights_of(whole), weights_of(folder / "new.pth"), strict=True)
+    assert all(torch.equal(a, b) for a, b in found)
 
 
 def test_other_threads_are_said(student: Path, photos: Path) -> None:

@@ -4,6 +4,7 @@ Each ends in success or in one clear line, and loses nothing.
 """
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -12,14 +13,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import failing_writes
 import pytest
 from conftest import HANG_S, Called, interrupt, wait_until
 from PIL import Image
 
 from wkdc.checkpoints.checkpoint import load_generator
-from wkdc.cli.render import printable
 from wkdc.system.files import sha256_of
+from wkdc.system.units import printable
 
 Call = Callable[..., Called]
 
@@ -220,24 +223,50 @@ def test_an_image_that_the_disk_cannot_read_is_left_out(
     assert len(list((student.parent / "out").iterdir())) == 5
 
 
-@pytest.mark.parametrize("after", [0, 1])
+def until_it_succeeds(
+    library: str, folder: Path, environment: dict[str, str], *arguments: object
+) -> list[dict[str, Any]]:
+    """Let the first, the second, ... write of a command fail; see failing_writes.py."""
+    done = subprocess.run(
+        [sys.executable, failing_writes.__file__, *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | environment | failing(library, "write", ".part", errno.EIO),
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_outputs_that_the_disk_cannot_write(
-    after: int, run_wkdc: Call, student: Path, photos: Path, faulty_files: str
+    student: Path, photos: Path, environment: dict[str, str], faulty_files: str
 ) -> None:
-    before = sha256_of(student)
-    number = errno.EIO if after else errno.ENOSPC
-    set_ = failing(faulty_files, "write", ".part", number, after)
-    done = run_wkdc("prune", "teacher.pth", "--ratio", 2, "--calibrate", 0, set_=set_)
-    if after == 0:
-        one_line(done, "cannot write student.pth", os.strerror(number))
-        assert sha256_of(student) == before
-    assert not hidden(student.parent)
-    done = run_wkdc("translate", "student.pth", "photos", "-o", "out", set_=set_)
-    one_line(done, "cannot write out/", os.strerror(number))
-    for path in (student.parent / "out").iterdir():
-        with Image.open(path) as image:
-            image.load()
-    assert not hidden(student.parent)
+    """Whichever write fails: one line, the old file stands, and nothing hidden is left."""
+    folder, before = student.parent, sha256_of(student)
+    for path in sorted(photos.iterdir())[2:]:
+        path.unlink()
+    inputs = {str(path.relative_to(folder)) for path in (*photos.iterdir(), *folder.glob("*.pth"))}
+    pruned = ("prune", "teacher.pth", "--ratio", 3, "--calibrate", 0)
+    for arguments, named in (
+        (pruned, "cannot write student.pth"),
+        (("translate", "student.pth", "photos", "-o", "out", "--overwrite"), "cannot write out/"),
+    ):
+        *failed, last = until_it_succeeds(faulty_files, folder, environment, *arguments)
+        assert failed
+        for number, tried in enumerate(failed):
+            called = Called(tried["code"], "", tried["stderr"])
+            one_line(called, named, os.strerror(failing_writes.NUMBERS[number % 2]))
+            assert {Path(name).parent.name for name in set(tried["files"]) - inputs} <= {"out"}
+            assert not [name for name in tried["files"] if Path(name).name.startswith(".")]
+            if arguments == pruned:
+                assert tried["files"]["student.pth"] == before
+            else:  # images are whole: those of the last try
+                made = {name: of for name, of in tried["files"].items() if name not in inputs}
+                assert made.items() <= last["files"].items()
+        assert not hidden(folder)
+    assert load_generator(student).sha256 != before
+    assert len(list((folder / "out").iterdir())) == 2
 
 
 @pytest.mark.usefixtures("photos")
@@ -304,20 +333,31 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("kilobytes", [8, 24])
 def test_a_disk_that_fills(
-    kilobytes: int, mounted: Callable[[str], Path], call_wkdc: Call, student: Path, photos: Path
+    mounted: Callable[[str], Path], call_wkdc: Call, student: Path, photos: Path
 ) -> None:
-    disk = mounted(f"size={kilobytes}k")
-    pruned = call_wkdc("prune", "teacher.pth", "--ratio", 2, "--calibrate", 0, "-o", "disk/s.pth")
-    one_line(pruned, "cannot write disk/s.pth", "No space left on device", "has room")
-    assert list(disk.iterdir()) == []
-    done = call_wkdc("translate", "student.pth", "photos", "-o", "disk/out")
-    one_line(done, "cannot write disk/out/", "No space left on device")
-    for path in (disk / "out").iterdir():
-        with Image.open(path) as image:
-            image.load()
-    assert not hidden(disk)
+    """At every point: campaigns/full_disk.py does so with all commands."""
+    disk = mounted("size=4k")
+    (disk / "s.pth").write_text("old")  # the first page
+    for path in sorted(photos.iterdir())[2:]:
+        path.unlink()
+    pruning = ("prune", "teacher.pth", "--ratio", 2, "--calibrate", 0, "-o", "disk/s.pth")
+    translating = ("translate", "student.pth", "photos", "-o", "disk/out", "--overwrite")
+    kilobytes = 4
+    for arguments, named in ((pruning, "disk/s.pth"), (translating, "disk/out/")):
+        full = 0
+        while (done := call_wkdc(*arguments)).code:
+            one_line(done, f"cannot write {named}", "No space left on device", "has room")
+            assert (disk / "s.pth").read_bytes() == b"old" or arguments == translating
+            for path in disk.glob("out/*"):
+                with Image.open(path) as image:
+                    image.load()
+            assert not hidden(disk)
+            full, kilobytes = full + 1, kilobytes + max(4, kilobytes // 16 * 4)  # whole pages
+            subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
+        assert full > 1
+    assert load_generator(disk / "s.pth").card is not None
+    assert len(list((disk / "out").iterdir())) == 2
     before = sha256_of(student)
     done = call_wkdc("distill", "--data", "photos", "--steps", 2, *SHORT, "--runs", "disk/runs")
     assert done.code == 1

@@ -23,7 +23,9 @@ from google.protobuf import text_format
 from originals import unet_state_dict
 
 import wkdc
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_pixels, pixels_to_images
+from wkdc.deploy.triton import _config
 from wkdc.inference.model import open_model
 
 Call = Callable[..., Called]
@@ -91,6 +93,16 @@ def test_the_config_says_what_the_file_takes(
     assert called.code == 1
     assert "models/student exists" in called.errors[0]
     assert edited.read_text() == "# mine\n"
+
+
+def test_a_name_stays_a_name_in_the_config(
+    model_config: ModuleType, student: Path, tmp_path: Path
+) -> None:
+    name = '"\n} <script> $(touch here) \\ ü\x1b[31m'
+    generator = load_generator(student.rename(tmp_path / f"{name}.pth"))
+    path = tmp_path / "config.pbtxt"
+    path.write_text(_config(generator, max_batch=1, pixels=False), encoding="utf-8")
+    assert parse(model_config, path).name == name
 
 
 def test_bytes_of_a_grey_unet(model_config: ModuleType, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import functools
 import http.server
 import io
 import json
+import shutil
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -219,12 +220,16 @@ def test_a_photo_is_dropped_scaled_and_translated_again(open_site: Open) -> None
 def test_what_is_no_image_is_said_and_the_page_goes_on(
     open_site: Open, photo: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "text.png").write_text("no image")
+    """Names of files are shown as they are, and are no markup."""
+    name = '"><img src=x onerror=alert(1)>.png'
+    (tmp_path / name).write_text("no image")
     watched = open_site()
-    watched.page.set_input_files("#file", tmp_path / "text.png")
-    watched.page.locator("#status.failed", has_text="text.png cannot be read").wait_for()
-    watched.page.set_input_files("#file", photo)
-    watched.wait_until_translated(photo.name)
+    watched.page.set_input_files("#file", tmp_path / name)
+    watched.page.locator("#status.failed", has_text=f"{name} cannot be read").wait_for()
+    shutil.copy(photo, tmp_path / name)
+    watched.page.set_input_files("#file", tmp_path / name)
+    watched.wait_until_translated(name)
+    assert watched.page.locator("img[src='x']").count() == 0
 
 
 def test_the_camera_takes_an_image(open_site: Open) -> None:

@@ -136,8 +136,8 @@ def report(
     settings = _Settings(folder, size, limit, direction or subject.direction, reading, device, seed)
     found = {name: given.get(name) or _measure(name, subject, settings, tell) for name in COMMANDS}
     facts = _facts(subject, settings, found, _images(subject, settings, count, tell))
-    text = render_page(facts)
-    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+    text = render_page(facts).encode(errors="backslashreplace")  # names may be no text
+    write_atomically(path, lambda file: file.write_bytes(text))
     warnings, size_bytes = tuple(facts.warnings), path.stat().st_size
     if size_bytes > LARGE_BYTES:
         said = f"the page has {megabytes(size_bytes)}; a smaller --count makes it smaller"

@@ -1,20 +1,25 @@
 """Memory under load: many images, a long video, many photos in the web page; a line for each.
 
-    python tests/campaigns/load.py [--parts images,video,page] [--images 10000] [--minutes 60]
+    python tests/campaigns/load.py [--parts images,video,page,folder] [--images 10000]
+        [--minutes 60] [--files 100000]
 
 A part's memory is looked at after a tenth of the load and at its end; a part that grew by more
-than `MOST_MIB` in between ends the script with 1. Everything is made in a folder that is removed.
+than `MOST_MIB` in between ends the script with 1. Of a folder of so many files, a few are used;
+memory and time are compared with those of a folder of a few, and may be larger by `MOST_OF_FILES`
+bytes and seconds a file. Everything is made in a folder that is removed.
 """
 
 import argparse
 import functools
 import http.server
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +39,10 @@ import wkdc
 MOST_MIB = 32
 """Of growth. 9 000 images of 32 pixels are 26 MiB, and their names and results some more."""
 
+MOST_OF_FILES = 2048, 1e-3
+"""Bytes and seconds for each file of a folder: a path, its parts and its place in lists take up to
+1000 bytes, and to look at a file some tenths of a millisecond on a slow disk."""
+
 CHILD = """
 import json, sys, psutil, wkdc
 model, source, output, first, last = *sys.argv[1:4], *map(int, sys.argv[4:])
@@ -52,12 +61,13 @@ print(json.dumps([seen[first], seen[last], peak, result.drawn]))
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--parts", default="images,video,page")
+    parser.add_argument("--parts", default="images,video,page,folder")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--photos", type=int, default=200)
+    parser.add_argument("--files", type=int, default=100_000)
     options = parser.parse_args()
-    grown = []
+    grown, failed = [0.0], False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         torch.save(resnet_state_dict(0, blocks=1, ngf=2), folder / "tiny.pth")
@@ -69,10 +79,13 @@ def main() -> None:
                     first, last = translate_hour(folder, options.minutes)
                 case "page":
                     first, last = translate_photos(folder, options.photos)
+                case "folder":
+                    failed |= not read_folder(folder, options.files)
+                    continue
                 case _:
                     parser.error(f"no part {part}")
             grown.append(last - first)
-    sys.exit(int(max(grown) > MOST_MIB))
+    sys.exit(int(failed or max(grown) > MOST_MIB))
 
 
 def in_a_child(folder: Path, source: Path, output: Path, count: int) -> tuple[float, float, str]:
@@ -141,6 +154,58 @@ def translate_photos(folder: Path, count: int) -> tuple[float, float]:
         flush=True,
     )
     return first, last
+
+
+def read_folder(folder: Path, count: int) -> bool:
+    """Commands that use a few of the files in a folder; whether the others cost little enough."""
+    few = folder / "few"
+    few.mkdir()
+    for number, pixels in enumerate(photo_frames(20, (64, 64))):
+        Image.fromarray(pixels).save(few / f"{number}.png")
+    many = folder / "many"
+    many.mkdir()
+    originals = sorted(few.iterdir())
+    for number in range(count):  # ext4 allows 65 000 links of a file
+        os.link(originals[number % len(originals)], many / f"{number:06d}.png")
+    wkdc.prune(folder / "tiny.pth", ratio=1.5, output=folder / "small.pth", calibrate=0)
+    commands = {
+        "evaluate --limit 8": ("evaluate", "small.pth", "--size", "64", "--limit", "8"),
+        "prune": ("prune", "tiny.pth", "--ratio", "1.5", "--calibrate", "8", "-o", "new.pth"),
+        "distill --steps 2": (
+            *("distill", "--student", "small.pth", "--output", "new.pth", "--steps", "2"),
+            *("--crop", "32", "--load-size", "40", "--cache", "off"),
+        ),
+        "translate --shard": ("translate", "tiny.pth"),
+    }
+    fine, said = True, []
+    for name, command in commands.items():
+        measured = []
+        for source in (few, many):
+            arguments = ("--data", source.name)
+            if command[0] == "translate":
+                parts = len(list(source.iterdir())) // 10
+                arguments = (source.name, "-o", f"of-{source.name}", "--shard", f"1/{parts}")
+            measured.append(in_a_process((*command, *arguments), folder))
+        (few_s, few_mib), (many_s, many_mib) = measured
+        fine &= (many_mib - few_mib) * 2**20 <= MOST_OF_FILES[0] * count
+        fine &= many_s - few_s <= MOST_OF_FILES[1] * count
+        said.append(f"{name} {many_s:.0f} s, {many_mib:.0f} MiB ({few_s:.0f} s, {few_mib:.0f} MiB)")
+    print(f"folder: {count} images (and 20): {'; '.join(said)}", flush=True)
+    return fine
+
+
+def in_a_process(command: Sequence[str], folder: Path) -> tuple[float, float]:
+    """Seconds and most MiB of a command that has to succeed."""
+    began = time.monotonic()
+    with (folder / "said.txt").open("w+") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wkdc", *command], cwd=folder, stdout=printed, stderr=printed
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        printed.seek(0)
+        if status:
+            sys.exit(f"{' '.join(command)} ended with {status}: {printed.read()}")
+    return time.monotonic() - began, usage.ru_maxrss / 1024
 
 
 def renderer_mib() -> float:

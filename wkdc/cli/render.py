@@ -14,23 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from wkdc.system import units
+from wkdc.system.units import printable
 
 RANK = int(os.environ.get("RANK") or 0) if int(os.environ.get("WORLD_SIZE") or 1) > 1 else 0
 """Rank of this process under torchrun; only rank 0 prints."""
 
 out = Console(highlight=False, soft_wrap=True, quiet=RANK > 0)
 err = Console(stderr=True, highlight=False, soft_wrap=True, quiet=RANK > 0)
-
-
-def printable(text: str) -> str:
-    """`text` with what a terminal would obey, or cannot show, as backslash escapes.
-
-    Names of files may hold escape sequences, line ends, and bytes that are no text.
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def say_error(message: str) -> None:
@@ -87,7 +77,7 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> None:
     view.add_column()
     view.add_column(overflow="fold")
     for name, value in rows:
-        view.add_row(name, Text(printable(value)))
+        view.add_row(Text(printable(name)), Text(printable(value)))
     out.print(view)
 
 

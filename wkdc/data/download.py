@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from wkdc.data.responses import Interrupted, answer_to, chunks
+from wkdc.data.responses import Downgraded, Interrupted, answer_to, chunks
 from wkdc.errors import DatasetError, one_line
 from wkdc.system.files import writing
 
@@ -157,6 +157,11 @@ def _receive(
 def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPResponse:
     try:
         response = answer_to(request)
+    except Downgraded:
+        raise DatasetError(
+            f"{request.full_url} leads to an address without HTTPS, which is not asked; name "
+            "another server in WKDC_DATA_URL"
+        ) from None
     except urllib.error.HTTPError as error:
         error.close()
         # In words of ours: the server's may be of any length, or control a terminal.
@@ -178,12 +183,6 @@ def _open(request: urllib.request.Request, part: Path) -> http.client.HTTPRespon
         if isinstance(reason, (*_NO_CONNECTION, str)):  # of an address that is none
             raise _Unreachable(text) from error
         raise Interrupted(text) from error
-    if request.type == "https" and not response.url.startswith("https:"):
-        response.close()
-        raise DatasetError(
-            f"{request.full_url} leads to an address without HTTPS; name another server in "
-            "WKDC_DATA_URL"
-        )
     return response
 
 

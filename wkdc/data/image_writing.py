@@ -1,5 +1,6 @@
 """Files of images as they are written: which endings hold what, and how."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -53,10 +54,11 @@ def save_pixels(path: Path, pixels: Tensor, *, alpha: bool = False) -> None:
 
     def write(temporary: Path) -> None:
         if suffix == ".npy":
-            with temporary.open("wb") as file:
-                np.save(file, array)
+            content = io.BytesIO()  # NumPy itself does not say why a file cannot be written
+            np.save(content, array)
+            temporary.write_bytes(content.getbuffer())
         elif suffix in ANY_NUMBERS and not plain:
-            _save_tiff(temporary, array, alpha)
+            temporary.write_bytes(_tiff(array, alpha))
         elif array.dtype == np.uint16:
             temporary.write_bytes(_png_of_16_bits(array))
         else:
@@ -69,21 +71,22 @@ def save_pixels(path: Path, pixels: Tensor, *, alpha: bool = False) -> None:
     write_atomically(path, write)
 
 
-def _save_tiff(path: Path, array: np.ndarray, alpha: bool) -> None:
+def _tiff(array: np.ndarray, alpha: bool) -> bytes:
     """H×W×C as a TIFF of C bands."""
-    channels = array.shape[2]
+    content, channels = io.BytesIO(), array.shape[2]
     rgb = channels == 3 or (alpha and channels == 4)
     photometric = "rgb" if rgb else "minisblack"
     if channels == 1:
-        tifffile.imwrite(path, array[..., 0], photometric=photometric)
-        return
-    tifffile.imwrite(
-        path,
-        array,
-        photometric=photometric,
-        planarconfig="contig",  # else the first axis would be pages
-        extrasamples=["unassalpha"] if alpha else None,
-    )
+        tifffile.imwrite(content, array[..., 0], photometric=photometric)
+    else:
+        tifffile.imwrite(
+            content,
+            array,
+            photometric=photometric,
+            planarconfig="contig",  # else the first axis would be pages
+            extrasamples=["unassalpha"] if alpha else None,
+        )
+    return content.getvalue()
 
 
 def _png_of_16_bits(array: np.ndarray) -> bytes:

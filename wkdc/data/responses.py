@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import Any
 
 from wkdc.errors import one_line
 
@@ -24,8 +25,28 @@ class Interrupted(Exception):
     """A try that failed in a way that another may not."""
 
 
+class Downgraded(Exception):
+    """A redirection from HTTPS to an address without it, where anybody on the way may answer."""
+
+
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, *rest: Any
+    ) -> urllib.request.Request | None:
+        """What is asked next; never without HTTPS after an address with it."""
+        following = super().redirect_request(req, fp, *rest)
+        if following is not None and req.type == "https" and following.type != "https":
+            fp.close()
+            raise Downgraded
+        return following
+
+
 def answer_to(request: urllib.request.Request) -> http.client.HTTPResponse:
-    """The server's answer up to its body, within `ANSWER_S`, however slowly its headers come."""
+    """The server's answer up to its body, within `ANSWER_S`, however slowly its headers come.
+
+    Raises:
+        Downgraded: a redirection leaves HTTPS; it is not followed.
+    """
     opener = urllib.request.OpenerDirector()  # which knows no file:, ftp: and data:
     for handler in (
         urllib.request.ProxyHandler(),
@@ -33,7 +54,7 @@ def answer_to(request: urllib.request.Request) -> http.client.HTTPResponse:
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
+        _Redirections(),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)

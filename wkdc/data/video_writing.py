@@ -1,5 +1,6 @@
 """Write videos from frames and packets of sound."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -16,6 +17,44 @@ LIMITED = 1
 
 FINEST = Fraction(1, 65535)
 """The shortest time base of MPEG-4 Part 2."""
+
+
+class _File:
+    """The file that FFmpeg writes.
+
+    Once it cannot be written, that is kept as `error`, and FFmpeg is not told: it crashes where
+    the head of an MP4 is not written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)  # whose ending is the format
+        self.error: OSError | None = None
+        self._file = path.open("wb", buffering=0)
+        self._at = self._size = 0
+
+    def write(self, data: bytes) -> int:
+        try:
+            if self.error is None:
+                self._file.seek(self._at)
+                left = memoryview(data)
+                while left:
+                    left = left[self._file.write(left) :]
+        except OSError as error:
+            self.error = error
+        self._at += len(data)
+        self._size = max(self._size, self._at)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}
+        self._at = start[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class VideoWriter:
@@ -36,6 +75,7 @@ class VideoWriter:
         self.target, self.temporary, self.source, self.sounds = target, temporary, source, sounds
         self.frames = 0
         self.encoder, self._options = choose_encoder(target)
+        self._file: _File | None = None
         self._container: Any = None
         self._stream: Any = None
         self._copies: dict[int, Any] = {}
@@ -44,7 +84,8 @@ class VideoWriter:
         """Copy the sound before a frame, and encode the frame.
 
         Raises:
-            OutputError: the file cannot be written, or its format cannot hold the sound.
+            OutputError: the format cannot hold the sound, or the encoder fails.
+            OSError: the file cannot be written.
         """
         with self._errors():
             if self._container is None:
@@ -57,7 +98,8 @@ class VideoWriter:
         """Flush the encoder, write the last of the sound, and close the file.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the encoder fails.
+            OSError: the file cannot be written.
         """
         with self._errors():
             self._copy(sound)
@@ -72,11 +114,14 @@ class VideoWriter:
         if self._container is not None:
             with suppress(av.error.FFmpegError):
                 self._container.close()
+        if self._file is not None:
+            self._file.close()
 
     def _open(self, frame: Frame) -> None:
         import av
 
-        self._container = av.open(str(self.temporary), "w")
+        self._file = _File(self.temporary)
+        self._container = av.open(self._file, "w")
         rate = self.source.average_rate or self.source.guessed_rate
         stream = self._container.add_stream(self.encoder, rate, options=self._options)
         _, stream.height, stream.width = frame.pixels.shape
@@ -128,6 +173,8 @@ class VideoWriter:
             raise OutputError(
                 f"cannot write {self.target} with {self.encoder}: {error.strerror}"
             ) from None
+        if self._file is not None and self._file.error is not None:
+            raise self._file.error
 
 
 def choose_encoder(target: Path) -> tuple[str, dict[str, str]]:

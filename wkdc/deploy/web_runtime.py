@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wkdc.errors import PackageError
+from wkdc.errors import PackageError, one_line
 from wkdc.system.files import cache_folder, writing
 from wkdc.system.temporary import folder_beside
 
@@ -155,7 +155,13 @@ def _npm_pack(npm: str, folder: Path) -> None:
     command = (npm, "pack", f"{PACKAGE}@{VERSION}")
     try:
         done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=NPM_TIMEOUT_S, check=False
+            command,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=NPM_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise PackageError(
@@ -166,7 +172,8 @@ def _npm_pack(npm: str, folder: Path) -> None:
         lines = [line.removeprefix("npm error").strip() for line in done.stderr.splitlines()]
         said = next((line for line in lines if line and not line.startswith("code ")), "no reason")
         raise PackageError(
-            f"npm cannot fetch {PACKAGE}@{VERSION}: {said}; check the network, or give {_WANTED}"
+            f"npm cannot fetch {PACKAGE}@{VERSION}: {one_line(said)}; check the network, or give "
+            f"{_WANTED}"
         )
 
 

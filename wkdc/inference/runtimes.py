@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wkdc.errors import CheckpointError, DeviceError, MissingExtraError
 from wkdc.onnx.file import wrap_uint8
+from wkdc.system.files import text_of
 
 Runtime = Literal["torch", "onnx", "openvino", "openvino-bf16"]
 
@@ -56,8 +57,9 @@ class OpenVinoNetwork:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        name = text_of(path)
         try:
-            self._network = openvino.Core().compile_model(str(path), "CPU", settings)
+            self._network = openvino.Core().compile_model(name, "CPU", settings)
         except Exception as error:  # OpenVINO raises RuntimeError for everything
             reason = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"{path} cannot be read by OpenVINO: {reason}") from None

@@ -21,6 +21,7 @@ from wkdc.errors import CheckpointError
 from wkdc.onnx.constants import check_constants
 from wkdc.onnx.providers import open_session, provider_on
 from wkdc.onnx.rewrites import lowered
+from wkdc.system.files import text_of
 
 OPSET = 18
 """ONNX operator set of the files that wkdc writes."""
@@ -128,8 +129,9 @@ def check_onnx(path: Path) -> None:
     """
     import onnx
 
+    name = text_of(path)
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        onnx.checker.check_model(name, full_check=True)
     except Exception as error:  # which class depends on what is wrong
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is not valid ONNX: {said}") from None

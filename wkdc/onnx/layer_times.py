@@ -14,10 +14,13 @@ from torch import Tensor
 
 from wkdc.onnx.file import images_to_nhwc
 from wkdc.onnx.providers import open_session
-from wkdc.system.temporary import scratch_folder
+from wkdc.system.temporary import said_full, scratch_folder
 
 UNTIMED = 2
 """Warm-up runs."""
+
+TRACE_BYTES = 2**20
+"""More than ONNX Runtime's record of the nodes' times; it does not say where it could not write."""
 
 Kind = Literal[
     "convolution",
@@ -79,7 +82,7 @@ def time_layers(path: Path, images: Tensor, threads: int, *, runs: int = 5) -> L
     Raises:
         CheckpointError: the file cannot be read.
     """
-    with scratch_folder() as folder:
+    with scratch_folder() as folder, said_full(TRACE_BYTES):
         session = open_session(
             path,
             threads=threads,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from wkdc.errors import CheckpointError, DeviceError
+from wkdc.system.files import text_of
 
 Provider = Literal["cpu", "cuda", "cuda-graph", "tensorrt", "tensorrt-fp16"]
 """`cuda-graph` is CUDA with each call recorded and launched as one graph, at fixed shapes."""
@@ -67,12 +68,12 @@ def open_session(
     if trace is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(trace)
-    wanted = _in_order(provider, device)
+    wanted, name = _in_order(provider, device), text_of(path)
     first = wanted[0][0]
     try:
         with _preloaded(provider):
             session = onnxruntime.InferenceSession(
-                str(path), options, providers=wanted, enable_fallback=0
+                name, options, providers=wanted, enable_fallback=0
             )
     except Exception as error:  # ONNX Runtime raises its own, unrelated classes
         if provider != "cpu" and (reason := _load_error(first)):

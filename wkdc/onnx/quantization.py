@@ -1,6 +1,7 @@
 """A .onnx file in float32 -> one with convolutions in int8, except those that lose most."""
 
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from wkdc.errors import CheckpointError
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.onnx.file import OnnxNetwork, onnx_feed
 from wkdc.onnx.precision import VISIBLE_DB
-from wkdc.system.temporary import scratch_folder
+from wkdc.system.temporary import libraries_in_scratch, said_full, scratch_folder
 
 AIM_DB = VISIBLE_DB + 2
 """PSNR to float32 for which layers stay in float32; other images may be worse."""
@@ -64,8 +65,10 @@ def quantise(
             "export in float32 or float16"
         )
     inner = list(layers)[1:-1]
-    with scratch_folder() as folder:
-        trial = _trial(path, layers, images, folder)
+    with libraries_in_scratch(), scratch_folder() as folder, said_full(4 * path.stat().st_size):
+        source = folder / "float32.onnx"  # ONNX Runtime leaves files beside it where it fails
+        shutil.copyfile(path, source)
+        trial = _trial(source, layers, images, folder)
         loss: dict[str, float] = {}
         for number, name in enumerate(inner, 1):
             loss[name] = trial.worst_db([name], TRIED_ON)
@@ -74,7 +77,7 @@ def quantise(
         order = sorted(inner, key=lambda name: loss[name])
         kept = _fewest(order, int(MOST_KEPT * len(inner)), trial.worst_db)
         chosen = [name for name in inner if name not in kept]
-        _write(path, path, trial.nodes(chosen), trial.ranges)
+        _write(source, path, trial.nodes(chosen), trial.ranges)
     return tuple(name for name in layers if name not in chosen)
 
 

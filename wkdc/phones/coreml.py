@@ -15,6 +15,7 @@ from wkdc.checkpoints.checkpoint import Generator
 from wkdc.data.images import images_to_pixels, pixels_to_images
 from wkdc.errors import CheckpointError, MissingExtraError
 from wkdc.phones.sources import Pixels, described, quiet, reason_of
+from wkdc.system.temporary import libraries_in_scratch, said_full
 from wkdc.system.units import counted
 
 ENDING = ".mlpackage"
@@ -54,7 +55,14 @@ def write_coreml(
     if len(shapes) > 1:
         shape = ct.EnumeratedShapes(shapes, default=shapes[0])
     bias = -1.0 if channels[0] == 1 else [-1.0] * 3
-    with warnings.catch_warnings(), quiet(), torch.no_grad():
+    size = 4 * sum(one.nbytes for one in generator.network.state_dict().values())
+    with (
+        libraries_in_scratch(),
+        said_full(size),
+        warnings.catch_warnings(),
+        quiet(),
+        torch.no_grad(),
+    ):
         warnings.simplefilter("ignore")
         network = Pixels(generator.network).eval()
         traced = torch.jit.trace(network, torch.zeros(shapes[0]), check_trace=False)  # type: ignore[no-untyped-call]

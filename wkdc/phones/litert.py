@@ -15,6 +15,7 @@ from wkdc.onnx.file import OnPixels, wrap_uint8
 from wkdc.onnx.rewrites import lowered
 from wkdc.phones.litert_precision import requantise
 from wkdc.phones.sources import ChannelsLast, described, quiet, reason_of
+from wkdc.system.files import text_of
 
 ENDING = ".tflite"
 
@@ -82,9 +83,10 @@ class LiteRtNetwork:
                 from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise MissingExtraError("LiteRT is not installed: pip install 'wkdc[litert]'") from None
+        name = text_of(path)
         try:
             with quiet():
-                self._interpreter = Interpreter(str(path), num_threads=threads)
+                self._interpreter = Interpreter(name, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read by LiteRT: {reason_of(error)}") from None

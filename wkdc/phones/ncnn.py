@@ -1,6 +1,7 @@
 """ncnn: a generator as a .param and a .bin file, and such files at work on the CPU."""
 
 import hashlib
+import io
 import json
 import subprocess
 import warnings
@@ -13,11 +14,11 @@ from torch import Tensor
 
 from wkdc.checkpoints.card import check_facts
 from wkdc.checkpoints.checkpoint import Generator
-from wkdc.errors import CheckpointError, MissingExtraError
+from wkdc.errors import CheckpointError, MissingExtraError, one_line
 from wkdc.networks.architecture import valid_side
-from wkdc.phones.sources import described
-from wkdc.system.files import sha256_of
-from wkdc.system.temporary import scratch_folder
+from wkdc.phones.sources import described, quiet
+from wkdc.system.files import sha256_of, text_of
+from wkdc.system.temporary import check_room, scratch_folder
 
 ENDING = ".ncnn.param"
 
@@ -61,7 +62,9 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
             warnings.simplefilter("ignore")  # pnnx reads TorchScript alone
             example = torch.zeros(1, channels, side, side)
             traced = torch.jit.trace(generator.network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
-            traced.save(str(made / "network.pt"))
+            content = io.BytesIO()  # PyTorch ends the process where the disk is full
+            torch.jit.save(traced, content)
+        (made / "network.pt").write_bytes(content.getbuffer())
         ran = subprocess.run(
             [
                 pnnx.EXEC_PATH,
@@ -72,13 +75,17 @@ def write_ncnn(generator: Generator, folder: Path, stem: str, *, half: bool) -> 
             ],
             cwd=made,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
+        check_room(made.parent, 1)  # pnnx does not look whether its files are whole
         param, weights = made / "network.ncnn.param", made / "network.ncnn.bin"
         if not (param.is_file() and weights.is_file()):
             last = (ran.stderr.strip().splitlines() or [f"exit {ran.returncode}"])[-1]
-            raise CheckpointError(f"{generator.path} is not converted for ncnn by pnnx: {last}")
+            raise CheckpointError(
+                f"{generator.path} is not converted for ncnn by pnnx: {one_line(last)}"
+            )
         output = folder / f"{stem}{ENDING}"
         weights_output, facts_output = beside(output)
         output.write_bytes(param.read_bytes())
@@ -138,8 +145,16 @@ class NcnnNetwork:
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = half
         if threads is not None:
             options.num_threads = threads
-        if self._network.load_param(str(path)) or self._network.load_model(str(weights)):
+        network, numbers = text_of(path), text_of(weights)
+        with quiet():  # ncnn prints names of the file as they are
+            failed = self._network.load_param(network) or self._network.load_model(numbers)
+        if failed:
             raise CheckpointError(f"{path} cannot be read by ncnn, or has a layer that it lacks")
+        ends = self._network.input_names(), self._network.output_names()
+        if any(name not in known for name, known in zip(self._names, ends, strict=True)):
+            raise CheckpointError(
+                f"{path} has no input and output of the names in {described}; export it again"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Translate float32 N×C×H×W in [-1, 1]."""

@@ -1,9 +1,9 @@
 """What the converters are given: the network behind an image's door, and facts for the file."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ def reason_of(error: Exception) -> str:
 def quiet() -> Iterator[None]:
     """Keep what converters write to the streams of the process, from C++ too, off the terminal."""
     kept = [os.dup(number) for number in (1, 2)]
-    with tempfile.TemporaryFile() as sink:
+    with Path(os.devnull).open("wb") as sink:
         try:
             for number in (1, 2):
                 os.dup2(sink.fileno(), number)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wkdc.errors import MissingExtraError
+from wkdc.system.units import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +73,8 @@ def inline_svg(draw: Callable[["Axes"], None], description: str) -> str:
     """
     from matplotlib.figure import Figure
 
-    text = io.StringIO()
-    with _style(ink=INK, salt=description):
+    text, told = io.StringIO(), printable(description)
+    with _style(ink=INK, salt=told):
         figure = Figure(figsize=PANEL, layout="constrained")
         draw(figure.add_subplot())
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -82,7 +83,7 @@ def inline_svg(draw: Callable[["Axes"], None], description: str) -> str:
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     used = set(re.findall(r"#([\w-]+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(told)}"', 1)
 
 
 def plot_errors(axes: "Axes", errors: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -99,7 +100,9 @@ def plot_errors(axes: "Axes", errors: Mapping[str, Mapping[str, float | None]]) 
             for n in order
         ]
         axes.plot(
-            [_number(of[f"ll{levels}"]), *means], **_line(ROLES.get(name, number)), label=name
+            [_number(of[f"ll{levels}"]), *means],
+            **_line(ROLES.get(name, number)),
+            label=printable(name),
         )
     axes.set_xticks(range(levels + 1), ["coarse", *(f"level {n}" for n in order)])
     axes.set(title="error in each wavelet level (0 is a copy)", ylim=(0, None))
@@ -128,7 +131,7 @@ def plot_spectra(
         axes.plot(cycles, ratio(real), color="0.6", alpha=0.6, linewidth=4, label="true images")
     for number, (name, power) in enumerate(spectra.items()):
         style = _line(ROLES.get(name, number)) | {"marker": ""}
-        axes.plot(cycles, ratio(power), **style, label=name)
+        axes.plot(cycles, ratio(power), **style, label=printable(name))
     axes.axhline(1, color=axes.spines["bottom"].get_edgecolor(), linewidth=0.8)
     axes.set(
         title="power over the teacher's (1 is equal detail)",
@@ -159,7 +162,7 @@ def plot_widths(axes: "Axes", stages: Sequence[tuple[str, Sequence[int], Sequenc
     axes.bar([p - 0.2 for p in positions], wide, 0.4, label="teacher", **_bar(axes, 0))
     axes.bar([p + 0.2 for p in positions], narrow, 0.4, label="student", **_bar(axes, 1))
     axes.margins(y=0.3)  # room for the legend
-    axes.set_xticks(positions, names, rotation=90)
+    axes.set_xticks(positions, list(map(printable, names)), rotation=90)
     axes.set(title="channels of each layer")
     axes.legend()
 
@@ -178,11 +181,11 @@ def plot_times(axes: "Axes", times: Mapping[str, Mapping[str, float]]) -> None:
             [row + offset for row in range(len(times))],
             [of.get(model, 0.0) for of in times.values()],
             height,
-            label=model,
+            label=printable(model),
             **_bar(axes, number),
         )
         axes.bar_label(bars, fmt="%.0f ms", padding=2)
-    axes.set_yticks(range(len(times)), list(times))
+    axes.set_yticks(range(len(times)), list(map(printable, times)))
     axes.invert_yaxis()
     axes.margins(x=0.18)
     axes.set(title="time for one image")
@@ -196,7 +199,9 @@ def plot_curves(
     for number, (name, points) in enumerate(curves.items()):
         across, up = zip(*points, strict=True)
         few = len(points) <= 20
-        axes.plot(across, up, **_line(number + 2) | ({} if few else {"marker": ""}), label=name)
+        axes.plot(
+            across, up, **_line(number + 2) | ({} if few else {"marker": ""}), label=printable(name)
+        )
     axes.set(title=title, xlabel="step")
     axes.grid(alpha=0.3)
     if len(curves) > 1:

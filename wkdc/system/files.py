@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wkdc.errors import OutputError
+from wkdc.errors import CheckpointError, OutputError
 from wkdc.system.temporary import file_beside, folder_beside
 
 
@@ -100,6 +100,21 @@ def cache_folder() -> Path:
 
     chosen = os.environ.get("WKDC_CACHE")
     return Path(chosen) if chosen else user_cache_path("wkdc", appauthor=False)
+
+
+def text_of(path: Path) -> str:
+    """`path` for a library that takes text alone.
+
+    Raises:
+        CheckpointError: its name has bytes that are no text.
+    """
+    name = str(path)
+    if not name.isascii() and name.encode(errors="replace").decode() != name:
+        raise CheckpointError(
+            f"{path} has bytes in its name that are no text, and the library that has to open it "
+            "takes text alone; rename it"
+        )
+    return name
 
 
 def sha256_of(path: Path) -> str:

@@ -72,6 +72,54 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def libraries_in_scratch() -> Iterator[None]:
+    """For the time of the block, libraries have their temporary files in a scratch folder.
+
+    What they leave over where they fail, or are killed, is removed as it is.
+    """
+    with scratch_folder() as folder:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+FILES = 8
+"""Files that a library may want to make beside each other."""
+
+
+@contextmanager
+def said_full(size: int) -> Iterator[None]:
+    """Where the block fails on a full disk, say so, as libraries do in words of their own, if any.
+
+    Args:
+        size: bytes that the block may write where the system keeps temporary files.
+
+    Raises:
+        OSError: there is no room for so many.
+    """
+    try:
+        yield
+    except Exception:
+        check_room(Path(tempfile.gettempdir()), size)
+        raise
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise OSError unless `folder` has room for so many bytes, and for a few files."""
+    full = OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} in {folder}")
+    try:
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as made:
+            for number in range(FILES):
+                (Path(made) / str(number)).touch()
+    except OSError:
+        raise full from None
+    if shutil.disk_usage(folder).free < size:
+        raise full
+
+
 def _part_of(path: Path) -> Path:
     name = path.name
     if len(os.fsencode(name)) > LONGEST:

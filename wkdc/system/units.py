@@ -1,4 +1,15 @@
-"""Counts, sizes and times as text."""
+"""Counts, sizes, times and names as text."""
+
+
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey, or cannot show, as backslash escapes.
+
+    Names of files may hold escape sequences, line ends, and bytes that are no text.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def counted(count: float, thing: str, things: str | None = None) -> str:

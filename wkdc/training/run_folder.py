@@ -1,5 +1,6 @@
 """The run folder: options, metrics, sample images and checkpoints of one training run."""
 
+import errno
 import json
 import math
 import shutil
@@ -226,7 +227,9 @@ def _append(path: Path, values: Mapping[str, Any]) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; free some room") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free some room" if full else "leave the run's folder in its place, and writable"
+        raise OutputError(f"cannot write {path}: {error.strerror}; {advice}") from error
 
 
 def _keep_until(path: Path, step: int) -> list[dict[str, Any]]:

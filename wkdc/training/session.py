@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from wkdc.checkpoints.checkpoint import Generator
-from wkdc.errors import DivergedError
+from wkdc.errors import DatasetError, DivergedError, ImageError, OutputError, WkdcError
 from wkdc.inference.batch_statistics import doubt_statistics
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.training.checks import check_same
@@ -137,6 +137,8 @@ class Session:
 
         Raises:
             DivergedError: the loss, or an image of a student, stopped being numbers.
+            ImageError, DatasetError: images can no longer be read; the run can be gone on with.
+            OutputError: the run's folder, or an output, can no longer be written.
         """
         before = self._students.fidelity([one.student for one in self._directions])
         first = self._done = 0 if state is None else int(state["step"])
@@ -157,13 +159,14 @@ class Session:
             except KeyboardInterrupt:
                 interrupted = True
             self._students.check()
+            return self._outcome(before, first, began, interrupted)
         except FloatingPointError as error:
             raise DivergedError(
                 f"{error} after step {self._done}; the last good student is {self._run.latest}, "
                 f"{self._config.output} is untouched; try a lower --learning-rate"
             ) from None
-        trained = time.monotonic() - began
-        return self._outcome(before, first, trained, interrupted)
+        except (ImageError, DatasetError, OutputError) as error:
+            raise self._kept(error) from error
 
     def _open_logs(self, first: int) -> None:
         """Take away what was logged after step `first`, and watch the beginning of a run."""
@@ -231,10 +234,11 @@ class Session:
             self._run.save_state(step, state)
 
     def _outcome(
-        self, before: tuple[Fidelity | None, ...], first: int, trained: float, interrupted: bool
+        self, before: tuple[Fidelity | None, ...], first: int, began: float, interrupted: bool
     ) -> Outcome:
-        """Write and measure the students; `trained` are the seconds since step `first`."""
-        seconds, done = time.monotonic() - self._started, self._done
+        """Write and measure the students; step `first` was at the moment `began`."""
+        now, done = time.monotonic(), self._done
+        seconds, trained = now - self._started, now - began
         if not done:  # stopped before anything was learned
             nothing = tuple(None for _ in self._directions)
             return Outcome(0, seconds, 0.0, {}, before, before, nothing, interrupted)
@@ -250,6 +254,21 @@ class Session:
             self._students.selected(),
             interrupted,
         )
+
+    def _kept(self, error: WkdcError) -> WkdcError:
+        """`error`, of images or of the run's folder, which also says where what was learned is."""
+        if not self._done or not self._processes.first:
+            return error
+        try:
+            self._save(self._done)
+            kept = f"to go on: wkdc {self._config.command} --resume {self._run.path}"
+        except (OutputError, OSError):  # the folder is gone, or its disk full
+            try:
+                self._students.keep({"steps": self._done})
+                kept = f"what was learned is in {' and '.join(map(str, self._config.outputs))}"
+            except (OutputError, OSError):
+                kept = "what was learned since it was last saved is lost"
+        return type(error)(f"{error}; stopped after step {self._done}; {kept}")
 
     def _choose_rate(self) -> None:
         """Where the recipe leaves the rate open, it goes by how near the students start."""
