@@ -681,7 +681,10 @@ def test_a_range_is_for_still_images(tmp_path: Path, teacher: Path, call_wkdc: C
     photo(tmp_path / "given" / "b.png")
     done = call_wkdc("translate", teacher, "given", "-o", "out", "--range", "0,1", "--json")
     assert json.loads(done.stdout)["outputs"] == ["out/b.tif"]
-    said = "given/a.gif is an animation, without floating-point numbers; see --range"
+    said = (
+        "given/a.gif is an animation, which has no floating-point numbers; translate it without "
+        "--range"
+    )
     assert json.loads(done.stdout)["skipped"] == [said]
     done = call_wkdc("translate", teacher, "given/a.gif", "-o", "x.gif", "--range", "0,1")
     assert done.errors == [f"wkdc: {said}"]
