@@ -17,7 +17,7 @@ from originals import resnet_forward, resnet_state_dict
 from PIL import Image
 
 import wkdc
-from wkdc.data.animation import read_frames
+from wkdc.data.animation import Frame, read_frames, save_frames
 from wkdc.data.image_writing import save_pixels
 from wkdc.data.images import images_to_numbers, list_images, load_alpha, load_pixels
 from wkdc.data.inputs import check_inputs
@@ -684,7 +684,10 @@ def test_a_range_is_for_still_images(tmp_path: Path, teacher: Path, call_wkdc: C
     photo(tmp_path / "given" / "b.png")
     done = call_wkdc("translate", teacher, "given", "-o", "out", "--range", "0,1", "--json")
     assert json.loads(done.stdout)["outputs"] == ["out/b.tif"]
-    said = "given/a.gif is an animation, without floating-point numbers; see --range"
+    said = (
+        "given/a.gif is an animation, which has no floating-point numbers; translate it without "
+        "--range"
+    )
     assert json.loads(done.stdout)["skipped"] == [said]
     done = call_wkdc("translate", teacher, "given/a.gif", "-o", "x.gif", "--range", "0,1")
     assert done.errors == [f"wkdc: {said}"]
@@ -706,6 +709,18 @@ def test_frames_keep_their_transparency(
         assert torch.equal(after.alpha > 127, before.alpha > 127)
         assert made == ".avif" or torch.equal(after.alpha, before.alpha)
     assert all(frame.alpha is None for frame in read_frames(tmp_path / f"white{made}"))
+
+
+def test_transparency_of_a_gif_is_all_or_nothing(tmp_path: Path) -> None:
+    frames = [
+        Frame(torch.from_numpy(values[:3]), 40, torch.from_numpy(values[3:]))
+        for values in (bytes_of(4, 64, 80, seed=number) for number in range(3))
+    ]
+    save_frames(tmp_path / "x.gif", frames)
+    for before, after in zip(frames, read_frames(tmp_path / "x.gif"), strict=True):
+        assert before.alpha is not None
+        assert after.alpha is not None
+        assert torch.equal(after.alpha, (before.alpha > 127) * torch.tensor(255).byte())
 
 
 PLAYS: dict[str, dict[int | None, int]] = {

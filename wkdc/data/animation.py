@@ -133,8 +133,7 @@ def _as_pillow(frames: Sequence[Frame], *, all_or_nothing: bool) -> list[Image.I
     """RGB, or RGBA where one of them is transparent.
 
     Args:
-        all_or_nothing: whether a pixel is transparent or opaque, nothing between, as in GIF; what
-            is transparent is black then, so that it has one entry in the palette.
+        all_or_nothing: whether a pixel is transparent or opaque, nothing between, as in GIF.
     """
     if all(one.alpha is None for one in frames):
         stacks = [one.pixels for one in frames]
@@ -142,9 +141,7 @@ def _as_pillow(frames: Sequence[Frame], *, all_or_nothing: bool) -> list[Image.I
         stacks = []
         for one in frames:
             alpha = torch.full_like(one.pixels[:1], 255) if one.alpha is None else one.alpha
-            pixels = one.pixels
             if all_or_nothing:
                 alpha = (alpha > 127).to(torch.uint8) * 255
-                pixels = pixels * (alpha > 0)
-            stacks.append(torch.cat([pixels, alpha]))
+            stacks.append(torch.cat([one.pixels, alpha]))
     return [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in stacks]

@@ -114,7 +114,10 @@ class Translator:
         """Raises: ImageError: the frames of a file are not what the model reads."""
         kind = "a video" if job.is_video else "an animation"
         if self._range is not None:
-            raise ImageError(f"{job.path} is {kind}, without floating-point numbers; see --range")
+            raise ImageError(
+                f"{job.path} is {kind}, which has no floating-point numbers; translate it without "
+                "--range"
+            )
         if self.channels not in (1, 3):
             raise other_channels(job.path, 3, self.channels, kind)
 
