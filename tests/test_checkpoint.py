@@ -492,10 +492,6 @@ WRAPPED: dict[str, Callable[[StateDict], object]] = {
         "discriminator": patchgan_state_dict(0, ndf=4),
         "generator": weights,
     },
-    "average beside it": lambda weights: {
-        "params": resnet(99, SMALL),
-        "params_ema": weights,
-    },
     "parameters": lambda weights: {name: nn.Parameter(value) for name, value in weights.items()},
 }
 

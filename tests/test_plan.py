@@ -39,6 +39,12 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+FURTHER = [
+    *itertools.product(("resnet, batch norm", "unet", "narrow unet"), (1.3, 15), ("params",)),
+    *itertools.product(sorted(set(FAMILIES) - {"resnet, batch norm"}), (3,), ("macs",)),
+]
+
+
 @pytest.fixture
 def teacher(tmp_path: Path) -> Path:
     torch.save(resnet_state_dict(0, blocks=3, ngf=8), tmp_path / "teacher.pth")
@@ -48,8 +54,10 @@ def teacher(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "ratio", "by"),
     [
-        *itertools.product(FAMILIES, (1.3, 4, 15), ("params",)),
-        *itertools.product(FAMILIES, (3,), ("macs",)),
+        *itertools.product(FAMILIES, (4,), ("params",)),
+        *itertools.product(("resnet", "unet, instance norm"), (1.3, 15), ("params",)),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in FURTHER),
+        ("resnet, batch norm", 3, "macs"),
         ("narrow unet", 2, "params"),
     ],
 )
