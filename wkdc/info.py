@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wkdc.checkpoints.card import BROKEN, Card, find_teacher
-from wkdc.checkpoints.checkpoint import check_unread, load_network
-from wkdc.checkpoints.reading import Reading
+from wkdc.checkpoints.checkpoint import load_network
+from wkdc.checkpoints.reading import Reading, check_unread
 from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity

@@ -74,8 +74,8 @@ FIGURES: dict[str, dict[str, Figure]] = {
 DIGITS = {"PSNR, dB": 2, "KID to the teacher": 4, "KID to the domain": 4}
 """Of a column; three elsewhere."""
 
-BASES = {"c": "pixel", "d": "none", "judge": "none"}
-"""The setting that the others of a claim are compared with, seed by seed."""
+BASES = {"c": ("pixel", "all"), "d": ("none",), "judge": ("none",)}
+"""The settings that the others of a claim are compared with, seed by seed."""
 
 ORDER = ("none", "ndf 8", "ndf 16", "ndf 32", "ndf 64", "pixel", "low", "all", "high")
 """Of settings, as far as they are named here; others follow by name."""
@@ -105,13 +105,12 @@ def write_tables(results: Path, page: Path) -> None:
 
 
 def table(claim: str, cells: Sequence[Cell]) -> str:
-    """One claim: mean and standard deviation over seeds, and the paired differences to a base."""
+    """One claim: mean and standard deviation over seeds, and paired differences to its bases."""
     if not cells:
         return "Not run yet.\n"
-    rows, figures, base = in_rows(cells), FIGURES[claim], BASES.get(claim)
+    rows, figures, bases = in_rows(cells), FIGURES[claim], BASES.get(claim, ())
     heads = ["start", "setting", "seeds", *figures]
-    if base:
-        heads += [f"less `{base}`'s: {name}" for name in COMPARED]
+    heads += [f"less `{base}`'s: {name}" for base in bases for name in COMPARED]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for (start, setting), seeds in rows.items():
         fields = [start, setting, str(len(seeds))]
@@ -119,7 +118,7 @@ def table(claim: str, cells: Sequence[Cell]) -> str:
             mean_and_spread([figure(cell) for cell in seeds.values()], DIGITS.get(name, 3))
             for name, figure in figures.items()
         ]
-        if base:
+        for base in bases:
             others = rows.get((start, base), {}) if setting != base else {}
             fields += [
                 paired(figures[name], seeds, others, DIGITS.get(name, 3)) for name in COMPARED

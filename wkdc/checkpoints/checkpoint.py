@@ -9,20 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.checkpoints.card import Card, card_in, check_plain, find_teacher, read_card
-from wkdc.checkpoints.containers import Wanted, choose_network, without_prefixes
-from wkdc.checkpoints.file_layers import check_entries, shortened
+from wkdc.checkpoints.containers import WRAPPERS, Wanted, choose_network, unwrap
+from wkdc.checkpoints.file_layers import check_entries
 from wkdc.checkpoints.reading import Reading, reading_on_card
 from wkdc.checkpoints.recognition import Recognition, recognise
 from wkdc.checkpoints.weight_files import is_exported, load_plain, save_plain
-from wkdc.errors import CheckpointError, OptionError
+from wkdc.errors import CheckpointError
 from wkdc.networks.architecture import Architecture
 from wkdc.networks.custom import build_custom, examine, shapes_of
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
 from wkdc.system.files import sha256_of
-
-WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "generator", "netG", "model")
-"""Keys under which training scripts put a state dict, in the order they are looked for."""
 
 
 @dataclass(frozen=True)
@@ -155,19 +152,6 @@ def load_beside(
     return check_generates(load_network(path, reading_for(path, reading, students)))
 
 
-def check_unread(path: str | Path, reading: Reading) -> None:
-    """Make sure that nothing is said of how to read a file that was exported.
-
-    Raises:
-        OptionError: something is.
-    """
-    if is_exported(path) and (said := reading.for_card()):
-        name, value = next(iter(said.items()))
-        raise OptionError(
-            f"{name} {value} is said of {path}, which is no weight file; leave it out"
-        )
-
-
 def reading_for(
     path: str | Path, reading: Reading, students: Sequence[str | Path | Generator] = ()
 ) -> Reading:
@@ -211,9 +195,9 @@ def _of_student(
             raise CheckpointError(
                 f"{path} holds a network of your own code; give --arch {options['factory']}"
             )
-        return _as_custom(reading.arch, _unwrap(content))
+        return _as_custom(reading.arch, _checked(unwrap(content)))
     found = recognise(
-        _unwrap(content),
+        _checked(unwrap(content)),
         norm=reading.norm or options.get("norm"),
         block_padding=reading.block_padding or options.get("block_padding"),
         upsampling=reading.upsampling or options.get("upsampling"),
@@ -246,7 +230,7 @@ def _of_stranger(content: Mapping[str, Any], reading: Reading, wanted: Wanted) -
 
     found = choose_network(content, reading.key, wanted, read)
     if found is None:
-        return read(_unwrap(content))  # which says why there is none
+        return read(unwrap(content))  # which says why there is none
     if reading.key is not None or (found.alone and set(found.key.split(".")) <= {"", *WRAPPERS}):
         return found.recognition
     note = f"the {found.kind} {found.key!r} of this file (else --key)"
@@ -302,21 +286,6 @@ def teacher_path(student: Generator, *, hint: str = "name the teacher") -> Path:
         )
     named = student.card["teacher"]["path"]
     raise CheckpointError(f"the teacher of {student.path}, {named}, is not there; {hint}")
-
-
-def _unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Tensor]:
-    """The state dict inside `content`, without wrappers and prefixes, as float32."""
-    for key in WRAPPERS:
-        inner = content.get(key)
-        if isinstance(inner, Mapping) and depth:
-            return _unwrap(inner, depth - 1)
-    if not any(isinstance(value, Tensor) for value in content.values()):
-        keys = ", ".join(map(shortened, list(content)[:3])) or "nothing"
-        raise CheckpointError(
-            f"holds no state dict: it starts with {keys}; looked for tensors, or a dict under "
-            + ", ".join(WRAPPERS)
-        )
-    return _checked(without_prefixes(content))
 
 
 def _checked(content: Mapping[str, Any]) -> dict[str, Tensor]:

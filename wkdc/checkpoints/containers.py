@@ -6,10 +6,15 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from wkdc.checkpoints.file_layers import shortened
 from wkdc.checkpoints.recognition import Recognition
 from wkdc.errors import CheckpointError
+from wkdc.system.units import printable
 
 Wanted = Literal["generator", "discriminator"]
+
+WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "generator", "netG", "model")
+"""Keys under which training scripts put a state dict, in the order they are looked for."""
 
 DEPTH = 4
 """How many dicts, or parts of a name, a network is looked for below."""
@@ -41,7 +46,7 @@ class Found:
     @property
     def shown(self) -> str:
         """The key in one line."""
-        return in_one_line(self.key)
+        return printable(self.key)
 
     def __str__(self) -> str:
         weights = sum(value.numel() for value in self.recognition.state_dict.values())
@@ -97,7 +102,7 @@ def choose_network(
                 f"{fitting[0].shown} (of --reverse: --reverse-key)"
             )
         if fitting and kind != wanted == "generator" and unknown:
-            other = in_one_line(unknown[0].key)
+            other = printable(unknown[0].key)
             raise CheckpointError(
                 f"holds {listed}, which --key {fitting[0].shown} takes, and under {other} what "
                 f"cannot be read: it {unknown[0].problem}"
@@ -107,9 +112,23 @@ def choose_network(
     return None
 
 
-def in_one_line(key: str) -> str:
-    """A key as messages show it."""
-    return key if key.isprintable() else repr(key)
+def unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Any]:
+    """The state dict inside `content`, without wrappers and prefixes.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for key in WRAPPERS:
+        inner = content.get(key)
+        if isinstance(inner, Mapping) and depth:
+            return unwrap(inner, depth - 1)
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        keys = ", ".join(map(shortened, list(content)[:3])) or "nothing"
+        raise CheckpointError(
+            f"holds no state dict: it starts with {keys}; looked for tensors, or a dict under "
+            + ", ".join(WRAPPERS)
+        )
+    return without_prefixes(content)
 
 
 def without_prefixes(weights: Mapping[str, Any]) -> dict[str, Any]:

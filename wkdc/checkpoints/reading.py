@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from wkdc.checkpoints.weight_files import is_exported
+from wkdc.errors import OptionError
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
 
@@ -42,3 +45,16 @@ def reading_on_card(said: Mapping[str, Any], arch: str | None) -> Reading:
         TypeError: another kind of content.
     """
     return Reading(**said, arch=arch)
+
+
+def check_unread(path: str | Path, reading: Reading) -> None:
+    """Make sure that nothing is said of how to read a file that was exported.
+
+    Raises:
+        OptionError: something is.
+    """
+    if is_exported(path) and (said := reading.for_card()):
+        name, value = next(iter(said.items()))
+        raise OptionError(
+            f"{name} {value} is said of {path}, which is no weight file; leave it out"
+        )

@@ -82,8 +82,7 @@ def translate(
     Ctrl-C keeps complete files; --resume translates the others.
     """
     import wkdc
-    from wkdc.checkpoints.checkpoint import check_unread
-    from wkdc.checkpoints.reading import Reading
+    from wkdc.checkpoints.reading import Reading, check_unread
     from wkdc.checkpoints.weight_files import is_exported
     from wkdc.inference.model import open_model
     from wkdc.system.devices import default_device

@@ -34,8 +34,8 @@ ENDINGS: dict[Format, str] = {
 
 NCNN_TOLERANCE = 1e-3
 """Largest allowed difference of one pixel for ncnn in float32, of [-1, 1]: an eighth of an 8-bit
-step. Its InstanceNorm loses digits where a channel's mean is large beside its spread: 5.7e-6 of one
-ten times as large, where PyTorch loses 7e-7; layer upon layer that adds up."""
+step. Its InstanceNorm loses digits where a channel's mean is large beside its spread, and layer
+upon layer that adds up."""
 
 
 @dataclass(frozen=True)
