@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from damaged_bytes import Whole
+from damage import Whole
 
 from wkdc.cli import app, main
 

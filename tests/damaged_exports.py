@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from damage import outcome
-from damaged_bytes import Whole, mutated, mutated_json
+from damage import Whole, mutated, mutated_json, outcome
 from onnx import TensorProto, helper
 
 import wkdc

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import torch
 from conftest import PHOTO_SIZE, PHOTOS
-from damaged_bytes import Whole
+from damage import Whole
+from damaged_checkpoints import make_checkpoints, try_checkpoint
 from damaged_commands import try_command
 from damaged_exports import make_onnx, try_ncnn, try_onnx
 from damaged_folders import make_archives, make_run, try_archive, try_data_folder, try_run
 from damaged_images import make_images, make_videos, try_image, try_video
+from damaged_weights import try_card, try_weights
 from originals import resnet_state_dict
 from PIL import Image
 
@@ -23,6 +25,9 @@ from wkdc.data.photos import photo_paths
 from wkdc.deploy.phone import export_phone
 
 KINDS: dict[str, Callable[[int, Path, Whole], bool]] = {
+    "weights": try_weights,
+    "cards": try_card,
+    "checkpoints": try_checkpoint,
     "images": try_image,
     "videos": try_video,
     "onnx": try_onnx,
@@ -47,6 +52,8 @@ def make_whole(folder: Path, kinds: tuple[str, ...] = tuple(KINDS)) -> Whole:
     for kind in kinds:
         (folder / kind).mkdir()
         match kind:
+            case "checkpoints":
+                make_checkpoints(folder / kind)
             case "images":
                 make_images(folder / kind)
             case "videos":

@@ -11,8 +11,7 @@ import zipfile
 from pathlib import Path
 
 from conftest import Died
-from damage import outcome
-from damaged_bytes import Whole, mutated, mutated_json
+from damage import Whole, mutated, mutated_json, outcome
 
 import wkdc
 from wkdc.checkpoints.reading import Reading

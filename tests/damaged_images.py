@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
-from damage import outcome
-from damaged_bytes import Whole, mutated
+from damage import Whole, mutated, outcome
 from moving import make_video, photo_frames
 from PIL import Image
 

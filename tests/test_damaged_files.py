@@ -19,8 +19,8 @@ import pytest
 import tifffile
 import torch
 from conftest import Called
-from damage import check_refusal
-from damaged_bytes import Whole
+from damage import Whole, check_refusal
+from damaged_checkpoints import make_checkpoints
 from damaged_exports import make_onnx
 from damaged_files import KINDS
 from damaged_folders import make_archives, make_run
@@ -37,7 +37,17 @@ from wkdc.training.setup import read_config
 
 Call = Callable[..., Called]
 
-TRIES = {"images": 60, "videos": 10, "onnx": 15, "archives": 60, "folders": 15, "runs": 2}
+TRIES = {
+    "weights": 120,
+    "cards": 60,
+    "checkpoints": 100,
+    "images": 60,
+    "videos": 10,
+    "onnx": 15,
+    "archives": 60,
+    "folders": 15,
+    "runs": 2,
+}
 TRIES |= {"commands": 4}
 
 
@@ -50,6 +60,7 @@ def whole(made_once: Path, exported_once: Path, tmp_path_factory: pytest.TempPat
     for name in ("student.pth", "teacher.pth"):
         shutil.copy(made_once / name, folder)
     shutil.copytree(made_once / "photos", folder / "photos")
+    make_checkpoints(folder / "checkpoints")
     make_images(folder / "images")
     make_videos(folder / "videos")
     make_onnx(folder / "onnx", exported_once)

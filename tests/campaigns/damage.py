@@ -16,7 +16,6 @@ import select
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psutil
 import torch
-from damaged_bytes import Whole
+from damage import Whole
 from damaged_files import KINDS, make_whole
 
 MEMORY_BYTES = 4 * 2**30
@@ -36,8 +35,8 @@ LARGE_BYTES = 2**30
 CPU_S = {"commands": 60.0, "runs": 20.0}
 """Beyond 5 seconds, where what is right trains or measures."""
 
-WALL_S = 300.0
-"""For a process that waits and does not compute."""
+SLEEP_S = 60.0
+"""For a process that waits for something else than the processor."""
 
 RUNS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -114,7 +113,9 @@ class Worker:
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1", "WKDC_DATA_URL": "http://127.0.0.1:9"},
         )
-        self._answer(120.0)  # once it has imported everything
+        ready = self._answer(120.0)  # once it has imported everything
+        if ready["outcome"] != "ready":
+            sys.exit(f"the process for {kind} did not start: {ready['what']}")
 
     def ask(self, seed: int, cpu_s: float) -> dict[str, Any]:
         """What became of an input."""
@@ -125,14 +126,13 @@ class Worker:
 
     def _answer(self, cpu_s: float) -> dict[str, Any]:
         assert self._process.stdout
-        began = time.monotonic()
-        used = self._used()
+        used, slept = self._used(), 0.0
         while not select.select([self._process.stdout], [], [], 0.5)[0]:
-            took, waited = self._used() - used, time.monotonic() - began
-            if took > cpu_s or waited > WALL_S:
+            took, slept = self._used() - used, slept + 0.5 * self._sleeps()
+            if took > cpu_s or slept > SLEEP_S:
                 self._process.kill()
                 self._process.wait()
-                return {"outcome": "hung", "what": f"{took:.1f} s of the processor in {waited:.1f}"}
+                return {"outcome": "hung", "what": f"computed {took:.1f} s, slept {slept:.1f} s"}
         line = self._process.stdout.readline()
         if line:
             answer: dict[str, Any] = json.loads(line)
@@ -147,6 +147,13 @@ class Worker:
         except psutil.Error:
             return 0.0
         return float(times.user + times.system)
+
+    def _sleeps(self) -> bool:
+        """Whether it neither computes nor waits for its turn."""
+        try:
+            return psutil.Process(self._process.pid).status() == psutil.STATUS_SLEEPING
+        except psutil.Error:
+            return False
 
     def end(self) -> None:
         assert self._process.stdin

@@ -20,6 +20,7 @@ from wkdc.networks.custom import build_custom, examine, shapes_of
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
 from wkdc.system.files import sha256_of
+from wkdc.system.units import printable
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ def _of_student(
     """The network in a file of wkdc, as its card says."""
     options = card["options"]
     if reading.key is not None:
-        raise CheckpointError(f"holds one network, of wkdc's own; leave out --key {reading.key}")
+        said = printable(reading.key)
+        raise CheckpointError(f"holds one network, of wkdc's own; leave out --key {said}")
     if reading.norm == "batch" and options.get("norm") == "batch-per-image":
         raise CheckpointError(
             "takes each image's own statistics, as its card says, and holds no others; leave out "

@@ -92,7 +92,7 @@ def choose_network(
         named = named or [one for one in found if one.key.endswith(f".{key}")]
         if len(named) != 1:
             number = "several networks" if named else "nothing"
-            raise CheckpointError(f"holds {number} under --key {key}; it holds {listed}")
+            raise CheckpointError(f"holds {number} under --key {printable(key)}; it holds {listed}")
         return named[0]
     for kind in sorted(get_args(Wanted), key=lambda kind: kind != wanted):
         fitting = [one for one in found if one.kind == kind]

@@ -22,6 +22,10 @@ ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
 EXPORTED = (".onnx", ".tflite", ".ncnn.param")
 """Endings of files that runtimes other than PyTorch read."""
 
+MAX_RATIO = 20
+FREE_RATIO_BYTES = 64 * 2**20
+"""A file may unpack to `MAX_RATIO` times its size plus this. PyTorch does not compress at all."""
+
 
 def is_exported(path: str | Path) -> bool:
     """Whether the file's name says that it is none of PyTorch's."""
@@ -40,9 +44,12 @@ def load_plain(path: Path) -> dict[str, Any]:
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty; copy or download it again")
     try:
+        _check_unpacked_size(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of the format
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} {_refusal(path, str(error))}") from None
     except OSError as error:
@@ -142,6 +149,20 @@ def _other_format(path: Path) -> str | None:
     if len(start) > 2 and start[0] == 0x08 and start[2] in ONNX_FIELDS:
         return "is an ONNX file, no weight file; give the .pth file that it was exported from"
     return None
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """Refuse a small zip that would fill the memory; whatever zipfile raises, it is broken."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > MAX_RATIO * path.stat().st_size + FREE_RATIO_BYTES:
+        raise CheckpointError(
+            f"{path} is compressed and would take {unpacked / 2**20:.0f} MiB of memory, more than "
+            f"{MAX_RATIO} times its size; save the network's state_dict() again with torch.save"
+        )
 
 
 def _is_torchscript(path: Path) -> bool:
