@@ -60,6 +60,16 @@ def test_a_compressed_file_of_weights(tmp_path: Path) -> None:
     assert load_generator(path)
 
 
+def test_a_key_of_ten_thousand_characters(tmp_path: Path) -> None:
+    two = {"x" * 10_000: whole("resnet"), "netG\n": whole("unet")}
+    said = refused(two, tmp_path / "net.pth")
+    assert "holds several networks: " in said
+    assert f" {'x' * 100}... (resnet generator" in said
+    with pytest.raises(CheckpointError, match=r"nothing under --key y{100}\.\.\.;") as caught:
+        load_generator(tmp_path / "net.pth", key="y" * 10_000)
+    check_refusal(caught.value)
+
+
 def test_a_card_of_more_layers_than_any_network(tmp_path: Path) -> None:
     card = make_card(recognise(whole("resnet")).architecture, None, [])
     card["options"] = card["options"] | {"inner": [4] * 10**5}

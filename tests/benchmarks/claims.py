@@ -29,6 +29,7 @@ import wkdc
 from wkdc.checkpoints.card import make_card
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
 from wkdc.data.images import list_images
+from wkdc.data.photos import photo_paths
 from wkdc.networks.layers import initialise
 from wkdc.networks.stock import stock_architecture
 from wkdc.reporting.results import Made, to_plain
@@ -47,6 +48,9 @@ FRESH_NGF = 24
 
 SET_ASIDE = 8
 """Of trainA, evenly spread over the names: what weights are chosen on."""
+
+RUNTIME = "onnx-cpu"
+"""ONNX Runtime, whose times claim (b) is about; two threads on two cores."""
 
 SAME_CROPS: dict[str, Any] = {"crop": 128, "load_size": 160, "batch": 4, "reuse": 6}
 
@@ -80,15 +84,14 @@ NDF = (64, 32, 16, 8, 0)
 JUDGED = (0.0, 0.01, 0.03, 0.1)
 """Weights of a discriminator beside the losses of `faithful`."""
 
-PEER_MINUTES = (4.0, 30.0)
-
 
 @dataclass(frozen=True)
 class Cell:
     """One run.
 
     Attributes:
-        start: `fresh` weights of ngf 24, or `pruned`; `untrained` where nothing is trained.
+        start: `fresh` weights of ngf 24, or `pruned`; `untrained` where nothing is trained; of
+            peers their minutes, where `paper` is fresh.
         settings: all that it depends on; what its JSON must agree with.
     """
 
@@ -97,6 +100,10 @@ class Cell:
     start: str
     seed: int
     settings: Mapping[str, Any]
+
+    @property
+    def fresh(self) -> bool:
+        return self.start.startswith("fresh") or self.settings.get("recipe") == "paper"
 
     @property
     def name(self) -> str:
@@ -188,11 +195,10 @@ def cells_of(claim: str, options: argparse.Namespace) -> Iterator[Cell]:
                     recipe = dataclasses.replace(FAITHFUL, adversarial=weight, **SAME_CROPS)
                     setting = f"weight {weight:g}" if weight else "none"
                     yield _cell(claim, setting, "pruned", seed, steps, recipe)
-            case "peers":
-                for minutes in PEER_MINUTES:
-                    for way, start in (("paper", "fresh"), ("faithful", "pruned")):
-                        settings = {"minutes": minutes, "recipe": way, "ratio": 7.0}
-                        yield Cell(claim, f"{way} {minutes:g} min", start, seed, settings)
+            case "peers":  # beside `faithful` of half an hour, which is of claim (b)
+                for minutes, way in ((4.0, "paper"), (4.0, "faithful"), (30.0, "paper")):
+                    settings = {"minutes": minutes, "recipe": way, "ratio": 7.0}
+                    yield Cell(claim, way, f"{minutes:g} minutes", seed, settings)
 
 
 def _cell(
@@ -304,6 +310,10 @@ def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
             "losses": result.losses,
         }
     found |= measured(student, options, data)
+    if cell.claim == "b":
+        found |= timed(student, options, data)
+        sheet = options.work / f"{cell.name}.jpg"
+        wkdc.compare([student], photo_paths()[0].parent, output=sheet, teacher=options.teacher)
     found["minutes"] = (time.monotonic() - started) / 60
     return found
 
@@ -312,7 +322,7 @@ def started_student(
     cell: Cell, output: Path, options: argparse.Namespace, data: Path
 ) -> dict[str, Any] | None:
     """Write the student that the cell starts from; what `prune` said of it."""
-    if cell.start.startswith("fresh"):
+    if cell.fresh:
         fresh_student(output, options.teacher, cell.seed)
         return None
     ratio, by = cell.settings["ratio"], cell.settings.get("by")
@@ -366,6 +376,28 @@ def measured(student: Path, options: argparse.Namespace, data: Path) -> dict[str
         "teacher": {"from_domain": to_plain(scores[1])["from_domain"]},
         "images": bands.images,
     }
+
+
+def timed(student: Path, options: argparse.Namespace, data: Path) -> dict[str, Any]:
+    """Time in ONNX Runtime beside the teacher's in float32, and what int8 costs."""
+    teacher = options.work / "teacher.onnx"
+    if not teacher.is_file():
+        wkdc.export(options.teacher, output=teacher)
+    found: dict[str, Any] = {}
+    for precision in ("float32", "int8"):
+        output = student.with_name(f"{precision}.onnx")
+        wkdc.export(student, output=output, precision=precision, data=data)
+        times = wkdc.profile([teacher, output])
+        found[precision] = {
+            "teacher_ms": times.models[0].latency_ms[RUNTIME].median,
+            "student_ms": times.models[1].latency_ms[RUNTIME].median,
+            "speedup": times.speedup[RUNTIME],
+            "interval": times.interval[RUNTIME],
+            "warnings": times.warnings,
+        }
+    int8 = wkdc.evaluate([output], data, teacher=options.teacher, features=None).scores[-1]
+    found["int8"] |= to_plain(int8)["to_teacher"]
+    return {"time": found}
 
 
 def set_aside(data: Path, folder: Path) -> Path:

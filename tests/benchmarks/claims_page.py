@@ -51,6 +51,11 @@ def energy(cell: Cell) -> float:
     return float(statistics.mean(cell["student"]["energy"][f"{d}1"] for d in DETAILS))
 
 
+def time(precision: str, what: str) -> Figure:
+    """In ONNX Runtime, beside the teacher in float32."""
+    return lambda cell: float(cell["time"][precision][what])
+
+
 NEARNESS: dict[str, Figure] = {"PSNR, dB": psnr, "high-band error": high_band_error}
 TO_TEACHER = {"KID to the teacher": kid("teacher")}
 FIGURES: dict[str, dict[str, Figure]] = {
@@ -60,7 +65,20 @@ FIGURES: dict[str, dict[str, Figure]] = {
         "energy, level 1": energy,
         "its diagonal": lambda cell: cell["student"]["energy"]["hh1"],
     },
-    "b": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
+    "b": {
+        **NEARNESS,
+        **TO_TEACHER,
+        "KID to the domain": kid("domain"),
+        "less the teacher's": lambda cell: (
+            cell["student"]["from_domain"]["kid"] - cell["teacher"]["from_domain"]["kid"]
+        ),
+        "times fewer parameters": lambda cell: cell["pruned"]["params_ratio"],
+        "ms": time("float32", "student_ms"),
+        "times as fast": time("float32", "speedup"),
+        "int8: ms": time("int8", "student_ms"),
+        "int8: times as fast": time("int8", "speedup"),
+        "int8: PSNR, dB": lambda cell: cell["time"]["int8"]["psnr_db"]["mean"],
+    },
     "c-weights": NEARNESS,
     "c": {**NEARNESS, **TO_TEACHER},
     "d": {
@@ -71,10 +89,12 @@ FIGURES: dict[str, dict[str, Figure]] = {
     "judge": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
     "peers": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
 }
-DIGITS = {"PSNR, dB": 2, "KID to the teacher": 4, "KID to the domain": 4}
+DIGITS = {"KID to the teacher": 4, "KID to the domain": 4, "less the teacher's": 4}
+DIGITS |= dict.fromkeys(("PSNR, dB", "int8: PSNR, dB", "times fewer parameters"), 2)
+DIGITS |= {"ms": 1, "int8: ms": 1, "times as fast": 2, "int8: times as fast": 2}
 """Of a column; three elsewhere."""
 
-BASES = {"c": ("pixel", "all"), "d": ("none",), "judge": ("none",)}
+BASES = {"c": ("pixel", "all"), "d": ("none",), "judge": ("none",), "peers": ("paper",)}
 """The settings that the others of a claim are compared with, seed by seed."""
 
 ORDER = ("none", "ndf 8", "ndf 16", "ndf 32", "ndf 64", "pixel", "low", "all", "high")
@@ -92,6 +112,8 @@ def write_tables(results: Path, page: Path) -> None:
     for path in sorted(results.glob("*.json")):
         cell = json.loads(path.read_text())
         by_claim[cell["claim"]].append(cell)
+    halves = [cell for cell in by_claim["b"] if cell["settings"]["by"] == "params"]
+    by_claim["peers"] += [c | {"start": "30 minutes", "setting": "faithful"} for c in halves]
 
     def filled(found: re.Match[str]) -> str:
         claim = found[1]

@@ -20,7 +20,6 @@ from wkdc.networks.custom import build_custom, examine, shapes_of
 from wkdc.networks.layers import Norm, Padding
 from wkdc.networks.resnet import Upsampling
 from wkdc.system.files import sha256_of
-from wkdc.system.units import printable
 
 
 @dataclass(frozen=True)
@@ -185,8 +184,7 @@ def _of_student(
     """The network in a file of wkdc, as its card says."""
     options = card["options"]
     if reading.key is not None:
-        said = printable(reading.key)
-        raise CheckpointError(f"holds one network, of wkdc's own; leave out --key {said}")
+        raise CheckpointError("holds one network, of wkdc's own; leave out --key")
     if reading.norm == "batch" and options.get("norm") == "batch-per-image":
         raise CheckpointError(
             "takes each image's own statistics, as its card says, and holds no others; leave out "

@@ -22,6 +22,9 @@ DEPTH = 4
 WEIGHTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 """The last parts of names of weights, and of BatchNorm's statistics and counter."""
 
+LONGEST_SHOWN = 100
+"""Characters of a network's key that a message shows."""
+
 PREFIXES = ("module.", "_orig_mod.")
 """What wrappers of PyTorch put before all names: data parallelism, torch.compile."""
 
@@ -45,8 +48,8 @@ class Found:
 
     @property
     def shown(self) -> str:
-        """The key in one line."""
-        return printable(self.key)
+        """The key as a message shows it."""
+        return _shown(self.key)
 
     def __str__(self) -> str:
         weights = sum(value.numel() for value in self.recognition.state_dict.values())
@@ -92,7 +95,7 @@ def choose_network(
         named = named or [one for one in found if one.key.endswith(f".{key}")]
         if len(named) != 1:
             number = "several networks" if named else "nothing"
-            raise CheckpointError(f"holds {number} under --key {printable(key)}; it holds {listed}")
+            raise CheckpointError(f"holds {number} under --key {_shown(key)}; it holds {listed}")
         return named[0]
     for kind in sorted(get_args(Wanted), key=lambda kind: kind != wanted):
         fitting = [one for one in found if one.kind == kind]
@@ -102,7 +105,7 @@ def choose_network(
                 f"{fitting[0].shown} (of --reverse: --reverse-key)"
             )
         if fitting and kind != wanted == "generator" and unknown:
-            other = printable(unknown[0].key)
+            other = _shown(unknown[0].key)
             raise CheckpointError(
                 f"holds {listed}, which --key {fitting[0].shown} takes, and under {other} what "
                 f"cannot be read: it {unknown[0].problem}"
@@ -129,6 +132,11 @@ def unwrap(content: Mapping[str, Any], depth: int = 3) -> dict[str, Any]:
             + ", ".join(WRAPPERS)
         )
     return without_prefixes(content)
+
+
+def _shown(key: str) -> str:
+    """In one line, the start of a long one: nobody types such a key, and the file may say more."""
+    return printable(key) if len(key) <= LONGEST_SHOWN else f"{printable(key[:LONGEST_SHOWN])}..."
 
 
 def without_prefixes(weights: Mapping[str, Any]) -> dict[str, Any]:
