@@ -58,7 +58,7 @@ class Called:
 
 def check_pace(said: dict[str, Any]) -> None:
     """`translate --json`: images a second, of times that are rounded to a thousandth."""
-    most, least = (said["drawn"] / (said["seconds"] + by) for by in (-0.0006, 0.0006))
+    most, least = (said["translated"] / (said["seconds"] + by) for by in (-0.0006, 0.0006))
     assert least - 0.0006 <= said["per_second"] <= most + 0.0006
 
 

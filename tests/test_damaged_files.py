@@ -26,11 +26,13 @@ from damaged_files import KINDS
 from damaged_folders import make_archives, make_run
 from damaged_images import make_images, make_videos
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 import wkdc
 from wkdc.checkpoints.run_record import read_log, read_record
 from wkdc.data.animation import read_frames
 from wkdc.data.images import load_alpha, load_pixels
+from wkdc.data.label_maps import may_hold_ids
 from wkdc.errors import CheckpointError, ImageError, OptionError
 from wkdc.inference.model import open_model
 from wkdc.training.setup import read_config
@@ -146,6 +148,30 @@ def test_an_image_that_promises_more_than_the_file_holds(
         load_pixels(tmp_path / name)
     check_refusal(caught.value)
     assert load_alpha(tmp_path / name) is None
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.tif", "a.npy", "a.npz"])
+def test_an_image_that_is_longer_than_any(name: str, tmp_path: Path) -> None:
+    """Of a damaged header; a few million rows of four pixels took half a minute to read."""
+    path, pixels = tmp_path / name, np.zeros((65_536, 2, 3), np.uint16)
+    match path.suffix:
+        case ".tif":
+            tifffile.imwrite(path, pixels)
+        case ".npy":
+            np.save(path, pixels)
+        case ".npz":
+            np.savez_compressed(path, pixels)
+        case ".gif":  # whose sides have 16 bits
+            Image.new("P", (2, 65_535)).save(path)
+            assert load_pixels(path).shape == (3, 65_535, 2)
+            return
+        case _:
+            Image.new("L", (2, 65_536)).save(path)
+    with pytest.raises(ImageError, match="sides of at most 65535 are read") as caught:
+        load_pixels(path)
+    check_refusal(caught.value)
+    assert load_alpha(path) is None
+    assert not may_hold_ids(path)
 
 
 @pytest.mark.parametrize(

@@ -190,11 +190,11 @@ def test_the_command_keeps_them_in_its_cache(
     call_wkdc: Callable[..., Called], environment: dict[str, str], tmp_path: Path
 ) -> None:
     settings = ("--data", "photos", "--crop", 32, "--load-size", 48, "--steps", 2)
-    home = Path(environment["WKDC_CACHE"]) / "drawings"
+    home = Path(environment["WKDC_CACHE"]) / "targets"
     done = call_wkdc("distill", *settings, "--cache", "off")
     assert done.code == 0, done.stderr
     assert not home.exists()
     call_wkdc("distill", *settings)
-    assert len(list(home.glob("drawings-*.pth"))) == 1
+    assert len(list(home.glob("targets-*.pth"))) == 1
     call_wkdc("distill", *settings, "--cache", "mine")
     assert len(list((tmp_path / "mine").iterdir())) == 1

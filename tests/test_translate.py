@@ -331,10 +331,10 @@ def test_a_folder_keeps_names_and_sizes(call_wkdc: Call, teacher: Path, photos: 
             assert (opened.size, opened.mode, opened.format) == (PHOTO_SIZE, "RGB", "PNG")
     report = json.loads(called.stdout)
     assert list(report) == [
-        *("outputs", "videos", "kept", "skipped", "drawn", "seconds", "per_second", "tiling"),
+        *("outputs", "videos", "kept", "skipped", "translated", "seconds", "per_second", "tiling"),
         "interrupted",
     ]
-    assert (report["drawn"], report["videos"], report["tiling"]) == (PHOTOS, [], None)
+    assert (report["translated"], report["videos"], report["tiling"]) == (PHOTOS, [], None)
     check_pace(report)
     assert report["outputs"] == [f"a/new/folder/{name}" for name in names]
     assert report["skipped"] == []

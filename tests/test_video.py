@@ -295,7 +295,7 @@ def test_videos_and_images_of_one_folder(
         "old.mkv"
     }
     images = len(names) - 2
-    assert said["drawn"] == images + 9 + 7
+    assert said["translated"] == images + 9 + 7
     check_pace(said)
     assert [(v["path"], v["frames"], v["encoder"], v["sounds"]) for v in said["videos"]] == [
         ("out/clip.mp4", 9, "libx264", 1),

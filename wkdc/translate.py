@@ -30,7 +30,7 @@ class TranslateResult:
         kept: files that `resume` found and kept.
         skipped: one sentence for each image that could not be read, and for what is missing in
             a video.
-        drawn: how many images, and frames of videos, were translated.
+        translated: how many images, and frames of videos, were translated.
         seconds: of reading, translating and writing.
         tiling: how large images were tiled, with the defaults filled in; None where they were not.
         notes: what the model's file could not tell and was assumed.
@@ -41,7 +41,7 @@ class TranslateResult:
     videos: tuple[VideoResult, ...]
     kept: tuple[Path, ...]
     skipped: tuple[str, ...]
-    drawn: int
+    translated: int
     seconds: float
     tiling: Tiling | None
     notes: tuple[str, ...]
@@ -50,7 +50,7 @@ class TranslateResult:
     @property
     def per_second(self) -> float:
         """Images and frames a second, reading and writing included."""
-        return self.drawn / self.seconds
+        return self.translated / self.seconds
 
 
 def translate(

@@ -1,6 +1,6 @@
 """What pruning gives, before and after training: tables, an image and a figure.
 
-    python tests/benchmarks/pruning.py ratios|front|start --teacher teacher.pth --data FOLDER
+    python tests/benchmarks/pruning.py ratios|front --teacher teacher.pth --data FOLDER
 
 FOLDER holds trainA, to calibrate and train on, and testA, to measure on. Rows go to a JSON file in
 --output as they are made, so that a run that was stopped goes on where it was.
@@ -17,39 +17,20 @@ import torch
 
 import wkdc
 from wkdc.benchmark.latency import onnx_calls, time_in_turn
-from wkdc.checkpoints.checkpoint import load_generator, save_generator
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.image_writing import save_pixels
 from wkdc.data.images import grid, load_square
 from wkdc.data.photos import photo_paths
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.networks.complexity import measure_complexity
-from wkdc.networks.layers import initialise
 
-FRONT: dict[str, dict[str, Any]] = {
-    "uniform": {"ratio": 7, "widths": "uniform"},
-    "balance": {"ratio": 7},
-    "fidelity": {"ratio": 7, "prefer": "fidelity"},
-    "speed": {"ratio": 7, "prefer": "speed"},
-    "fidelity, multiples of 16": {"ratio": 7, "prefer": "fidelity", "round_to": 16},
-    "balance, 2 blocks fewer": {"ratio": 7, "drop_blocks": 2},
-    "speed, 4 blocks fewer": {"ratio": 7, "prefer": "speed", "drop_blocks": 4},
-    "uniform, 4 blocks fewer": {"ratio": 7, "widths": "uniform", "drop_blocks": 4},
-    "6 times faster": {"ratio": 6, "by": "latency"},
-    "8 times faster": {"ratio": 8, "by": "latency"},
-}
-"""Students of a seventh of the parameters, and two of which only the time was asked."""
-
-START: dict[str, dict[str, Any]] = {
-    "from scratch, uniform": {"widths": "uniform", "calibrate": 0},
-    "sliced by magnitude, uniform": {"widths": "uniform", "calibrate": 0},
-    "reconstructed, uniform": {"widths": "uniform"},
-    "reconstructed, searched": {},
-}
+FRONT = (3.0, 5.0, 6.8, 10.0)
+"""How many times faster than their teacher students are asked to be."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=["ratios", "front", "start"])
+    parser.add_argument("table", choices=["ratios", "front"])
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("pruning"))
@@ -57,13 +38,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    match options.table:
-        case "ratios":
-            ratios(options)
-        case "front":
-            front(options)
-        case _:
-            start(options)
+    if options.table == "ratios":
+        ratios(options)
+    else:
+        front(options)
 
 
 def ratios(options: argparse.Namespace) -> None:
@@ -91,38 +69,30 @@ def ratios(options: argparse.Namespace) -> None:
 
 
 def front(options: argparse.Namespace) -> None:
-    """Students of one size, from the most faithful to the fastest, each trained as long."""
+    """Students of some times, over seeds, each trained as long."""
     table, files = Table(options, "front"), list[Path]()
-    for name, how in FRONT.items():
-        path = options.output / f"{name}.pth"
-        if not table.holds(name):
-            made = wkdc.prune(options.teacher, output=path, data=options.data, **how)
-            before = measure(options, path)
-            table.add(name, made, before, train(options, path))
-        files.append(path)
+    names = [f"{speed:g} times faster" for speed in FRONT]
+    for seed in range(options.seeds):
+        for speed, name in zip(FRONT, names, strict=True):
+            path = options.output / f"{name}, seed {seed}.pth"
+            if not table.holds(path.stem):
+                made = wkdc.prune(
+                    options.teacher,
+                    ratio=speed,
+                    by="latency",
+                    output=path,
+                    data=options.data,
+                    seed=seed,
+                )
+                before = measure(options, path)
+                table.add(path.stem, made, before, train(options, path, seed))
+            files.append(path)
     table.clock(files)
     table.plot()
-    table.print()
+    table.print_spread(names)
 
 
-def start(options: argparse.Namespace) -> None:
-    """What the start is worth: the same training from others, over seeds."""
-    table = Table(options, "start")
-    for seed in range(options.seeds):
-        for name, how in START.items():
-            row = f"{name}, seed {seed}"
-            path = options.output / f"{row}.pth"
-            if table.holds(row):
-                continue
-            data = None if "calibrate" in how else options.data
-            made = wkdc.prune(options.teacher, ratio=7, output=path, data=data, **how)
-            if name.startswith("from scratch"):
-                forget(path, seed)
-            table.add(row, made, measure(options, path), train(options, path, seed))
-    table.print_spread(list(START))
-
-
-def train(options: argparse.Namespace, path: Path, seed: int = 0) -> dict[str, Any]:
+def train(options: argparse.Namespace, path: Path, seed: int) -> dict[str, Any]:
     """Train the student in `path`; what it then draws.
 
     All see as many crops, not as many minutes: most of a step is not the student's, and the time
@@ -136,15 +106,6 @@ def train(options: argparse.Namespace, path: Path, seed: int = 0) -> dict[str, A
         runs=options.output / "runs",
     )
     return measure(options, path) | {"steps": options.steps}
-
-
-def forget(path: Path, seed: int) -> None:
-    """Give the student in `path` fresh weights."""
-    generator = load_generator(path)
-    torch.manual_seed(seed)
-    network = generator.architecture.build()
-    initialise(network)
-    save_generator(path, network, generator.card or {})
 
 
 def pictures(options: argparse.Namespace) -> list[torch.Tensor]:
@@ -231,14 +192,22 @@ class Table:
 
     def print_spread(self, names: list[str]) -> None:
         """Each of `names` over its seeds in Markdown: mean, and largest less smallest."""
+        whole = measure_complexity(load_generator(self._options.teacher).network, 3, (256, 256))
         for name in names:
             rows = [row for key, row in self._rows.items() if key.startswith(f"{name}, seed")]
             cells = [name]
+            columns: list[tuple[list[float], int, str]] = [
+                ([whole.params / row["params"] for row in rows], 1, "x"),
+                ([whole.macs / row["macs"] for row in rows], 1, "x"),
+                ([row["latency_ms"] for row in rows], 0, " ms"),
+                ([row["speedup"] for row in rows], 2, "x"),
+            ]
             for stage in ("before", "after"):
-                for key, digits in (("psnr_db", 1), ("high_band_error", 3)):
-                    found = [row[stage][key] for row in rows]
-                    spread = max(found) - min(found)
-                    cells.append(f"{statistics.mean(found):.{digits}f} ({spread:.{digits}f})")
+                columns.append(([row[stage]["psnr_db"] for row in rows], 1, " dB"))
+                columns.append(([row[stage]["high_band_error"] for row in rows], 3, ""))
+            for found, digits, unit in columns:
+                spread = max(found) - min(found)
+                cells.append(f"{statistics.mean(found):.{digits}f}{unit} ({spread:.{digits}f})")
             print(f"| {' | '.join(cells)} |")
 
     def plot(self) -> None:
@@ -254,14 +223,12 @@ class Table:
             times = [row["latency_ms"] for row in self._rows.values()]
             heights = [row[stage]["psnr_db"] for row in self._rows.values()]
             axes.scatter(times, heights, c=fill, edgecolors="black", label=label, zorder=2)
-        for name, row in self._rows.items():
+        for row in self._rows.values():
             low, high = row["before"]["psnr_db"], row["after"]["psnr_db"]
             axes.plot([row["latency_ms"]] * 2, [low, high], color="0.7", zorder=1)
-            place = (row["latency_ms"], high)
-            axes.annotate(name, place, (4, 4), textcoords="offset points", fontsize=7, rotation=20)
         axes.set_xlabel("ONNX Runtime, milliseconds for 256x256")
         axes.set_ylabel("PSNR to the teacher's images, dB")
-        axes.margins(x=0.12, y=0.12)
+        axes.margins(0.12)
         axes.grid(visible=True, color="0.92")
         axes.legend(loc="lower right")
         figure.savefig(self._path.with_suffix(".svg"))

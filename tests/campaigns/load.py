@@ -55,7 +55,7 @@ def look(done, total):
         if done in (first, last):
             seen[done] = now
 result = wkdc.translate(model, [source], output, on_image=look)
-print(json.dumps([seen[first], seen[last], peak, result.drawn]))
+print(json.dumps([seen[first], seen[last], peak, result.translated]))
 """
 
 

@@ -152,7 +152,7 @@ def targets_folder(cache: str | None) -> Path | None:
 
     if cache == "off":
         return None
-    return cache_folder() / "drawings" if cache is None else Path(cache)
+    return cache_folder() / "targets" if cache is None else Path(cache)
 
 
 def find_images(

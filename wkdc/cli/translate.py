@@ -126,7 +126,7 @@ def _as_json(result: "TranslateResult") -> dict[str, object]:
         "videos": result.videos,
         "kept": result.kept,
         "skipped": list(result.skipped),
-        "drawn": result.drawn,
+        "translated": result.translated,
         "seconds": round(result.seconds, 3),
         "per_second": round(result.per_second, 3),
         "tiling": result.tiling,
@@ -138,7 +138,7 @@ def _summary(result: "TranslateResult", output: Path) -> str:
     """What was translated, and how fast."""
     videos = len(result.videos)
     images = len(result.outputs) - videos
-    frames = result.drawn - images
+    frames = result.translated - images
     parts = []
     if images or not videos:
         parts.append(counted(images, "image"))

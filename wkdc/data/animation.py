@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wkdc.data.decoding import decoding
+from wkdc.data.decoding import opened_image
 from wkdc.errors import ImageError
 from wkdc.system.files import write_atomically
 
@@ -38,9 +38,9 @@ def is_animated(path: Path) -> bool:
     if path.suffix.lower() not in ANIMATED:
         return False
     try:
-        with Image.open(path) as opened:
+        with opened_image(path) as opened:
             return getattr(opened, "n_frames", 1) > 1
-    except Exception:  # broken files make Pillow raise nearly anything
+    except ImageError:
         return False
 
 
@@ -50,7 +50,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
     Raises:
         ImageError: it cannot be read.
     """
-    with decoding(path), Image.open(path) as opened:
+    with opened_image(path) as opened:
         for number in range(getattr(opened, "n_frames", 1)):
             opened.seek(number)
             layer = opened.convert("RGBA")
@@ -73,7 +73,7 @@ def plays_of(path: Path) -> int:
     Raises:
         ImageError: it cannot be read.
     """
-    with decoding(path), Image.open(path) as opened:
+    with opened_image(path) as opened:
         if opened.format != "GIF":
             return int(opened.info.get("loop", 0))
         again = opened.info.get("loop")

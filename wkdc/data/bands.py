@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import tifffile
 import torch
-from PIL import Image, ImageFile
+from PIL import ImageFile
 from torch import Tensor
 
-from wkdc.data.decoding import check_promise, decoding
+from wkdc.data.decoding import check_promise, check_sides, decoding, opened_image
 from wkdc.errors import ImageError
 from wkdc.system.units import counted
 
@@ -156,12 +156,14 @@ def _load_array(path: Path) -> np.ndarray:
         # Mapped, an array that is longer than the file is refused before there is memory for it.
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(found, np.ndarray):
+            check_sides(path, found.shape)
             return np.array(found)
         with found:
             if len(found.files) != 1:
                 raise ImageError(f"{path} holds {len(found.files)} arrays; save one image a file")
             check_promise(path, found.zip.infolist()[0].file_size)
             array: np.ndarray = found[found.files[0]]
+            check_sides(path, array.shape)
             return array
 
 
@@ -178,7 +180,7 @@ def _png_pixels(path: Path) -> Bands:
     Pillow keeps the upper byte of a value, and the lower one if told that bytes come the other way
     round; two channels of two bytes it reads as four of one.
     """
-    with Image.open(path) as opened:
+    with opened_image(path) as opened:
         if opened.mode.startswith("I"):
             values = np.asarray(opened).astype(np.float32)[..., None]
         elif opened.tile[0].args == "LA;16B":
@@ -186,7 +188,7 @@ def _png_pixels(path: Path) -> Bands:
             values = both[..., ::2] * 256 + both[..., 1::2]
         else:
             rawmode = str(opened.tile[0].args)
-            with Image.open(path) as again:
+            with opened_image(path) as again:
                 lower = _unpacked(again, rawmode.replace("16B", "16L"))
             values = _unpacked(opened, rawmode) * 256 + lower
         transparent = opened.info.get("transparency")
@@ -232,6 +234,7 @@ def _tiff_array(path: Path) -> tuple[np.ndarray, bool] | None:
                 return None
             series = opened.series[0]
             check_promise(path, series.nbytes)
+            check_sides(path, series.shape)
             array = series.asarray()
             if array.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.CONTIG:
                 together = samples == array.shape[2] > 1

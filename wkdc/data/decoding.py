@@ -1,10 +1,10 @@
 """What decoders of images and videos do with broken files, and what they may take."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from wkdc.errors import ImageError, WkdcError, one_line
 
@@ -13,6 +13,9 @@ FREE_BYTES = 2**28
 
 MOST_RATIO = 100
 """or else to so many times its size. Pillow has a limit of its own: 179 million pixels."""
+
+LONGEST_SIDE = 65_535
+"""Of an image: as a JPEG's. Longer ones are headers that were damaged, and take minutes to read."""
 
 
 @contextmanager
@@ -26,6 +29,29 @@ def decoding(path: Path) -> Iterator[None]:
         raise ImageError(f"{path} is no image that can be read") from None
     except Exception as error:  # broken files make decoders raise nearly anything
         raise ImageError(f"{path} cannot be read: {one_line(error)}") from None
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """The file as Pillow opens it, whose pixels are not read yet.
+
+    Raises:
+        ImageError: it is no image that can be read, also while the block reads it.
+    """
+    with decoding(path), Image.open(path) as opened:
+        check_sides(path, opened.size)
+        yield opened
+
+
+def check_sides(path: Path, sides: Sequence[int]) -> None:
+    """Refuse an image that is longer than any.
+
+    Raises:
+        ImageError: one of `sides` is more than `LONGEST_SIDE`.
+    """
+    if max(sides, default=0) > LONGEST_SIDE:
+        shown = "x".join(map(str, sides))
+        raise ImageError(f"{path} is {shown}; sides of at most {LONGEST_SIDE} are read: cut it")
 
 
 def check_promise(path: Path, promised_bytes: int) -> None:

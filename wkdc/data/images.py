@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from wkdc.data.animation import is_animated
 from wkdc.data.bands import ARRAYS, Bands, Range, deep_pixels, fit_channels, other_channels
-from wkdc.data.decoding import decoding
+from wkdc.data.decoding import decoding, opened_image
 from wkdc.data.folders import files_in
 from wkdc.data.image_writing import WRITTEN
 from wkdc.errors import ImageError
@@ -156,7 +156,7 @@ def _read(path: Path, value_range: Range | None = None) -> Bands | Image.Image:
         deep = deep_pixels(path, value_range) if path.is_file() else None
     if deep is not None:
         return deep
-    with decoding(path), Image.open(path) as opened:
+    with opened_image(path) as opened:
         opened.load()  # Pillow turns TIFFs while it loads them
         turn = TURNS.get(opened.getexif().get(0x0112, 1))
         return opened.transpose(turn) if turn is not None else opened.copy()

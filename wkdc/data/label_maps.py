@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wkdc.data.decoding import decoding
+from wkdc.data.decoding import opened_image
 from wkdc.errors import ImageError
 
 GOLDEN = 0.381966
@@ -62,9 +62,9 @@ def check_labels(path: Path, maps: Tensor, channels: int) -> None:
 def may_hold_ids(path: Path) -> bool:
     """Whether the file is an image of one channel of whole numbers, as label maps are."""
     try:
-        with Image.open(path) as opened:
+        with opened_image(path) as opened:
             return _is_of_ids(opened)
-    except Exception:  # broken files make Pillow raise nearly anything
+    except ImageError:
         return False
 
 
@@ -112,7 +112,7 @@ def _colour(number: int) -> tuple[float, ...]:
 
 def _load_ids(path: Path) -> Tensor:
     """The pixel values of an image as stored: int32 H×W."""
-    with decoding(path), Image.open(path) as opened:
+    with opened_image(path) as opened:
         opened.load()
         image = opened.copy()
     if not _is_of_ids(image):

@@ -23,7 +23,7 @@ from wkdc.system.files import writing
 
 MAX_MEMBERS = 400_000  # edges2handbags, the largest public set, has 138 767
 MAX_RATIO = 20  # photos hardly compress: an archive may unpack to MAX_RATIO times its size,
-FREE_RATIO_BYTES = 64 * 2**20  # plus this, so that small archives may hold drawings
+FREE_RATIO_BYTES = 64 * 2**20  # plus this, so that small archives may hold plain images
 
 MAX_LEVELS = 16  # folders in folders, and
 MAX_NAME_BYTES = 255  # of each, as file systems have it

@@ -183,7 +183,7 @@ class Session:
             self._config,
             self._processes,
             started=self._started,
-            again=None if state is None else int(state["drawings"]),
+            again=None if state is None else int(state["targets"]),
             on_step=self._stepped,
             on_notice=self._callbacks.on_notice,
         )
@@ -227,7 +227,7 @@ class Session:
         """Write the state that `resume` continues from."""
         state = {
             "seconds": time.monotonic() - self._started,
-            "drawings": self._targets,
+            "targets": self._targets,
             "trainer": self._trainer.state_dict(),
         }
         if self._processes.first:

@@ -103,7 +103,7 @@ class TargetCache:
     ) -> None:
         self._key = json.dumps(key, sort_keys=True)
         digest = hashlib.sha256(self._key.encode()).hexdigest()
-        self.path = folder / f"drawings-{digest[:16]}.pth"
+        self.path = folder / f"targets-{digest[:16]}.pth"
         self._most_bytes = most_bytes
         self._notice = on_notice
 
@@ -161,7 +161,7 @@ class TargetCache:
 
     def _tidy(self) -> None:
         """Remove the files that were used longest ago, until the others are not too much."""
-        files = [(path, path.stat()) for path in self.path.parent.glob("drawings-*.pth")]
+        files = [(path, path.stat()) for path in self.path.parent.glob("targets-*.pth")]
         files.sort(key=lambda one: (one[0] != self.path, -one[1].st_mtime))
         total = 0
         for path, found in files:
