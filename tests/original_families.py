@@ -11,11 +11,14 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from originals import StateDict
+from originals import StateDict, global_generator_state_dict, unet_state_dict
 from torch import Tensor
 from torch.nn import functional
+
+from wkdc.checkpoints.checkpoint import Generator, load_generator
 
 BLUR_DOWN = torch.tensor([1.0, 2.0, 1.0])
 BLUR_UP = torch.tensor([1.0, 3.0, 3.0, 1.0])
@@ -308,3 +311,21 @@ FAMILIES = {
     "fast-neural-style": Family(style_state_dict, style_forward, "fast_neural_style"),
     "animegan": Family(anime_state_dict, anime_forward, "animegan"),
 }
+
+SAVED = (*FAMILIES, "unet, batch", "unet, batch-per-image", "pix2pixHD")
+"""What `saved_family` knows."""
+
+
+def saved_family(name: str, path: Path) -> Generator:
+    """A small generator of one of the families that wkdc reads."""
+    match name:
+        case "unet, batch":
+            torch.save(unet_state_dict(4, downs=6, ngf=4, tracked=True), path)
+        case "unet, batch-per-image":
+            torch.save(unet_state_dict(4, downs=6, ngf=4), path)
+            return load_generator(path, norm="batch-per-image")
+        case "pix2pixHD":
+            torch.save(global_generator_state_dict(2, downs=2, blocks=2, in_channels=5), path)
+        case _:
+            torch.save(FAMILIES[name].weights(1), path)
+    return load_generator(path)

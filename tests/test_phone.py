@@ -10,16 +10,14 @@ import torch
 from conftest import Called
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
-from original_families import FAMILIES
+from original_families import SAVED, saved_family
 from originals import (
-    global_generator_state_dict,
     resnet_forward,
     resnet_state_dict,
-    unet_state_dict,
 )
 from PIL import Image
 
-from wkdc.checkpoints.checkpoint import Generator, load_generator
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_pixels
 from wkdc.data.photos import photo_paths
 from wkdc.deploy.phone import export_phone
@@ -56,21 +54,6 @@ def test_ncnn_gives_the_originals_images_at_any_size(student: Path) -> None:
         assert (model.generate(images) - expected).abs().max() < 1e-4
 
 
-def a_family(name: str, path: Path) -> Generator:
-    """A small generator of one of the families that wkdc reads."""
-    match name:
-        case "unet, batch":
-            torch.save(unet_state_dict(4, downs=6, ngf=4, tracked=True), path)
-        case "unet, batch-per-image":
-            torch.save(unet_state_dict(4, downs=6, ngf=4), path)
-            return load_generator(path, norm="batch-per-image")
-        case "pix2pixHD":
-            torch.save(global_generator_state_dict(2, downs=2, blocks=2, in_channels=5), path)
-        case _:
-            torch.save(FAMILIES[name].weights(1), path)
-    return load_generator(path)
-
-
 QUICK = ("animegan", "cut", "unet, batch-per-image")
 """Families that are converted by default: enlarging to the size of another map, blurs, and the
 image's own statistics."""
@@ -78,13 +61,10 @@ image's own statistics."""
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in (*FAMILIES, "unet, batch", "unet, batch-per-image", "pix2pixHD")
-    ],
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SAVED],
 )
 def test_families_are_converted(tmp_path: Path, name: str) -> None:
-    generator = a_family(name, tmp_path / "teacher.pth")
+    generator = saved_family(name, tmp_path / "teacher.pth")
     near = export_phone(generator, "ncnn")
     assert near.psnr_db is not None
     # Of random weights, which amplify what float32 rounds, and at each of the sizes that are
@@ -126,6 +106,8 @@ def test_core_ml_is_a_program_from_image_to_image(student: Path) -> None:
     assert "made by wkdc" in description.metadata.shortDescription
     again = export_phone(student, "coreml")  # in place of the first
     assert again.output == result.output
+    with pytest.raises(CheckpointError, match="is a Core ML package, which Apple's apps run"):
+        open_model(again.output)
 
 
 def test_a_file_that_differs_is_not_left(student: Path) -> None:

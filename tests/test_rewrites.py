@@ -6,13 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from wkdc.networks.blur import BlurUpsample
 from wkdc.networks.resnet import ResnetGenerator
 from wkdc.networks.unet import UnetGenerator
 from wkdc.onnx.rewrites import (
     LANES,
     CentredInstanceNorm,
-    PhasedBlurUpsample,
     PhasedConvTranspose2d,
     QuadConv2d,
     lowered,
@@ -96,21 +94,3 @@ def test_whole_generators_and_the_original_is_left_alone() -> None:
         assert str(network) == str(before)
         norms = [m for m in network.modules() if isinstance(m, nn.InstanceNorm2d)]
         assert kinds.count(CentredInstanceNorm) == len(norms)
-
-
-def test_narrow_layers_are_replaced_where_asked() -> None:
-    torch.manual_seed(0)
-    narrow = nn.Sequential(nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1))
-    blur = nn.Sequential(BlurUpsample(4))
-    with torch.no_grad():
-        blur[0].filt *= torch.rand(4, 1, 4, 4)  # taps that are told apart
-    for network, kind, channels in (
-        (narrow, PhasedConvTranspose2d, 6),
-        (blur, PhasedBlurUpsample, 4),
-    ):
-        network.double().eval()
-        assert type(next(lowered(network).children())) is type(network[0])
-        replaced = lowered(network, narrow=True)
-        assert type(next(replaced.children())) is kind
-        images = maps(channels, 7, 10)
-        torch.testing.assert_close(replaced(images), network(images), rtol=0, atol=SAME)

@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from original_families import SAVED, saved_family
 from originals import resnet_forward, resnet_state_dict
 from PIL import Image
 
@@ -54,6 +55,10 @@ def main() -> None:
         )
         # float32 sums in another order, as in every exported file.
         must(float(error.abs().max()) < 1e-4, "float32 gives the original's images")
+        for family in SAVED:
+            generator = saved_family(family, folder / "family.pth")
+            made = export_phone(generator, "litert", sizes=[SIZE], output=folder / "family.tflite")
+            must((made.psnr_db or 0) > 80, f"{family}, {made.max_abs_error:.0e}")
         Image.linear_gradient("L").convert("RGB").resize(SIZE).save(folder / "photo.png")
         ran = wkdc(folder, "translate", "student.tflite", "photo.png", "-o", "out.png")
         must(ran.returncode == 0 and (folder / "out.png").is_file(), "translate")

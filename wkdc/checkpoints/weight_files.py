@@ -38,6 +38,11 @@ def load_plain(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, is not one, or carries code.
     """
+    if path.is_dir() and path.suffix == ".mlpackage":
+        raise CheckpointError(
+            f"{path} is a Core ML package, which Apple's apps run and wkdc only writes; give the "
+            ".pth file that it was exported from"
+        )
     if not path.is_file():
         what = "is a folder, not a weight file" if path.is_dir() else "does not exist"
         raise CheckpointError(f"{path} {what}; give a .pth file, or make one with wkdc prune")

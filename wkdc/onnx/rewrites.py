@@ -5,31 +5,35 @@ computes a transposed convolution without them, over a matrix kernel² times the
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wkdc.networks.blur import BlurUpsample
-
 LANES = 16
 """Channels that ONNX Runtime multiplies at once on a CPU."""
 
 
-def lowered(network: nn.Module, *, narrow: bool = False) -> nn.Module:
-    """A copy of `network` in evaluation mode, the same function, with slow layers replaced.
+def lowered(network: nn.Module) -> nn.Module:
+    """A copy of `network` in evaluation mode, the same function, with slow layers replaced."""
+    return replaced(network, better_layer)
+
+
+def replaced(network: nn.Module, better: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
+    """A copy of `network` in evaluation mode, with layers replaced by the `better` ones.
 
     Args:
-        narrow: whether transposed convolutions to few channels, and enlarging blurs, are replaced,
-            too, which is not faster; LiteRT's converter refuses them.
+        better: a layer's replacement, or None to keep it.
     """
     network = copy.deepcopy(network).eval()
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            better = _better(child, narrow)
-            if better is not None:
-                setattr(parent, name, better)
+            if child._forward_pre_hooks or child._forward_hooks:  # which may change its weights
+                continue
+            new = better(child)
+            if new is not None:
+                setattr(parent, name, new)
     return network
 
 
@@ -125,55 +129,35 @@ class PhasedConvTranspose2d(nn.Module):
         return torch.stack(lines, 3).flatten(2, 3)
 
 
-class PhasedBlurUpsample(nn.Module):
-    """`BlurUpsample` as four convolutions interleaved."""
-
-    def __init__(self, blur: BlurUpsample) -> None:
-        super().__init__()
-        channels = len(blur.filt)
-        conv = nn.ConvTranspose2d(
-            channels, channels, 4, stride=2, padding=1, groups=channels, bias=False
-        )
-        conv.weight = nn.Parameter(blur.filt.detach())
-        self.twice = PhasedConvTranspose2d(conv)
-
-    def forward(self, images: Tensor) -> Tensor:
-        padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
-        out: Tensor = self.twice(padded)
-        return out[:, :, 2:-2, 2:-2]
-
-
-def _better(layer: nn.Module, narrow: bool) -> nn.Module | None:
+def better_layer(layer: nn.Module) -> nn.Module | None:
     """The replacement of `layer`, or None to keep it."""
-    if layer._forward_pre_hooks or layer._forward_hooks:  # which may change its weights
-        return None
     # A subclass may do anything in its forward pass.
     if type(layer) is nn.InstanceNorm2d and not layer.track_running_stats:
         return CentredInstanceNorm(layer)
-    # Fewer channels than lanes would be padded four times.
-    if type(layer) is nn.ConvTranspose2d and (fits_phases(layer) or (narrow and _doubles(layer))):
+    if type(layer) is nn.ConvTranspose2d and fits_phases(layer):
         return PhasedConvTranspose2d(layer)
-    if type(layer) is BlurUpsample and narrow:
-        return PhasedBlurUpsample(layer)
     if type(layer) is nn.Conv2d and fits_quads(layer):
         return QuadConv2d(layer)
     return None
 
 
 def fits_phases(conv: nn.ConvTranspose2d) -> bool:
-    """Whether `PhasedConvTranspose2d` is the same function as `conv`, and faster."""
-    return _doubles(conv) and conv.out_channels >= LANES
+    """Whether `PhasedConvTranspose2d` is the same function as `conv`, and faster.
+
+    Fewer channels than lanes would be padded four times.
+    """
+    return doubles(conv) and conv.out_channels >= LANES
 
 
-def _doubles(conv: nn.ConvTranspose2d) -> bool:
+def doubles(conv: nn.ConvTranspose2d) -> bool:
     """Whether `PhasedConvTranspose2d` is the same function as `conv`."""
-    doubles = all(
+    twice = all(
         conv.kernel_size[axis] + conv.output_padding[axis] - 2 * int(conv.padding[axis]) == 2
         and conv.kernel_size[axis] > 1
         for axis in (0, 1)
     )
     plain = conv.groups == 1 and conv.stride == (2, 2) and conv.dilation == (1, 1)
-    return doubles and plain
+    return twice and plain
 
 
 def fits_quads(conv: nn.Conv2d) -> bool:

@@ -12,7 +12,7 @@ from wkdc.checkpoints.card import check_facts
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.errors import CheckpointError, ImageError, MissingExtraError
 from wkdc.onnx.file import OnPixels, wrap_uint8
-from wkdc.onnx.rewrites import lowered
+from wkdc.phones.litert_layers import lowered_for_litert
 from wkdc.phones.litert_precision import requantise
 from wkdc.phones.sources import ChannelsLast, described, quiet, reason_of
 from wkdc.system.files import text_of
@@ -46,7 +46,7 @@ def write_litert(
             import litert_torch
     except ImportError:
         raise MissingExtraError("LiteRT is not installed: pip install 'wkdc[litert]'") from None
-    body = lowered(generator.network, narrow=True)
+    body = lowered_for_litert(generator.network)
     network = (OnPixels(body) if pixels else ChannelsLast(body)).eval()
     example = torch.zeros(1, *size, generator.in_channels)
     if pixels:
