@@ -120,7 +120,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/claims"), help="students, runs")
     parser.add_argument("--steps", type=int, help="instead of each claim's own number")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--start", choices=["fresh", "pruned"], help="only cells that begin so")
+    parser.add_argument(
+        "--start", choices=["fresh", "pruned", "untrained"], help="only these cells"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--table", action="store_true", help="write docs/paper.md's tables")
     options = parser.parse_args()
