@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from originals import resnet_forward, resnet_state_dict, unet_forward, unet_stat
 from PIL import Image
 
 import wkdc
+from wkdc.data.images import load_pixels
 from wkdc.errors import ImageError, OptionError, OutputError
 from wkdc.inference.runtimes import runtimes_on
 
@@ -587,3 +589,18 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     assert count == 160
     # 100 images kept would be 15 MB, and 59 MB as the network reads them; heaps settle by a few.
     assert growth < 10e6
+
+
+def test_warnings_of_libraries_are_not_shown(
+    teacher: Path, photos: Path, call_wkdc: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow warns of images of more than half as many pixels as it reads."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PHOTO_SIZE[0] * PHOTO_SIZE[1] - 1)
+    photo = sorted(photos.iterdir())[0]
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        load_pixels(photo)
+        assert [one.category for one in shown] == [Image.DecompressionBombWarning]
+        called = call_wkdc("translate", teacher, photo, "-o", "out.png")
+    assert called.code == 0
+    assert len(shown) == 1

@@ -3,6 +3,7 @@
 import io
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Never
 
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> Never:
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
+    elif not sys.warnoptions:  # what libraries warn of is no matter of a user's
+        warnings.simplefilter("ignore")
     try:
         code = app(arguments or ["--help"], prog_name="wkdc", standalone_mode=False)
     except WkdcError as error:

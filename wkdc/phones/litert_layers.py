@@ -18,7 +18,7 @@ def lowered_for_litert(network: nn.Module) -> nn.Module:
 
 
 class SlicedReflectionPad2d(nn.Module):
-    """Mirrored padding as slices and concatenations, of at most five tensors each."""
+    """Mirrored padding as slices and concatenations; XNNPACK joins at most five tensors at once."""
 
     def __init__(self, pad: nn.ReflectionPad2d) -> None:
         super().__init__()
