@@ -131,11 +131,12 @@ def table(claim: str, cells: Sequence[Cell]) -> str:
     if not cells:
         return "Not run yet.\n"
     rows, figures, bases = in_rows(cells), FIGURES[claim], BASES.get(claim, ())
-    heads = ["start", "setting", "seeds", *figures]
+    same = len({setting for _, setting in rows}) == 1  # which then says nothing
+    heads = ["start", *([] if same else ["setting"]), "seeds", *figures]
     heads += [f"less `{base}`'s: {name}" for base in bases for name in COMPARED]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for (start, setting), seeds in rows.items():
-        fields = [start, setting, str(len(seeds))]
+        fields = [start, *([] if same else [setting]), str(len(seeds))]
         fields += [
             mean_and_spread([figure(cell) for cell in seeds.values()], DIGITS.get(name, 3))
             for name, figure in figures.items()
@@ -156,10 +157,13 @@ def in_rows(cells: Sequence[Cell]) -> Rows:
     return rows
 
 
-def place(cell: Cell) -> tuple[str, int, str, int]:
+def place(cell: Cell) -> tuple[list[str | int], int, str, int]:
+    """Where a cell stands: by its start, whose numbers count as such, then by its setting."""
     setting = cell["setting"]
     rank = ORDER.index(setting) if setting in ORDER else len(ORDER)
-    return cell["start"], rank, setting, cell["seed"]
+    parts = re.split(r"(\d+)", cell["start"])
+    start = [int(part) if part.isdigit() else part for part in parts]
+    return start, rank, setting, cell["seed"]
 
 
 def mean_and_spread(values: Sequence[float | None], digits: int) -> str:
