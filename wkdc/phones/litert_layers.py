@@ -49,10 +49,16 @@ class WrittenInstanceNorm2d(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        centred = images - images.mean((2, 3), keepdim=True)
-        scale = torch.rsqrt((centred * centred).mean((2, 3), keepdim=True) + self.eps)
+        centred = images - _mean(images)
+        scale = torch.rsqrt(_mean(centred * centred) + self.eps)
         out = centred * (scale if self.weight is None else scale * self.weight)
         return out if self.bias is None else out + self.bias
+
+
+def _mean(images: Tensor) -> Tensor:
+    """Over height, then width: N×C×1×1. XNNPACK adds one value after the other, so that a mean over
+    both at once loses digits."""
+    return images.mean(2, keepdim=True).mean(3, keepdim=True)
 
 
 class PhasedBlurUpsample(nn.Module):
