@@ -29,8 +29,7 @@ def _forms(family: str) -> dict[str, dict[Any, Any]]:
         "wrapped": {"epoch": 7, "state_dict": weights, "optimizer": {"state": {}, "lr": [2e-4]}},
         "nested": {"networks": {"netG": {"model": weights}, "netD": other}, "args": {"ngf": 1}},
         "several": {"netG_A2B": weights, "netG_B2A": weights, "netD_A": other},
-        "flat": {f"gen.{k}": v for k, v in weights.items()}
-        | {f"d.{k}": v for k, v in other.items()},
+        "flat": dict(flat),
         "card": {"wkdc": card, "state_dict": weights},
     }
 

@@ -26,7 +26,7 @@ def test_the_papers_cells_that_are_there_are_not_run_again(
     made = {path.stem for path in claims.RESULTS.glob("*.json")}
     cells = [
         cell
-        for name in ("a", "c-weights", "c", "d", "judge")
+        for name in ("a", "c-weights", "c", "d", "discriminator")
         for cell in claims.cells_of(name, given)
     ]
     assert made <= {cell.name for cell in cells}

@@ -39,25 +39,25 @@ def test_a_tensor_that_promises_more_than_the_file_holds(
     assert (tmp_path / "net.pth").stat().st_size < 10**6
 
 
-def test_a_small_file_that_unpacks_to_much(tmp_path: Path) -> None:
-    """PyTorch reads compressed zips, and takes the memory that they promise."""
-    large, path = io.BytesIO(), tmp_path / "net.pth"
-    torch.save(whole("resnet") | {"large": torch.zeros(2**25)}, large)
-    with zipfile.ZipFile(large) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
-        for name in stored.namelist():
-            out.writestr(name, stored.read(name))
-    with pytest.raises(CheckpointError, match="would take 128 MiB of memory") as caught:
-        load_generator(path)
-    check_refusal(caught.value)
-
-
-def test_a_compressed_file_of_weights(tmp_path: Path) -> None:
-    plain, path = io.BytesIO(), tmp_path / "net.pth"
-    torch.save(whole("resnet"), plain)
+def save_compressed(content: dict[Any, Any], path: Path) -> None:
+    plain = io.BytesIO()
+    torch.save(content, plain)
     with zipfile.ZipFile(plain) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
         for name in stored.namelist():
             out.writestr(name, stored.read(name))
-    assert load_generator(path)
+
+
+def test_a_compressed_file_of_weights(tmp_path: Path) -> None:
+    save_compressed(whole("resnet"), tmp_path / "net.pth")
+    assert load_generator(tmp_path / "net.pth")
+
+
+def test_a_small_file_that_unpacks_to_much(tmp_path: Path) -> None:
+    """PyTorch reads compressed zips, and takes the memory that they promise."""
+    save_compressed(whole("resnet") | {"large": torch.zeros(2**25)}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="would take 128 MiB of memory") as caught:
+        load_generator(tmp_path / "net.pth")
+    check_refusal(caught.value)
 
 
 def test_a_key_of_ten_thousand_characters(tmp_path: Path) -> None:

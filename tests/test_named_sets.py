@@ -33,6 +33,7 @@ from wkdc.data.download import DownloadProgress
 from wkdc.data.named_sets import DATASET_NAMES, find_dataset
 from wkdc.data.unpack import unpack
 from wkdc.errors import DatasetError, OptionError, OutputError
+from wkdc.system.files import UNPACKED_FREE_BYTES
 
 ZIP = "/cyclegan/datasets/horse2zebra.zip"
 IMAGES = {f"{part}/{i}.jpg": os.urandom(3000) for part in ("trainA", "testB") for i in range(8)}
@@ -654,7 +655,7 @@ def zip_link() -> bytes:
 
 
 def zip_bomb() -> bytes:
-    return make_zip({"1.jpg": b"good", "zeros.jpg": bytes(unpacking.FREE_RATIO_BYTES + 2**23)})
+    return make_zip({"1.jpg": b"good", "zeros.jpg": bytes(UNPACKED_FREE_BYTES + 2**23)})
 
 
 def zip_name() -> bytes:
@@ -744,7 +745,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "tar-fifo": ("tar", lambda: make_tar((tar_member("fifo", tarfile.FIFOTYPE), b"")), "a device"),
     "tar-bomb": (
         "tar",
-        lambda: make_tar(GOOD, (tar_member("zeros"), bytes(unpacking.FREE_RATIO_BYTES + 2**23))),
+        lambda: make_tar(GOOD, (tar_member("zeros"), bytes(UNPACKED_FREE_BYTES + 2**23))),
         "would unpack to more than",
     ),
     "tar-sparse": ("tar", lambda: tar_sparse(b"1\n0\n9\n"), "a sparse file"),
@@ -794,7 +795,7 @@ def test_unpacking_stops_before_the_disk_is_full(
     huge = tarfile.TarInfo("huge.jpg")
     huge.size = 2**60
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(huge.tobuf() + bytes(10_240)))
-    monkeypatch.setattr(unpacking, "FREE_RATIO_BYTES", 2**61)
+    monkeypatch.setattr("wkdc.system.files.UNPACKED_FREE_BYTES", 2**61)
     with pytest.raises(OutputError, match="1152921504606846976 bytes do not fit"):
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
     assert not (tmp_path / "out").exists()

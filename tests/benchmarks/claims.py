@@ -36,10 +36,10 @@ from wkdc.reporting.results import Made, to_plain
 from wkdc.system.files import write_atomically
 from wkdc.training.recipe import FAITHFUL, PAPER, Recipe
 
-CLAIMS = ("a", "b", "c-weights", "c", "d", "judge", "peers")
+CLAIMS = ("a", "b", "c-weights", "c", "d", "discriminator", "peers")
 RESULTS = Path(__file__).parents[2] / "docs" / "paper"
 
-STEPS = {"a": 300, "c-weights": 100, "c": 200, "d": 200, "judge": 200}
+STEPS = {"a": 300, "c-weights": 100, "c": 200, "d": 200, "discriminator": 200}
 """Of 4 crops of 128x128 each, all cells of a claim alike."""
 
 RATIOS = (2.0, 7.0, 15.0, 40.0)
@@ -81,7 +81,7 @@ one."""
 NDF = (64, 32, 16, 8, 0)
 """Claim (d): channels of the discriminator's first layer; 0 is none."""
 
-JUDGED = (0.0, 0.01, 0.03, 0.1)
+ADVERSARIAL_WEIGHTS = (0.0, 0.01, 0.03, 0.1)
 """Weights of a discriminator beside the losses of `faithful`."""
 
 
@@ -188,12 +188,12 @@ def cells_of(claim: str, options: argparse.Namespace) -> Iterator[Cell]:
             case "d":
                 for start in ("fresh", "pruned"):
                     for ndf in NDF:
-                        recipe = judged(start, ndf)
+                        recipe = against(ndf)
                         yield _cell(
                             claim, f"ndf {ndf}" if ndf else "none", start, seed, steps, recipe
                         )
-            case "judge":
-                for weight in JUDGED:
+            case "discriminator":
+                for weight in ADVERSARIAL_WEIGHTS:
                     recipe = dataclasses.replace(FAITHFUL, adversarial=weight, **SAME_CROPS)
                     setting = f"weight {weight:g}" if weight else "none"
                     yield _cell(claim, setting, "pruned", seed, steps, recipe)
@@ -224,7 +224,7 @@ def banded(start: str, setting: str, weight: float) -> Recipe:
     return dataclasses.replace(base, **{"reduction": "pixels", "pixel": 0.0, **scaled})
 
 
-def judged(start: str, ndf: int) -> Recipe:
+def against(ndf: int) -> Recipe:
     """Claim (d): the paper's losses against a discriminator of `ndf`, 0 for none."""
     recipe = dataclasses.replace(PAPER, cycle=0.0, **SAME_CROPS)
     if not ndf:

@@ -86,7 +86,7 @@ FIGURES: dict[str, dict[str, Figure]] = {
         **TO_TEACHER,
         "discriminator's loss": lambda cell: cell["training"]["losses"].get("discriminator"),
     },
-    "judge": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
+    "discriminator": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
     "peers": {**NEARNESS, **TO_TEACHER, "KID to the domain": kid("domain")},
 }
 DIGITS = {"KID to the teacher": 4, "KID to the domain": 4, "less the teacher's": 4}
@@ -94,7 +94,7 @@ DIGITS |= dict.fromkeys(("PSNR, dB", "int8: PSNR, dB", "times fewer parameters")
 DIGITS |= {"ms": 1, "int8: ms": 1, "times as fast": 2, "int8: times as fast": 2}
 """Of a column; three elsewhere."""
 
-BASES = {"c": ("pixel", "all"), "d": ("none",), "judge": ("none",), "peers": ("paper",)}
+BASES = {"c": ("pixel", "all"), "d": ("none",), "discriminator": ("none",), "peers": ("paper",)}
 """The settings that the others of a claim are compared with, seed by seed."""
 
 ORDER = ("none", "ndf 8", "ndf 16", "ndf 32", "ndf 64", "pixel", "low", "all", "high")

@@ -28,7 +28,7 @@ from typing import Any
 
 import reference_step
 import torch
-from claims import BANDS, NDF, banded, fresh_student, judged
+from claims import BANDS, NDF, against, banded, fresh_student
 from torch import Tensor
 
 import wkdc
@@ -173,7 +173,7 @@ def bands(report: Report, options: argparse.Namespace, until: float) -> None:
 
 def discriminators(report: Report, options: argparse.Namespace, until: float) -> None:
     """Claim (d), from fresh weights: how wide the discriminator is."""
-    recipes = {f"ndf {ndf}" if ndf else "none": judged("fresh", ndf) for ndf in NDF}
+    recipes = {f"ndf {ndf}" if ndf else "none": against(ndf) for ndf in NDF}
     trained(report, options, until, "discriminators", recipes)
 
 

@@ -12,7 +12,7 @@ table is of all that it holds.
   al. 2020). The maps start as least squares over the first crops and learn along.
 - `alignment`: one less the kernel alignment of blocks' features, over images and places (CAT,
   Jin et al. 2021). It needs no maps.
-- `judge`: absolute difference of the images in the features of the teacher's discriminator,
+- `discriminator`: absolute difference of the images in the features of the teacher's discriminator,
   after DCD (Hu et al. 2023), which passes the generators' features through it, too. There is no
   such file for a teacher by itself, so one is trained here on trainB and the teacher's drawings.
 - `energy`: how far the energy of each image's details is from the teacher's, by level and
@@ -75,7 +75,7 @@ class Pool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "rows", nargs="*", help="default, or features|alignment|judge|energy:WEIGHT"
+        "rows", nargs="*", help="default, or features|alignment|discriminator|energy:WEIGHT"
     )
     parser.add_argument("--student", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
@@ -126,7 +126,7 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
             more = features_loss(maps, features, pool)
         case "alignment":
             more = alignment_loss(features, pool)
-        case "judge":
+        case "discriminator":
             more = discriminator_features_loss(
                 trained_discriminator(compute, pool, real), compute, pool
             )

@@ -14,17 +14,13 @@ import torch
 from torch import Tensor
 
 from wkdc.errors import CheckpointError
-from wkdc.system.files import write_atomically
+from wkdc.system.files import UNPACKED_RATIO, most_unpacked_bytes, write_atomically
 
 ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
 """The tags of what may follow the version of an ONNX file: its fields 2 to 8."""
 
 EXPORTED = (".onnx", ".tflite", ".ncnn.param")
 """Endings of files that runtimes other than PyTorch read."""
-
-MAX_RATIO = 20
-FREE_RATIO_BYTES = 64 * 2**20
-"""A file may unpack to `MAX_RATIO` times its size plus this. PyTorch does not compress at all."""
 
 
 def is_exported(path: str | Path) -> bool:
@@ -163,10 +159,11 @@ def _check_unpacked_size(path: Path) -> None:
             return
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > MAX_RATIO * path.stat().st_size + FREE_RATIO_BYTES:
+    if unpacked > most_unpacked_bytes(path):
         raise CheckpointError(
             f"{path} is compressed and would take {unpacked / 2**20:.0f} MiB of memory, more than "
-            f"{MAX_RATIO} times its size; save the network's state_dict() again with torch.save"
+            f"{UNPACKED_RATIO} times its size; save the network's state_dict() again with "
+            "torch.save"
         )
 
 

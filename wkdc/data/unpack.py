@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import IO, cast
 
 from wkdc.errors import DatasetError, one_line
-from wkdc.system.files import writing
+from wkdc.system.files import most_unpacked_bytes, writing
 
 MAX_MEMBERS = 400_000  # edges2handbags, the largest public set, has 138 767
-MAX_RATIO = 20  # photos hardly compress: an archive may unpack to MAX_RATIO times its size,
-FREE_RATIO_BYTES = 64 * 2**20  # plus this, so that small archives may hold plain images
 
 MAX_LEVELS = 16  # folders in folders, and
 MAX_NAME_BYTES = 255  # of each, as file systems have it
@@ -60,7 +58,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Only plain files and folders inside `folder` are made: an archive with an absolute path, `..`,
     a link, a device, an encrypted file or two entries of one name is refused as a whole, and so is
-    one that would grow to more than `MAX_RATIO` times its size plus `FREE_RATIO_BYTES`. Whatever
+    one that would grow to more than `most_unpacked_bytes`. Whatever
     is raised, `folder` is gone. What macOS adds to archives (`__MACOSX`, `._*`, `.DS_Store`) is
     left out.
 
@@ -81,7 +79,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _unpack(archive: Path, members: Iterator[_Member], folder: Path, free_bytes: int) -> None:
-    limit_bytes = MAX_RATIO * archive.stat().st_size + FREE_RATIO_BYTES
+    limit_bytes = most_unpacked_bytes(archive)
     total_bytes = files = 0
     try:
         for count, member in enumerate(members, start=1):

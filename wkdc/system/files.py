@@ -10,6 +10,12 @@ from pathlib import Path
 from wkdc.errors import CheckpointError, OutputError
 from wkdc.system.temporary import file_beside, folder_beside
 
+UNPACKED_RATIO = 20
+"""Photos hardly compress, and PyTorch does not compress weights at all."""
+
+UNPACKED_FREE_BYTES = 64 * 2**20
+"""So that small files may hold plain images, or zeros."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, sync it, and rename it to `path`.
@@ -100,6 +106,11 @@ def cache_folder() -> Path:
 
     chosen = os.environ.get("WKDC_CACHE")
     return Path(chosen) if chosen else user_cache_path("wkdc", appauthor=False)
+
+
+def most_unpacked_bytes(path: Path) -> int:
+    """What a compressed file may unpack to: so many times its size, plus `UNPACKED_FREE_BYTES`."""
+    return UNPACKED_RATIO * path.stat().st_size + UNPACKED_FREE_BYTES
 
 
 def text_of(path: Path) -> str:
