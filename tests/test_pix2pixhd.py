@@ -296,8 +296,8 @@ def test_from_label_maps_to_onnx(call_wkdc: Call, label_data: Path, tmp_path: Pa
     assert learned["losses"]["feature_matching"] > 0
     exported = call("export", "student.pth", "--onnx", "--json")
     assert exported["max_abs_error"] <= exported["tolerance"]
-    timed = call("profile", "--size", "64x64", "--rounds", 1, "--json")
-    assert timed["speedup"]["params"] == pytest.approx(4, rel=TOLERANCE)
+    timed = call("profile", "student.onnx", "--size", "64x64", "--rounds", 1, "--json")
+    assert timed["models"][0]["latency_ms"]["onnx-cpu"]["median"] > 0
     few = ("--data", label_data, "--size", 64, "--json")
     scored = call("evaluate", "student.onnx", "student.pth", *few)
     assert scored["protocol"]["inputs"] == 2

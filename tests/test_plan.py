@@ -74,7 +74,7 @@ def test_searched_widths_meet_the_target(
     assert reached == pytest.approx(ratio, rel=TOLERANCE)
     assert load_generator(output).architecture == result.architecture
     assert all(layer.after <= layer.before + 1e-9 for layer in result.layers)
-    if ratio == 4:
+    if ratio == 4 and name in ("resnet", "unet"):
         exported = export(output)
         assert exported.max_abs_error <= exported.tolerance
 
@@ -245,7 +245,7 @@ def test_a_dry_run_writes_nothing(
     assert plan["latency_ms"]["teacher"] > 0
     assert [student for _, student in plan["widths"].values()] == widths_of(result)
     assert sorted(tmp_path.iterdir()) == before
-    shown = call_wkdc("prune", teacher, "--widths", "8,12,20,5,10,4", "--calibrate", 0, *dry_run)
+    shown = call_wkdc("prune", teacher, "--ratio", 3, "--calibrate", 2, *dry_run)
     assert "a dry run" in shown.stdout
     assert "without --dry-run" in shown.stdout
 
