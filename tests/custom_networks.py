@@ -168,7 +168,7 @@ class Counting(nn.Module):
 
 
 class Enlarger(nn.Module):
-    """Draws twice the size."""
+    """Generates twice the size."""
 
     def __init__(self) -> None:
         super().__init__()

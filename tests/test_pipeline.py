@@ -34,19 +34,19 @@ def test_results_come_in_order(threads: int, ahead: int) -> None:
 def test_one_translates_while_others_read_and_write() -> None:
     """Each stage waits until the one before it has begun with the next, which only threads can."""
     last = 20
-    read_begun, drawn_begun = ([threading.Event() for _ in range(last + 1)] for _ in range(2))
+    read_begun, made_begun = ([threading.Event() for _ in range(last + 1)] for _ in range(2))
 
     def read(n: int) -> int:
         read_begun[n].set()
         return n
 
     def translate(n: int) -> int:
-        drawn_begun[n].set()
+        made_begun[n].set()
         assert read_begun[min(n + 1, last)].wait(HANG_S)
         return n
 
     def write(n: int) -> int:
-        assert drawn_begun[min(n + 1, last)].wait(HANG_S)
+        assert made_begun[min(n + 1, last)].wait(HANG_S)
         return n
 
     items = ordered_map(read, range(last + 1), threads=1, ahead=1)

@@ -174,7 +174,7 @@ def test_every_command_takes_it(exported: Exported, call_wkdc: Call, photos: Pat
     (profiled,) = json.loads(called.stdout)["models"]
     assert profiled["precision"] == exported.precision
     assert profiled["params"] == sum(tensor.numel() for tensor in WEIGHTS.values())
-    called = call_wkdc("translate", path, photos, "-o", "drawn", "--json")
+    called = call_wkdc("translate", path, photos, "-o", "translated", "--json")
     assert called.code == 0, called.stderr
     assert len(json.loads(called.stdout)["outputs"]) == len(list(photos.iterdir()))
 

@@ -66,9 +66,9 @@ def test_the_ratio_is_met(name: str, ratio: float, tmp_path: Path) -> None:
     assert result.params_ratio == teachers / count_params(student.network)
     assert student.architecture == result.architecture
     with torch.no_grad():
-        drawn = student.network(torch.zeros(1, 3, 64, 96))
-    assert drawn.shape == (1, 3, 64, 96)
-    assert bool(drawn.isfinite().all())
+        generated = student.network(torch.zeros(1, 3, 64, 96))
+    assert generated.shape == (1, 3, 64, 96)
+    assert bool(generated.isfinite().all())
 
 
 @pytest.mark.parametrize("ratio", [2, 7, 40])
@@ -82,8 +82,8 @@ def test_a_unet_keeps_both_readers_of_a_skip(levels: int, ratio: float, tmp_path
     assert result.params_ratio == pytest.approx(ratio, rel=TOLERANCE)
     size = 2**levels
     with torch.no_grad():
-        drawn = load_generator(result.output).network(torch.zeros(1, 3, size, size))
-    assert drawn.shape == (1, 3, size, size)
+        generated = load_generator(result.output).network(torch.zeros(1, 3, size, size))
+    assert generated.shape == (1, 3, size, size)
 
 
 FAMILIES = {
@@ -201,9 +201,9 @@ def test_dead_channels_go_first_and_their_loss_changes_nothing(tmp_path: Path) -
     images = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         expected = generator.network(images)
-        drawn = load_generator(result.output).network(images)
+        generated = load_generator(result.output).network(images)
     # The same float32 sums without their zero terms, over a dozen layers.
-    assert torch.allclose(drawn, expected, atol=1e-5)
+    assert torch.allclose(generated, expected, atol=1e-5)
 
 
 def test_kept_channels_keep_their_weights(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_layer_is_patches_times_its_kernel(name: str, size: tuple[int, int]) -
 def pruned_pair(norm: str) -> tuple[nn.Module, nn.Module, dict[str, list[int]]]:
     """A teacher, and a student without half of the channels between its two layers.
 
-    Both in float64, of which nothing is drawn in bfloat16.
+    Both in float64, in which nothing is computed in bfloat16.
     """
     norms = {
         "none": list,

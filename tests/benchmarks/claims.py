@@ -84,6 +84,9 @@ NDF = (64, 32, 16, 8, 0)
 ADVERSARIAL_WEIGHTS = (0.0, 0.01, 0.03, 0.1)
 """Weights of a discriminator beside the losses of `faithful`."""
 
+OWN_COLOURS = "none, own colours"
+"""Without a discriminator and without jitter, as beside one, which is to see true colours."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -197,6 +200,8 @@ def cells_of(claim: str, options: argparse.Namespace) -> Iterator[Cell]:
                     recipe = dataclasses.replace(FAITHFUL, adversarial=weight, **SAME_CROPS)
                     setting = f"weight {weight:g}" if weight else "none"
                     yield _cell(claim, setting, "pruned", seed, steps, recipe)
+                plain = dataclasses.replace(FAITHFUL, jitter=0.0, **SAME_CROPS)
+                yield _cell(claim, OWN_COLOURS, "pruned", seed, steps, plain)
             case "peers":  # beside `faithful` of half an hour, which is of claim (b)
                 for minutes, way in ((4.0, "paper"), (4.0, "faithful"), (30.0, "paper")):
                     settings = {"minutes": minutes, "recipe": way, "ratio": 7.0}

@@ -94,10 +94,16 @@ DIGITS |= dict.fromkeys(("PSNR, dB", "int8: PSNR, dB", "times fewer parameters")
 DIGITS |= {"ms": 1, "int8: ms": 1, "times as fast": 2, "int8: times as fast": 2}
 """Of a column; three elsewhere."""
 
-BASES = {"c": ("pixel", "all"), "d": ("none",), "discriminator": ("none",), "peers": ("paper",)}
+BASES = {
+    "c": ("pixel", "all"),
+    "d": ("none",),
+    "discriminator": ("none, own colours",),
+    "peers": ("paper",),
+}
 """The settings that the others of a claim are compared with, seed by seed."""
 
-ORDER = ("none", "ndf 8", "ndf 16", "ndf 32", "ndf 64", "pixel", "low", "all", "high")
+ORDER = ("none", "none, own colours", "ndf 8", "ndf 16", "ndf 32", "ndf 64")
+ORDER += ("pixel", "low", "all", "high")
 """Of settings, as far as they are named here; others follow by name."""
 
 COMPARED = ("PSNR, dB", "high-band error", "KID to the teacher")

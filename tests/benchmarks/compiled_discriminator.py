@@ -3,7 +3,8 @@
     python tests/benchmarks/compiled_discriminator.py
 
 A PatchGAN judges one image of 128x128 three times, forward and backward, as a step lets it: for
-the student, and for its own sake the real image and the drawn one. All in turn; the fastest of 8.
+the student, and for its own sake the real image and the generated one. All in turn; the
+fastest of 8.
 """
 
 from collections.abc import Callable

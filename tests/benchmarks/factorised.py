@@ -84,7 +84,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def near(network: nn.Module, pairs: list[tuple[Tensor, Tensor]]) -> str:
-    """How near what `network` draws is to the teacher's images."""
+    """How near what `network` generates is to the teacher's images."""
     found = mean_fidelity((network.eval()(image), wanted) for image, wanted in pairs)
     return f"{found.psnr_db:.1f} dB, {found.high_band_error:.3f}"
 
@@ -93,7 +93,11 @@ def taught(network: nn.Module, teacher: nn.Module, data: Path, steps: int) -> nn
     """`network` after the default recipe."""
     network = copy.deepcopy(network).requires_grad_(True).train()
     objective = Objective(
-        FAITHFUL, None, conditional=False, forward=lambda drawer, images: drawer(images), seed=0
+        FAITHFUL,
+        None,
+        conditional=False,
+        forward=lambda generator, images: generator(images),
+        seed=0,
     )
     trainer = Trainer([Learner(network, objective, Averager(network))], FAITHFUL, ALONE)
     paths = sorted((data / "trainA").iterdir())

@@ -1,4 +1,4 @@
-"""What a training step takes in float32 and in bfloat16, and how long the teacher draws for it.
+"""What a training step takes in float32 and in bfloat16, and how long the teacher takes for it.
 
     python tests/benchmarks/number_formats.py teacher.pth student.pth
 
@@ -56,11 +56,14 @@ def main() -> None:
             losses["total"].backward()
             optimizer.step()
 
-        def draw(teacher: torch.nn.Module = teacher, compute: Compute = compute) -> None:
+        def translate(teacher: torch.nn.Module = teacher, compute: Compute = compute) -> None:
             with torch.no_grad():
                 compute.forward(teacher, inputs)
 
-        calls |= {f"student's step, {precision}": step, f"teacher draws, {precision}": draw}
+        calls |= {
+            f"student's step, {precision}": step,
+            f"teacher, {precision}": translate,
+        }
     for name, latency in time_in_turn(calls, ROUNDS).items():
         print(f"{name}: {latency.fastest:.0f} ms")
 

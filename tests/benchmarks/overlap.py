@@ -2,8 +2,8 @@
 
     python tests/benchmarks/overlap.py student.onnx tiny.pth --rounds 3
 
-Every model draws the bundled photos, and a video made of them, with and without threads beside it,
-in turn; the median of the rounds is shown.
+Every model translates the bundled photos, and a video made of them, with and without threads beside
+it, in turn; the median of the rounds is shown.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python tests/benchmarks/peers.py --student student.pth --data photo2vintage default features:1
 
 FOLDER holds trainA, trainB and testA. Each row is a loss, and the weight at which it is added to
-those of `--recipe faithful` without features. All see the same crops, each drawn by the teacher
-once, its features kept beside the image. Weights are to be chosen by `selection`, a tenth of
-trainA that is set aside; `testA` decides nothing. Rows go to a JSON file as they are made; the
+those of `--recipe faithful` without features. All see the same crops, each translated once by the
+teacher, whose features are kept beside the image. Weights are to be chosen by `selection`, a tenth
+of trainA that is set aside; `testA` decides nothing. Rows go to a JSON file as they are made; the
 table is of all that it holds.
 
 - `features`: blocks' features through 1x1 maps, mean squared difference (GAN-Compression, Li et
@@ -14,7 +14,7 @@ table is of all that it holds.
   Jin et al. 2021). It needs no maps.
 - `discriminator`: absolute difference of the images in the features of the teacher's discriminator,
   after DCD (Hu et al. 2023), which passes the generators' features through it, too. There is no
-  such file for a teacher by itself, so one is trained here on trainB and the teacher's drawings.
+  such file for a teacher by itself, so one is trained here on trainB and the teacher's images.
 - `energy`: how far the energy of each image's details is from the teacher's, by level and
   direction: the difference of logarithms. The other losses favour less energy where it is not sure
   where detail belongs.
@@ -65,7 +65,7 @@ Loss = Callable[[Tensor, list[int]], Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Crops, what the teacher draws from them, and its features there, a tensor for each stage."""
+    """Crops, what the teacher makes of them, and its features there, a tensor for each stage."""
 
     inputs: Tensor
     targets: Tensor
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """Train the student with one more loss; what it then draws, and how long that took."""
+    """Train the student with one more loss; what it then generates, and how long that took."""
     torch.manual_seed(seed)
     learner, guide = load_pair(options.student, None, Reading())
     compute = Compute.of(torch.device("cpu"), "auto", FAITHFUL.batch)
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         for paths in (layout.train, layout.real)
     )
     seen, features = watched(student, STAGES)
-    pool = drawn_by(teacher, compute, crops, -(-options.steps * FAITHFUL.batch // FAITHFUL.reuse))
+    pool = targets_of(teacher, compute, crops, -(-options.steps * FAITHFUL.batch // FAITHFUL.reuse))
     kind, _, weight = name.partition(":")
     learning = [student]
     started = time.monotonic()
@@ -187,8 +187,8 @@ def watched(
 
 
 @torch.no_grad()
-def drawn_by(teacher: nn.Module, compute: Compute, crops: Crops, count: int) -> Pool:
-    """`count` crops as the teacher draws them."""
+def targets_of(teacher: nn.Module, compute: Compute, crops: Crops, count: int) -> Pool:
+    """`count` crops as the teacher translates them."""
     seen, features = watched(teacher, STAGES)
     inputs, targets, kept = [], [], []
     for start in range(0, count, FAITHFUL.batch):

@@ -57,13 +57,13 @@ def ratios(options: argparse.Namespace) -> None:
                 table.add(path.stem, made, measure(options, path))
             files.append(path)
     table.clock(files)
-    # Two rows: the input and what the sliced draw, the teacher's and what the reconstructed draw.
+    # Two rows: the input and images of the sliced, the teacher's and those of the reconstructed.
     (path,) = (path for path in photo_paths() if path.stem == SHOWN)
     photo = load_square(path, 256)
     with torch.inference_mode():
-        drawn = [load_generator(path).network(photo) for path in (options.teacher, *files)]
+        generated = [load_generator(path).network(photo) for path in (options.teacher, *files)]
     titles = ("input / teacher", *(f"{ratio}: sliced / reconstructed" for ratio in wanted))
-    rows = [[photo, *drawn[1::2]], [drawn[0], *drawn[2::2]]]
+    rows = [[photo, *generated[1::2]], [generated[0], *generated[2::2]]]
     save_pixels(options.output / "ratios.png", grid(rows, titles))
     table.print()
 
@@ -93,7 +93,7 @@ def front(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace, path: Path, seed: int) -> dict[str, Any]:
-    """Train the student in `path`; what it then draws.
+    """Train the student in `path`; what it then generates.
 
     All see as many crops, not as many minutes: most of a step is not the student's, and the time
     of a step depends on what else the machine does.
@@ -126,7 +126,7 @@ def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
 
 
 SHOWN = "categorization_windmill"
-"""The bundled photo that is drawn."""
+"""The bundled photo that is shown."""
 
 ROUNDS = 15
 """How often each student is timed."""

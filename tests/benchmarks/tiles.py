@@ -1,9 +1,9 @@
-"""How near tiles come to images drawn whole, what time they take, and what memory.
+"""How near tiles come to images translated whole, what time they take, and what memory.
 
     python tests/benchmarks/tiles.py student.pth *.jpg --long-side 800 --tiles 256 384
 
-Every drawing is done by a process of its own, whose peak tells the memory beyond what the open
-model takes. Printed: the unchanged image, and every way, in dB to the image drawn whole.
+Every image is translated by a process of its own, whose peak tells the memory beyond what the open
+model takes. Printed: the unchanged image, and every way, in dB to the image translated whole.
 """
 
 import argparse
@@ -25,21 +25,23 @@ from wkdc.inference.tiles import Tiling, tiled_translator, translate_whole
 from wkdc.metrics.fidelity import psnr_db
 
 
-def draw(model_path: Path, source: Path, target: Path, tile: int, overlap: int, way: str) -> None:
-    """One drawing; its seconds and bytes go to stdout."""
+def translate(
+    model_path: Path, source: Path, target: Path, tile: int, overlap: int, way: str
+) -> None:
+    """One image; its seconds and bytes go to stdout."""
     model = open_model(model_path)
     pixels = load_pixels(source)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     match way:
         case "whole":
-            drawn = translate_whole(model, pixels)
+            made = translate_whole(model, pixels)
         case "picture" | "tile":
-            drawn = tiled_translator(model, Tiling(tile, overlap, way))(pixels)
+            made = tiled_translator(model, Tiling(tile, overlap, way))(pixels)
         case _:
             raise SystemExit(f"{way} is none of whole, image, tile")
     seconds = time.perf_counter() - started
-    save_pixels(target, drawn)
+    save_pixels(target, made)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"seconds": seconds, "bytes": (peak - before) * 1024}))
 
@@ -55,7 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.once is not None:
         way, target = options.once
-        draw(
+        translate(
             options.model,
             options.pictures[0],
             Path(target),
