@@ -118,6 +118,9 @@ def write_tables(results: Path, page: Path) -> None:
     for path in sorted(results.glob("*.json")):
         cell = json.loads(path.read_text())
         by_claim[cell["claim"]].append(cell)
+    by_claim["a"] = [  # where a start says nothing of the training
+        cell | {"start": re.sub("^pruned", "trained", cell["start"])} for cell in by_claim["a"]
+    ]
     halves = [cell for cell in by_claim["b"] if cell["settings"]["by"] == "params"]
     by_claim["peers"] += [c | {"start": "30 minutes", "setting": "faithful"} for c in halves]
 
@@ -225,11 +228,18 @@ def draw_errors(path: Path, claim: str, cells: Sequence[Cell]) -> None:
         charts[chart][line] = {
             band: statistics.mean(error[band] for error in errors) for band in errors[0]
         }
-    save_figure(path, ".svg", [partial(chart_of, title, of) for title, of in charts.items()])
+    for title, lines in charts.items():  # a setting whose sharpest weight is the nearest one, too
+        base = charts.get(title.partition(",")[0], lines)
+        charts[title] = {name: lines.get(name, of) for name, of in base.items()}
+    top = 1.05 * max(max(of.values()) for lines in charts.values() for of in lines.values())
+    save_figure(path, ".svg", [partial(chart_of, title, of, top) for title, of in charts.items()])
 
 
-def chart_of(title: str, errors: Mapping[str, Mapping[str, float]], axes: "Axes") -> None:
+def chart_of(
+    title: str, errors: Mapping[str, Mapping[str, float]], top: float, axes: "Axes"
+) -> None:
     plot_errors(axes, errors)
+    axes.set_ylim(0, top)  # of all charts, so that they can be compared
     axes.set_title(f"{title}: error in each wavelet level")
 
 
