@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from wkdc.pruning.activations import observe, positions_in
+from wkdc.pruning.least_squares import NormalEquations
 from wkdc.pruning.reconstruction import (
     MOST_RIDGE,
     RIDGE,
-    _Normal,
     kernel_matrix,
     patches,
     reconstruct,
@@ -130,7 +130,7 @@ def test_few_equations_are_solved_by_their_own_square(
     # 9 places in each of 2 images, for 27 unknowns.
     observed = observe(teacher, [torch.randn(1, 2, 7, 7).double() for _ in range(2)])
     few = reconstruct(student, kept, observed)
-    monkeypatch.setattr("wkdc.pruning.reconstruction._Few", _Normal)
+    monkeypatch.setattr("wkdc.pruning.reconstruction.FewEquations", NormalEquations)
     many = reconstruct(other, kept, observed)
     # float64; normal equations lose half of its digits at worst.
     for ours, theirs in zip(student.parameters(), other.parameters(), strict=True):

@@ -11,7 +11,8 @@ from wkdc.pruning.constraints import Widths
 from wkdc.pruning.importance import Importance
 from wkdc.pruning.plain_sampling import Antialias
 from wkdc.pruning.result import PruneResult
-from wkdc.pruning.student import PruneSettings, prune_network
+from wkdc.pruning.settings import PruneSettings
+from wkdc.pruning.student import prune_network
 from wkdc.pruning.target import Quantity
 from wkdc.pruning.width_search import Prefer
 

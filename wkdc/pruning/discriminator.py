@@ -5,7 +5,8 @@ from pathlib import Path
 
 from wkdc.checkpoints.card import read_card
 from wkdc.checkpoints.checkpoint import load_discriminator
-from wkdc.pruning.student import PruneSettings, prune_network
+from wkdc.pruning.settings import PruneSettings
+from wkdc.pruning.student import prune_network
 from wkdc.system.files import sha256_of
 
 

@@ -6,7 +6,6 @@ layer really receives. He et al. (2017) and Luo et al. (2017) did so for classif
 unlabelled images are enough, and nothing is trained.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from wkdc.pruning.activations import Observation, positions_in
 from wkdc.pruning.channels import CONVOLUTIONS, is_depthwise, trace_flow
+from wkdc.pruning.least_squares import FewEquations, NormalEquations
 
 RIDGE = 2.0
 """Weight of staying at the sliced kernel, by the mean square of an input and the unknowns for each
@@ -165,7 +165,8 @@ def _solve(
     """
     old = kernel_matrix(layer).double().clone()
     count, images = len(targets[0]), len(targets)
-    equations: _Normal | _Few = _Normal() if count * images >= len(old) else _Few()
+    enough = count * images >= len(old)
+    equations: NormalEquations | FewEquations = NormalEquations() if enough else FewEquations()
     means_in, means_out = [], []
     for image, target in zip(inputs, targets, strict=True):
         rows = patches(layer, image.unsqueeze(0))
@@ -280,92 +281,6 @@ def _rescale(norm: nn.Module, out: Tensor, targets: Sequence[Tensor]) -> Tensor:
 def _by_channel(outputs: Tensor, norm: nn.InstanceNorm2d | nn.BatchNorm2d) -> Tensor:
     """One value for each channel of `norm`: the mean of four where a pixel shuffle comes first."""
     return outputs.view(norm.num_features, -1).mean(1)
-
-
-class _Normal:
-    """Least squares by its normal equations, whose size is the square of the unknowns."""
-
-    def __init__(self) -> None:
-        self._gram = torch.zeros(0)  # its upper triangle
-        self._cross = torch.zeros(0)
-        self._mirrored: Tensor | None = None
-        self.square = torch.zeros(0)
-
-    def add(self, given: Tensor, wanted: Tensor) -> None:
-        """Add the equations `given` (N×D) x kernel = `wanted` (N×O)."""
-        if not len(self._gram):
-            unknowns, outputs = given.shape[1], wanted.shape[1]
-            self._gram = torch.zeros(unknowns, unknowns).double()
-            self._cross = torch.zeros(unknowns, outputs).double()
-            self.square = torch.zeros(outputs).double()
-        self._mirrored = None
-        add_gram(self._gram, given)
-        self._cross += (given.T @ wanted.to(given.dtype)).double()
-        self.square += wanted.double().square().sum(0)
-
-    @property
-    def energy(self) -> float:
-        """The sum of squares of all that was given."""
-        return float(self._gram.diagonal().sum())
-
-    def solve(self, old: Tensor, ridge: float) -> Tensor:
-        """The best kernel, D×O, where leaving `old` costs `ridge` times the squared distance."""
-        gram = self._symmetric().clone()
-        gram.diagonal().add_(ridge)
-        new: Tensor = torch.linalg.solve(gram, self._cross + ridge * old)
-        return new
-
-    def against(self, kernel: Tensor) -> tuple[Tensor, Tensor]:
-        """By output: what `kernel` puts out times what is wanted, and times itself."""
-        return (kernel * self._cross).sum(0), (kernel * (self._symmetric() @ kernel)).sum(0)
-
-    def _symmetric(self) -> Tensor:
-        if self._mirrored is None:
-            self._mirrored = self._gram.triu() + self._gram.triu(1).T
-        return self._mirrored
-
-
-class _Few:
-    """The same with fewer equations than unknowns: the square of the equations is enough."""
-
-    def __init__(self) -> None:
-        self._given: list[Tensor] = []
-        self._wanted: list[Tensor] = []
-
-    def add(self, given: Tensor, wanted: Tensor) -> None:
-        self._given.append(given.double())
-        self._wanted.append(wanted.double())
-
-    @property
-    def square(self) -> Tensor:
-        return torch.cat(self._wanted).square().sum(0)
-
-    @property
-    def energy(self) -> float:
-        return sum(float(given.square().sum()) for given in self._given)
-
-    def solve(self, old: Tensor, ridge: float) -> Tensor:
-        given = torch.cat(self._given)
-        inner = given @ given.T
-        inner.diagonal().add_(ridge)
-        left = torch.cat(self._wanted) - given @ old
-        new: Tensor = old + given.T @ torch.linalg.solve(inner, left)
-        return new
-
-    def against(self, kernel: Tensor) -> tuple[Tensor, Tensor]:
-        made = torch.cat(self._given) @ kernel
-        return (made * torch.cat(self._wanted)).sum(0), made.square().sum(0)
-
-
-def add_gram(total: Tensor, rows: Tensor) -> None:
-    """Add the upper triangle of rows' x rows (N×D) to `total` (D×D), in place.
-
-    The lower one is the same; blocks of columns leave most of it out.
-    """
-    size = max(128, math.ceil(rows.shape[1] / 6))
-    for start in range(0, rows.shape[1], size):
-        block = rows[:, start : start + size]
-        total[start : start + size, start:] += (block.T @ rows[:, start:]).double()
 
 
 def _geometry(layer: nn.Module) -> tuple[int, int, int]:

@@ -2,18 +2,17 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wkdc.checkpoints.card import history_entry, make_card, read_card, relative_to
 from wkdc.checkpoints.checkpoint import Generator, save_generator
-from wkdc.data.calibration import CALIBRATE, JITTER, read_calibration
-from wkdc.data.folders import ImageFolder, describe_data
-from wkdc.data.layouts import Direction
+from wkdc.data.calibration import read_calibration
+from wkdc.data.folders import describe_data
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.batch_statistics import doubt_statistics
 from wkdc.metrics.fidelity import mean_fidelity
@@ -21,16 +20,16 @@ from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
 from wkdc.pruning.activations import Observation
 from wkdc.pruning.build import build, rebuild
-from wkdc.pruning.constraints import Constraints, Widths
+from wkdc.pruning.constraints import Constraints
 from wkdc.pruning.importance import NEED_IMAGES, Importance
 from wkdc.pruning.latency_target import measure_clock
-from wkdc.pruning.plain_sampling import Antialias, without_blurs
+from wkdc.pruning.plain_sampling import without_blurs
 from wkdc.pruning.plan import Plan
 from wkdc.pruning.planner import make_plan
 from wkdc.pruning.reconstruction import LayerFit
 from wkdc.pruning.result import PruneResult
-from wkdc.pruning.target import Quantity, Target, read_target
-from wkdc.pruning.width_search import Prefer
+from wkdc.pruning.settings import PruneSettings
+from wkdc.pruning.target import Target, read_target
 from wkdc.system.devices import check_device
 from wkdc.system.files import check_writable, write_atomically
 
@@ -39,55 +38,6 @@ MEASURED = 4
 
 Progress = Callable[[str, float], None]
 Notice = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class PruneSettings:
-    """What `wkdc.prune.prune` was asked for; see there. The card keeps all of it."""
-
-    ratio: float | None = None
-    by: Quantity | None = None
-    params: int | None = None
-    macs: int | None = None
-    latency_ms: float | None = None
-    size: tuple[int, int] | None = None
-    device: str = "cpu"
-    widths: Widths | None = None
-    prefer: Prefer | None = None
-    round_to: int | None = None
-    drop_blocks: int | None = None
-    importance: Importance | None = None
-    seed: int = 0
-    calibrate: int = CALIBRATE
-    jitter: float = JITTER
-    antialias: Antialias = "keep"
-    data: ImageFolder | None = None
-    direction: Direction = "AtoB"
-
-    def __post_init__(self) -> None:
-        """Check the calibration.
-
-        Raises:
-            OptionError: a negative number of images, no share, data that would not be used, or
-                what does not go with dropping blurs.
-        """
-        if self.calibrate < 0:
-            raise OptionError(f"calibrate is {self.calibrate}; give a number of images, 0 for none")
-        if not 0 <= self.jitter <= 1:
-            raise OptionError(f"jitter is {self.jitter}; give a share of the images, 0 to 1")
-        if self.calibrate == 0 and self.data is not None:
-            raise OptionError(
-                f"data {self.data} would not be used: calibrate is 0; leave one of them out"
-            )
-        if self.antialias not in get_args(Antialias):
-            known = ", ".join(get_args(Antialias))
-            raise OptionError(f"antialias {self.antialias!r} is not known; give one of {known}")
-        timed = self.by == "latency" or self.latency_ms is not None
-        if self.antialias != "keep" and (timed or self.calibrate == 0):
-            raise OptionError(
-                f"antialias {self.antialias} needs images, which make up for the blurs, and a "
-                "size to aim at: give --calibrate 1 or more, and --ratio, --params or --macs"
-            )
 
 
 def prune_network(

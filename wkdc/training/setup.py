@@ -20,7 +20,7 @@ from wkdc.errors import CheckpointError, OptionError, WkdcError
 from wkdc.inference.model import check_channels
 from wkdc.networks.architecture import valid_side
 from wkdc.pruning.discriminator import prune_discriminator
-from wkdc.pruning.student import PruneSettings
+from wkdc.pruning.settings import PruneSettings
 from wkdc.system.files import check_writable
 from wkdc.system.units import counted
 from wkdc.training.checks import check_features, check_losses, check_reverse
