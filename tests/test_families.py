@@ -38,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[name] = folder / name / "teacher.pth"
         made[name].parent.mkdir()
         torch.save(family.weights(1), made[name])
-        wkdc.prune(made[name], ratio=4, calibrate=12, output=made[name].with_name("student.pth"))
+        wkdc.prune(made[name], ratio=4, calibrate=4, output=made[name].with_name("student.pth"))
     return made
 
 
