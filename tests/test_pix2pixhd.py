@@ -297,7 +297,9 @@ def test_from_label_maps_to_onnx(call_wkdc: Call, label_data: Path, tmp_path: Pa
     exported = call("export", "student.pth", "--onnx", "--json")
     assert exported["max_abs_error"] <= exported["tolerance"]
     timed = call("profile", "student.onnx", "--size", "64x64", "--rounds", 1, "--json")
-    assert timed["models"][0]["latency_ms"]["onnx-cpu"]["median"] > 0
+    (model,) = timed["models"]
+    assert model["params"] == count_params(load_generator(tmp_path / "student.pth").network)
+    assert "onnx-cpu" in model["latency_ms"]
     few = ("--data", label_data, "--size", 64, "--json")
     scored = call("evaluate", "student.onnx", "student.pth", *few)
     assert scored["protocol"]["inputs"] == 2
