@@ -308,7 +308,7 @@ def run(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
             seed=cell.seed,
             device=options.device,
             runs=folder / "runs",
-            cache=options.work / "targets",
+            cache=None if minutes else options.work / "targets",  # so that all minutes are equal
         )
         found["training"] = {
             "steps": result.steps,
