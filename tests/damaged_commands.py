@@ -44,7 +44,7 @@ VALUES = (
 """What is given where any value may stand."""
 
 SHORT: dict[str, tuple[str, ...]] = {
-    "distill": ("--steps", "1", "--crop", "32", "--load-size", "36", "--ndf", "4"),
+    "distill": ("--steps", "1", "--crop", "32", "--load-size", "36"),
     "train": ("--steps", "1", "--crop", "32", "--load-size", "36", "--ngf", "2", "--ndf", "4"),
     "profile": ("--size", "32", "--rounds", "1"),
     "evaluate": ("--size", "32"),

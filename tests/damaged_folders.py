@@ -16,7 +16,8 @@ from damage import Whole, mutated, mutated_json, outcome
 import wkdc
 from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_record
-from wkdc.data.layouts import part_loader, read_layout
+from wkdc.data.inputs import part_loader
+from wkdc.data.layouts import read_layout
 from wkdc.data.unpack import unpack
 from wkdc.distill import FAITHFUL, StepReport
 from wkdc.reporting.subject import find_subject
@@ -153,7 +154,7 @@ def try_data_folder(seed: int, folder: Path, whole: Whole) -> bool:
         with contextlib.suppress(OSError):  # a file, or a link in a circle, is there already
             _fill(folder / "data" / part, pick, whole)
     direction = pick.choice(("AtoB", "BtoA"))
-    options = {"both": pick.random() < 0.2, "select": pick.random() < 0.2}
+    options = {name: pick.random() < 0.2 for name in ("both", "select", "test")}
     smallest = pick.choice((1, 8, 20))
 
     def read() -> None:

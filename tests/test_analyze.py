@@ -124,6 +124,12 @@ def test_a_run_stands_for_its_student_before_and_after(
     names = [model["name"] for model in said["models"]]
     assert names == ["input", str(run / "checkpoints" / "start.pth"), str(student)]
     assert said["made"]["command"] == "analyze"
+    again = call_wkdc(
+        *("analyze", student, run, "--data", photos, "--size", 64, "--limit", 2, "--json")
+    )
+    twice = {model["name"]: model for model in json.loads(again.stdout)["models"]}
+    assert list(twice) == ["input", str(student), str(run / "checkpoints" / "start.pth")]
+    assert all(twice[model["name"]] == model for model in said["models"])
     (run / "checkpoints" / "start.pth").unlink()
     (saved,) = (run / "checkpoints").glob("step-*.pth")
     saved.unlink()

@@ -32,7 +32,7 @@ Call = Callable[..., Called]
 SHORT = ("--load-size", "64", "--crop", "32", "--steps", "2")
 
 # What distill says of its plan before it has looked at the files; skipped images; progress.
-NOTES = re.compile(r"recipe (faithful|paper) on |skipped: | *\d+% ")
+NOTES = re.compile(r"recipe (faithful|paper) on |left out of recipe |skipped: | *\d+% ")
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

@@ -1,6 +1,8 @@
 """The sheet shows what the models drew, and frames what differs most."""
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,14 +11,18 @@ import torch
 from conftest import Called
 
 import wkdc
+from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.compare import GAIN
 from wkdc.data.images import images_to_pixels, load_pixels, load_square
+from wkdc.distill import FAITHFUL
 from wkdc.inference.model import open_model
 from wkdc.metrics.fidelity import most_different_square, psnr_db
 
 Call = Callable[..., Called]
 
 SIDE, GAP, TOP = 64, 4, 22
+
+SMALL = dataclasses.replace(FAITHFUL, crop=32, load_size=48)
 
 
 def cell(sheet: torch.Tensor, row: int, column: int) -> torch.Tensor:
@@ -78,6 +84,7 @@ def test_two_models_without_a_teacher_are_compared_with_the_first(
         (("teacher.pth", "--data", "photos"), 2, "is alone"),
         (("student.pth", "--data", "photos", "--count", 0), 2, "1 image or more"),
         (("student.pth", "--data", "photos", "-o", "sheet.txt"), 2, "does not end like an image"),
+        (("student.pth", "--data", "photos", "-o", "sheet.gif"), 2, "that is written; choose .jpg"),
         (("student.pth", "--data", "photos", "-o", "gone/sheet.png"), 1, "gone"),
         (("student.pth", "gone.onnx", "--data", "photos"), 1, "gone.onnx"),
     ],
@@ -91,3 +98,27 @@ def test_wrong_use_says_what_to_do(
     assert called.code == code, called.stderr
     assert len(called.errors) == 1
     assert said in called.errors[0]
+
+
+def test_a_teacher_is_found_from_wherever_the_student_lies(
+    student: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, output = tmp_path / "other" / "runs", tmp_path / "elsewhere" / "s.pth"
+    output.parent.mkdir()
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("teacher.pth", "student.pth"):
+        shutil.move(tmp_path / name, home)
+    given = {"student": home / "student.pth", "steps": 10, "recipe": SMALL}
+    wkdc.distill(photos, output=output, runs=home / "runs", **given)
+    assert load_generator(output).card["teacher"]["path"] == str(home / "teacher.pth")
+    run = wkdc.distill(photos, runs=runs, **given).run
+    size = {"size": 64, "limit": 2}
+    for model in (output, run):
+        names = [score.name for score in wkdc.evaluate([model], photos, **size).scores]
+        assert names[1] == "teacher"
+    (saved,) = list((run / "checkpoints").glob("step-*.pth"))[:1]
+    assert wkdc.evaluate([saved], photos, **size).scores[1].name == "teacher"
+    monkeypatch.chdir(home / "runs" / "distill-001")
+    found = wkdc.evaluate(["checkpoints/start.pth"], photos, **size).scores
+    assert found[1].name == "teacher"

@@ -245,3 +245,12 @@ def test_no_file_names_the_code_that_runs(tmp_path: Path, call_wkdc: Call) -> No
     assert done.code == 1
     assert "give --arch no_such_module:make" in done.errors[0]
     assert load_generator(tmp_path / "student.pth", arch=STYLIST).architecture.family == "custom"
+
+
+def test_a_network_that_decides_by_values_is_told_so(tmp_path: Path, call_wkdc: Call) -> None:
+    saved(custom_networks.ByValues(), tmp_path)
+    arch = ("--arch", "custom_networks:ByValues")
+    done = call_wkdc("prune", "teacher.pth", "--ratio", 2, *arch, "--calibrate", 0)
+    assert (done.code, len(done.errors)) == (1, 1)
+    assert "cannot be counted without running it" in done.errors[0]
+    assert "may not decide by values" in done.errors[0]

@@ -222,6 +222,33 @@ def test_16_bits_are_read_at_full_depth(tmp_path: Path, name: str, bands: int) -
     assert (found / 255 * 65535).round().to(torch.int32).tolist() == pixels.int().tolist()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_16_bits_are_turned_as_8_bits_are(tmp_path: Path, name: str, orientation: int) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (5, 7), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(grey).save(tmp_path / "8.png", exif=exif)
+    deep = grey.astype(np.uint16) * 257
+    if name == "x.png":
+        Image.fromarray(deep).save(tmp_path / name, exif=exif)
+    else:
+        tags = [(0x0112, "H", 1, orientation, True)]
+        tifffile.imwrite(tmp_path / name, deep, photometric="minisblack", extratags=tags)
+    found, expected = (load_pixels(tmp_path / one, channels=1) for one in (name, "8.png"))
+    assert found.dtype == torch.float32
+    assert torch.equal(found.round().to(torch.uint8), expected)
+
+
+def test_a_tiff_whose_0_is_white(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (5, 7), dtype=np.uint8)
+    for name, values in (("8.tif", grey), ("16.tif", grey.astype(np.uint16) * 257)):
+        tifffile.imwrite(tmp_path / name, values, photometric="miniswhite")
+    shallow, deep = (load_pixels(tmp_path / name, channels=1) for name in ("8.tif", "16.tif"))
+    assert torch.equal(shallow, torch.from_numpy(255 - grey)[None])
+    assert torch.equal(deep.round().to(torch.uint8), shallow)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"), [(0, 1, (0, 255)), (-1, 1, (0, 255)), (0, 200, (0, 200))]
 )
@@ -381,6 +408,8 @@ def test_bands_of_8_bits_in_a_tiff(
         path, stored, photometric=photometric, planarconfig=planar, extrasamples=extra or None
     )
     found = load_pixels(path, channels=bands)
+    if photometric == "miniswhite":
+        values[..., 0] = 255 - values[..., 0]
     assert np.array_equal(found.permute(1, 2, 0).numpy(), values)
     assert load_alpha(path) is None
     if bands != 3:
@@ -555,6 +584,17 @@ def test_translate_gives_alpha_back(tmp_path: Path, teacher: Path, name: str, de
         assert Image.open(out).mode == "RGBA"
     wkdc.translate(teacher, [tmp_path / "x.png"], tmp_path / "plain.png")
     assert Image.open(tmp_path / "plain.png").mode == "RGB"
+
+
+@pytest.mark.parametrize("name", ["o.png", "o.tif"])
+def test_alpha_of_16_bits_keeps_them(tmp_path: Path, teacher: Path, name: str) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (32, 40, 4), dtype=np.uint16)
+    pixels = torch.from_numpy(values).permute(2, 0, 1)
+    save_pixels(tmp_path / "x.png", pixels)
+    wkdc.translate(teacher, [tmp_path / "x.png"], tmp_path / name, alpha="keep", depth=16)
+    alpha = load_alpha(tmp_path / name)
+    assert alpha is not None
+    assert np.array_equal((alpha[0] * 257).round().int().numpy(), values[..., 3].astype(int))
 
 
 def with_transparent_colour(path: Path, colours: np.ndarray, chunk: bytes) -> Path:

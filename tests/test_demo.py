@@ -86,3 +86,19 @@ def test_the_shown_photos_are_bundled_and_never_trained_on() -> None:
     manifest = json.loads((photo_paths()[0].parent / "MANIFEST.json").read_text())
     assert {entry["file"] for entry in manifest} == names
     assert {entry["license"] for entry in manifest} <= {"public-domain", "CC0-1.0"}
+
+
+@pytest.mark.parametrize("name", ["teacher.pth", "photos/trainA/mine.png"])
+@pytest.mark.usefixtures("small_package")
+def test_the_demo_leaves_the_files_of_others(
+    name: str, call_wkdc: Callable[..., Called], tmp_path: Path
+) -> None:
+    path = tmp_path / "project" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    for more in ((), ("--overwrite",)):
+        done = call_wkdc("demo", "project", "--steps", 2, *more)
+        assert done.code == 1
+        assert done.errors == [f"wkdc: project/{name} is not of the demo; name another folder"]
+    files = [file for file in (tmp_path / "project").rglob("*") if file.is_file()]
+    assert [(file, file.read_bytes()) for file in files] == [(path, b"mine")]

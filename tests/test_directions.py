@@ -13,6 +13,7 @@ from originals import resnet_state_dict
 
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.checkpoints.lineage import record_of
 from wkdc.data.layouts import read_layout
 from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport, distill
 from wkdc.errors import CheckpointError, DatasetError, OptionError
@@ -89,6 +90,11 @@ def test_both_students_learn_and_say_from_whom(recipe: Recipe, folder: Path) -> 
     assert {"lh1", "hh4", "ll4", "reverse_hl2"} <= set(watched[-1])
     samples = {path.name for path in (result.run / "samples").iterdir()}
     assert {"step-000003.png", "step-000003-reverse.png"} <= samples
+    back = record_of(load_generator(folder / "back-student.pth"))
+    assert back is not None
+    assert back.start == result.run / "checkpoints" / "start-reverse.pth"
+    assert back.validation[-1]["psnr_db"] == pytest.approx(result.reverse.after.psnr_db)
+    assert [set(line) - {"step", "seconds"} for line in back.losses] == [forth] * 3
     checkpoints = sorted(path.name for path in (result.run / "checkpoints").glob("*.pth"))
     assert checkpoints == [  # the beginning and the two latest
         *("start-reverse.pth", "start.pth"),

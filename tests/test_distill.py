@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from wkdc.checkpoints.card import make_card
 from wkdc.checkpoints.checkpoint import load_discriminator, load_generator, save_generator
 from wkdc.data.image_writing import save_pixels
 from wkdc.data.images import load_pixels, load_square
-from wkdc.data.layouts import part_loader, read_layout
+from wkdc.data.inputs import part_loader
+from wkdc.data.layouts import read_layout
 from wkdc.data.photos import photo_paths
 from wkdc.distill import FAITHFUL, PAPER, Recipe, StepReport, distill, recipe_named, resume
 from wkdc.errors import CheckpointError, DatasetError, ImageError, OptionError
@@ -332,6 +334,48 @@ def test_small_images_are_left_out_and_named(tmp_path: Path) -> None:
         f"skipped: {tmp_path}/plain/b.png is 99x15",
         f"skipped: {tmp_path}/plain/c.png is 15x99",
     ]
+
+
+def test_what_is_held_out_is_so_for_every_size_that_is_asked_for(tmp_path: Path) -> None:
+    """`evaluate` takes smaller images than a training with large crops."""
+    random.seed(0)
+    for n in range(40):
+        save_noise(tmp_path / "set" / "trainA", f"{n}.png", *random.choice([(20, 20), (40, 40)]))
+    every = read_layout(tmp_path / "set", test=True)
+    trained = read_layout(tmp_path / "set", smallest=32)
+    assert len(every.validation) == 4
+    assert trained.validation
+    assert set(trained.validation) < set(every.validation)
+    assert not set(trained.train) & set(every.validation)
+    # Where no usable image is among them, others are held out.
+    alone = tmp_path / "set" / "trainA" / "large.png"
+    save_noise(alone.parent, "larger.png", 60, 60)
+    save_noise(alone.parent, alone.name, 60, 60)
+    found = read_layout(tmp_path / "set", smallest=60)
+    assert (len(found.train), len(found.validation)) == (1, 1)
+    assert found.train != found.validation
+
+
+def test_test_images_alone(unpaired: Path, paired: Path, tmp_path: Path) -> None:
+    (unpaired / "trainB").rename(unpaired / "testB")
+    for path in (unpaired / "trainA").iterdir():  # which nobody needs to read
+        path.write_bytes(b"broken")
+    for _ in range(2):
+        found = read_layout(unpaired, test=True)
+        assert (found.kind, found.train, found.held_out) == ("unpaired", (), False)
+        assert {path.parent.name for path in found.validation} == {"testA"}
+        assert {path.parent.name for path in found.real_validation} == {"testB"}
+        shutil.rmtree(unpaired / "trainA", ignore_errors=True)
+    back = read_layout(unpaired, direction="BtoA", test=True)
+    assert {path.parent.name for path in back.validation} == {"testB"}
+    with pytest.raises(ImageError, match="trainA is no folder"):
+        read_layout(unpaired)
+    found = read_layout(paired, test=True)
+    assert (found.kind, found.train, len(found.validation)) == ("paired", (), 1)
+    for n in range(3):
+        save_noise(tmp_path / "plain", f"{n}.png", 8, 8)
+    found = read_layout(tmp_path / "plain", test=True)
+    assert (found.kind, found.held_out, len(found.validation)) == ("inputs", False, 3)
 
 
 def test_of_paired_images_each_half_must_be_large_enough(tmp_path: Path) -> None:
@@ -653,7 +697,7 @@ def test_a_student_without_a_teacher(student: Path, photos: Path) -> None:
         distill(photos, student=student, recipe=small(FAITHFUL), steps=1)
 
 
-def test_the_discriminator_is_made_smaller_once(
+def test_the_discriminator_is_made_smaller_in_the_run(
     student: Path, photos: Path, call_wkdc: Callable[..., Called]
 ) -> None:
     folder = student.parent
@@ -662,24 +706,73 @@ def test_the_discriminator_is_made_smaller_once(
         *("distill", "--data", photos, "--recipe", "paper", "--crop", 32, "--load-size", 40),
         *("--steps", 1, "--discriminator", "latest_net_D.pth", "--disc-ratio", 4),
     )
+    files = {path.name for path in folder.iterdir()}
     done = call_wkdc(*settings)
     assert done.code == 0, done.stderr
-    small, given = (
-        load_discriminator(folder / name) for name in ("latest_net_D-4x.pth", "latest_net_D.pth")
-    )
+    assert {path.name for path in folder.iterdir()} == files | {"runs"}
+    run = folder / "runs" / "distill-001"
+    given = load_discriminator(folder / "latest_net_D.pth")
+    small = load_discriminator(run / "checkpoints" / "discriminator.pth")
     ratio = count(given.network) / count(small.network)
     assert ratio == pytest.approx(4, rel=0.02)  # as prune promises
-    options = json.loads((folder / "runs" / "distill-001" / "options.json").read_text())
+    options = json.loads((run / "options.json").read_text())
     assert options["digests"]["discriminator_sha256"] == small.sha256
-    call_wkdc(*settings)
-    assert load_discriminator(folder / "latest_net_D-4x.pth").sha256 == small.sha256
     torch.save(patchgan_state_dict(1, ndf=16), folder / "latest_net_D.pth")
-    call_wkdc(*settings)  # of another one it is made again
-    assert load_discriminator(folder / "latest_net_D-4x.pth").sha256 != small.sha256
+    call_wkdc(*settings)  # of another one
+    other = load_discriminator(run.with_name("distill-002") / "checkpoints" / "discriminator.pth")
+    assert other.sha256 != small.sha256
 
 
 def count(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--ndf", 8), "ndf 8 would not be used: the adversarial weight is 0"),
+        (("--gan", "hinge"), "gan hinge would not be used: the adversarial weight is 0"),
+        (
+            ("--wavelet-weight", 0, "--bands", "low"),
+            "bands low would not be used: the wavelet-weight is 0",
+        ),
+        (
+            ("--recipe", "paper", "--jitter", 0.5),
+            "jitter 0.5 would not be used: beside losses to true images",
+        ),
+    ],
+)
+def test_options_that_would_not_be_used(
+    given: tuple[object, ...], said: str, photos: Path, call_wkdc: Callable[..., Called]
+) -> None:
+    done = call_wkdc("distill", "--data", photos, *given, "--steps", 1)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert said in done.errors[0]
+
+
+def test_weights_that_the_data_does_not_allow_are_named_and_change_nothing(
+    student: Path, photos: Path
+) -> None:
+    """Beside losses to true images crops keep their colours; here there are none."""
+    recipe, said = small(FAITHFUL, features=0.0), list[str]()
+    found = []
+    for changes in ({}, {"truth": 10.0, "identity": 5.0, "cycle": 10.0}):
+        output = student.parent / f"{len(found)}.pth"
+        distill(
+            photos,
+            student=student,
+            output=output,
+            recipe=dataclasses.replace(recipe, **changes),
+            steps=2,
+            runs=student.parent / "runs",
+            on_notice=said.append,
+        )
+        found.append(weights_of(output))
+    assert said == [
+        "left out of recipe faithful: truth 10, which needs true images of pairs; identity 5, "
+        "which needs trainB; cycle 10, which needs a generator of the other direction"
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Two real processes that train one student together."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import psutil
 import pytest
 import several_commands
 import torch
-from conftest import Called, wait_until
+from conftest import HANG_S, Called, wait_until
 from originals import patchgan_state_dict
 from torch import Tensor
 
@@ -69,7 +70,7 @@ FAILING: tuple[tuple[object, ...], ...] = (
     # The first process alone finds that one out, and the other waits for it.
     (
         *("distill", *COMMON, "--recipe", "paper", "--steps", 1),
-        *("--discriminator", "nowhere.pth", "--disc-ratio", 4),
+        *("--discriminator", "disc.pth", "--disc-ratio", 1e6),
     ),
     ("distill", "--data", "absent", "--steps", 1),
     ("distill", "--data", "single", *COMMON[2:], "--batch", 1, "--steps", 2),
@@ -88,7 +89,7 @@ RUNS: dict[str, tuple[tuple[object, ...], int, tuple[object, ...]]] = {
 def check_said(errors: str) -> None:
     """Every error of `FAILING` is said by the first process."""
     lines = [line for line in errors.splitlines() if line.startswith("wkdc:")]
-    for what in ("nowhere.pth", "absent", "2 processes would share 1 image"):
+    for what in ("infeasible", "absent", "2 processes would share 1 image"):
         assert any(what in line and "process 1" not in line for line in lines)
     assert not any("unexpected" in line for line in lines)
 
@@ -97,6 +98,7 @@ def test_two_processes_take_the_steps_of_one_with_a_larger_batch_and_fail_togeth
     launch: Callable[..., subprocess.Popen[str]], call_wkdc: Call, tmp_path: Path
 ) -> None:
     """With targets computed ahead and anew, and with several batches a step."""
+    torch.save(patchgan_state_dict(0, ndf=8), tmp_path / "disc.pth")
     (tmp_path / "single").mkdir()
     shutil.copy(next((tmp_path / "photos").iterdir()), tmp_path / "single")
     commands = []
@@ -168,6 +170,30 @@ def test_two_processes_are_killed_and_go_on_bit_for_bit(
         for name in ("whole.pth", "killed.pth")
     )
     assert all(torch.equal(a, b) for a, b in zip(whole, killed, strict=True))
+
+
+def test_a_log_that_cannot_be_written_ends_two_processes(
+    launch: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The first one alone writes, while the other is in the midst of the next step."""
+    run = tmp_path / "runs" / "distill-001"
+    metrics = run / "metrics.jsonl"
+    process = launch(("distill", *COMMON, "--reuse", 1, "--steps", 9**9, "--save-every", 1e-9))
+    wait_until(
+        lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 3,
+        process,
+        process.communicate,
+    )
+    while not metrics.is_dir():
+        metrics.unlink(missing_ok=True)
+        with contextlib.suppress(FileExistsError):  # a step came in between
+            metrics.mkdir()
+    _, errors = process.communicate(timeout=HANG_S)
+    lines = [line for line in errors.splitlines() if line.startswith("wkdc:")]
+    (said,) = [line for line in lines if "process 1" not in line]
+    assert "cannot write runs/distill-001/metrics.jsonl" in said
+    assert said.endswith("to go on: wkdc distill --resume runs/distill-001")
+    assert list((run / "checkpoints").glob("*.state"))
 
 
 def test_one_process_asks_nobody() -> None:

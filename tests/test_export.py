@@ -20,8 +20,9 @@ import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_pixels, pixels_to_images, resize_short_side
 from wkdc.data.photos import photo_paths
-from wkdc.errors import OptionError, OutputError, ParityError
+from wkdc.errors import CheckpointError, OptionError, OutputError, ParityError
 from wkdc.export import ExportResult
+from wkdc.inference.runtimes import runtimes_on
 from wkdc.networks.resnet import ResnetGenerator
 
 # What the project promises: an eightieth of a step of 8 bits, in units of [-1, 1]. A right file is
@@ -359,3 +360,40 @@ def test_every_command_takes_bytes(call_wkdc: Call, student: Path, photos: Path)
     assert called.code == 0, called.stderr
     called = call_wkdc("info", "bytes.onnx", "--json")
     assert "uint8" in json.loads(called.stdout)["interface"]["inputs"][0]
+
+
+@pytest.mark.parametrize("target", ["web", "triton"])
+def test_onnx_beside_a_page_or_a_repository(target: str, call_wkdc: Call, student: Path) -> None:
+    done = call_wkdc("export", student, "--onnx", f"--{target}", "folder")
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert f"--{target} writes a .onnx file into its folder" in done.errors[0]
+    assert not (student.parent / "folder").exists()
+
+
+def test_a_direction_is_that_of_images(call_wkdc: Call, student: Path, teacher: Path) -> None:
+    for command in (("export", student), ("prune", teacher, "--ratio", 2, "-o", "s.pth")):
+        done = call_wkdc(*command, "--direction", "BtoA")
+        assert (done.code, len(done.errors)) == (2, 1)
+        assert "--direction BtoA is that of images; give --data FOLDER" in done.errors[0]
+
+
+def test_a_runtime_that_fails_is_not_timed_and_said(
+    student: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise CheckpointError("OpenVINO is broken")
+
+    monkeypatch.setattr("wkdc.benchmark.precision_times.OpenVinoNetwork", fail)
+    done = wkdc.export(student, precision="int8", data=photos, tolerance=1.0)
+    assert set(done.latency_ms) == {"onnx-cpu"}
+    assert "OpenVINO is broken; it is not timed in OpenVINO" in done.warnings
+
+
+def test_a_package_of_which_a_part_is_missing_is_no_runtime(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> bool:
+        raise ImportError("libtbb.so.12")
+
+    monkeypatch.setattr("wkdc.inference.runtimes._has_bfloat16", fail)
+    assert runtimes_on(torch.device("cpu")) == ("torch", "onnx")

@@ -14,8 +14,9 @@ from PIL import Image
 
 from wkdc.checkpoints.checkpoint import load_discriminator, load_generator
 from wkdc.data.calibration import read_calibration
+from wkdc.data.inputs import part_loader
 from wkdc.data.jitter import jitter_colours, jitter_pixels
-from wkdc.data.layouts import part_loader, read_layout
+from wkdc.data.layouts import read_layout
 from wkdc.errors import OptionError
 from wkdc.training.crops import Crops
 from wkdc.training.recipe import FAITHFUL

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wkdc.metrics.fidelity import Fidelity, high_band_error, mean_fidelity, psnr_db
+from wkdc.metrics.image_scores import ScoreCollector
 
 # The transform is float32: coefficients below 32 with roundings of 6e-8 of themselves.
 SAME_ERROR = 1e-5
@@ -123,3 +124,24 @@ def test_mean_fidelity_of_one_pair_is_that_pair_and_order_does_not_matter() -> N
 def test_mean_fidelity_of_equal_images() -> None:
     target = random_image(1)
     assert mean_fidelity([(target, target)] * 2) == Fidelity(math.inf, 0.0, 2)
+
+
+def test_psnr_of_an_infinite_number() -> None:
+    target = torch.zeros(1, 3, 8, 8)
+    images = target.clone()
+    images[0, 0, 0, 0] = math.inf
+    assert psnr_db(images, target) == -math.inf
+
+
+@pytest.mark.parametrize(("shade", "other"), [(130, 125), (0, 255), (20, 60)])
+def test_ssim_of_flat_images_in_closed_form(shade: int, other: int) -> None:
+    """Without contrast, the term of luminance is left (Wang et al. 2004, equation 6)."""
+    scores = ScoreCollector()
+    images = [torch.full((1, 3, 64, 64), one / 127.5 - 1) for one in (shade, other)]
+    scores.add(*images)
+    summary = scores.summary(0)
+    assert summary is not None
+    least = (0.01 * 255) ** 2
+    expected = (2 * shade * other + least) / (shade**2 + other**2 + least)
+    # Variances are differences of squares in float32, of 1e-7 beside (0.03)² = 9e-4.
+    assert summary.ssim.mean == pytest.approx(expected, abs=1e-3)

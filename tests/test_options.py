@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 import typing
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
+from conftest import Called
 
 from wkdc.cli import app, values
 from wkdc.errors import OptionError
@@ -77,3 +79,17 @@ def test_every_option_stands_on_its_command_s_page() -> None:
         named = set(re.findall(r"--[a-z][a-z0-9-]*", page.read_text()))
         options = {one for typed in parameters.values() for one in typed if one.startswith("--")}
         assert options <= named, command
+
+
+def test_the_next_command_can_be_pasted(
+    call_wkdc: Callable[..., Called], teacher: Path, photos: Path
+) -> None:
+    photos.rename(photos.with_name("my photos"))
+    settings = ("--ratio", 2, "-o", "a student.pth", "--data", "my photos", "--direction", "BtoA")
+    done = call_wkdc("prune", teacher.name, *settings)
+    assert done.code == 0, done.stderr
+    said = " ".join(done.stdout.split("next: ")[1].split())
+    assert shlex.split(said) == [
+        *("wkdc", "distill", "--data", "my photos", "--student", "a student.pth"),
+        *("--direction", "BtoA"),
+    ]

@@ -21,7 +21,7 @@ from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_pixels
 from wkdc.data.photos import photo_paths
 from wkdc.deploy.phone import export_phone
-from wkdc.errors import CheckpointError, OptionError, ParityError
+from wkdc.errors import CheckpointError, OptionError, OutputError, ParityError
 from wkdc.inference.model import open_model
 
 Call = Callable[..., Called]
@@ -283,3 +283,12 @@ def test_a_phones_options_alone(call_wkdc: Call, student: Path) -> None:
     called = call_wkdc("export", "student.pth", "--ncnn", "--int8")
     assert called.code == 2
     assert "int8 is not written" in called.errors[0]
+
+
+def test_no_folder_of_something_else_is_replaced(student: Path) -> None:
+    folder = student.parent / "models.ncnn.param"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="is a folder, and no export"):
+        export_phone(student, "ncnn", output=folder)
+    assert (folder / "mine.txt").read_text() == "mine"

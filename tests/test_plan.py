@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import Called
-from originals import patchgan_state_dict, resnet_state_dict, unet_state_dict
+from originals import (
+    multiscale_state_dict,
+    patchgan_state_dict,
+    resnet_state_dict,
+    unet_state_dict,
+)
 from torch import nn
 
 from wkdc.checkpoints.checkpoint import load_generator
@@ -167,6 +172,7 @@ def test_a_latency_is_measured(
     result = prune(teacher, ratio=1.3, by="latency", **options)
     assert result.clock is not None
     assert (result.clock.size, result.clock.device) == ((64, 64), "cpu")
+    assert result.clock.expected_ms is not None
     assert min(result.clock.teacher_ms, result.clock.student_ms, result.clock.expected_ms) > 0
     # What a small network takes is mostly noise, so only the model's answer is certain.
     assert result.clock.expected_ms < result.clock.teacher_ms
@@ -216,8 +222,14 @@ def test_widths_are_corrected_by_what_is_measured(
     assert clock.met == (not said)
 
 
-def test_a_discriminator_can_be_planned(tmp_path: Path) -> None:
-    torch.save(patchgan_state_dict(0, ndf=16), tmp_path / "net_D.pth")
+@pytest.mark.parametrize("kind", ["patchgan", "multiscale"])
+def test_a_discriminator_can_be_planned(kind: str, tmp_path: Path) -> None:
+    weights = (
+        patchgan_state_dict(0, ndf=16)
+        if kind == "patchgan"
+        else multiscale_state_dict(0, scales=2, ndf=16, in_channels=3)
+    )
+    torch.save(weights, tmp_path / "net_D.pth")
     result = prune(tmp_path / "net_D.pth", ratio=4, calibrate=2, size=(64, 64), dry_run=True)
     assert result.clock is not None
     assert result.expected_psnr_db is None

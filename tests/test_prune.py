@@ -497,9 +497,17 @@ def test_a_trained_student_is_kept_aside(photos: Path, tmp_path: Path) -> None:
     distill(photos, student=output, steps=1, recipe=SHORT, runs=tmp_path / "runs")
     trained = output.read_bytes()
     again()
-    assert said == [f"{output} had been trained; it is kept as {tmp_path / 'student.old.pth'}"]
+    assert said == [f"what {output} held is kept as {tmp_path / 'student.old.pth'}"]
     assert (tmp_path / "student.old.pth").read_bytes() == trained
     assert output.read_bytes() != trained
+    newer = torch.load(output, weights_only=True)
+    newer["wkdc"]["format"] = 99
+    torch.save(newer, output)
+    unread = output.read_bytes()
+    again()
+    assert said[1:] == [f"what {output} held is kept as {tmp_path / 'student.old2.pth'}"]
+    assert (tmp_path / "student.old.pth").read_bytes() == trained
+    assert (tmp_path / "student.old2.pth").read_bytes() == unread
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])

@@ -61,14 +61,21 @@ def test_the_four_commands_chain_in_one_folder(
     assert [entry["command"] for entry in history] == ["prune", "distill"]
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/**/*.md")), ids=lambda path: path.name)
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+    for target, _, anchor in re.findall(r"\]\(([^)#]*)(#([^)]*))?\)", path.read_text()):
         if "://" not in target:
-            assert (path.parent / target).exists(), target
+            page = path.parent / target if target else path
+            assert page.exists(), target
+            if anchor:
+                assert anchor in anchors_of(page), f"{target}#{anchor}"
 
 
-def test_links_of_the_readme() -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", README):
-        if "://" not in target:
-            assert (ROOT / target).exists(), target
+def anchors_of(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them: lower case, without punctuation, hyphens."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}

@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, Page
 
 import wkdc
 from wkdc.checkpoints.run_record import read_record
+from wkdc.data.folders import evenly_spread
 from wkdc.errors import MissingExtraError, OptionError
-from wkdc.inference.comparison import evenly_spread
 from wkdc.report import LARGE_BYTES, ReportResult
 from wkdc.reporting import charts
 from wkdc.reporting.results import read_result, to_plain
@@ -384,3 +384,20 @@ def test_results_go_into_a_file_and_back(tmp_path: Path) -> None:
     assert read_result(file, ("profile",)) == plain
     with pytest.raises(OptionError, match="is of wkdc profile; give what wkdc analyze --json"):
         read_result(file, ("analyze",))
+
+
+def test_a_damaged_export_is_named_and_the_rest_is_shown(reported: Chain, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(reported.folder, tmp_path / "chain"))
+    (folder / "student.onnx").write_bytes(b"damaged")
+    results = [folder / "profile.json"]
+    made = wkdc.report(
+        folder / "student.pth",
+        data=folder / "photos",
+        output=folder / "again.html",
+        results=results,
+        size=SIZE,
+        limit=2,
+        count=1,
+    )
+    assert any("student.onnx" in warning for warning in made.warnings)
+    assert made.output.is_file()

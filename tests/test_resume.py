@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import several_commands
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.folders import Data, ImageFolder
 from wkdc.distill import FAITHFUL, StepReport
 from wkdc.errors import CheckpointError, OptionError, OutputError, WkdcError
 from wkdc.training.distributed import Processes
@@ -143,7 +145,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert [entry["command"] for entry in card["history"]] == ["prune", "distill"]
 
 
-def begun(student: Path, photos: Path, at: int = 6, **options: Any) -> Path:
+def begun(student: Path, photos: Data, at: int = 6, **options: Any) -> Path:
     """The folder of a run that died in step `at`, with the states of the two steps before."""
 
     def die(report: StepReport) -> None:
@@ -157,7 +159,7 @@ def begun(student: Path, photos: Path, at: int = 6, **options: Any) -> Path:
 
 def run(
     student: Path,
-    photos: Path,
+    photos: Data,
     output: str,
     *,
     steps: int = 8,
@@ -190,16 +192,14 @@ def turn_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damages", [[turn_a_bit], [cut, turn_a_bit]])
-def test_broken_states_are_left_out(
-    damages: list[Callable[[Path], None]], student: Path, photos: Path
+@pytest.mark.parametrize("damage", [cut, turn_a_bit])
+def test_a_broken_state_is_left_out(
+    damage: Callable[[Path], None], student: Path, photos: Path
 ) -> None:
-    count = len(damages)
     folder = begun(student, photos)
     states = sorted((folder / "checkpoints").glob("*.state"))
     assert [path.name for path in states] == ["step-000004.state", "step-000005.state"]
-    for path, damage in zip(states[-count:], damages, strict=True):
-        damage(path)
+    damage(states[-1])
     notices: list[str] = []
     seen: list[int] = []
 
@@ -212,11 +212,34 @@ def test_broken_states_are_left_out(
             assert whole <= there
 
     result = wkdc.resume(folder, on_notice=notices.append, on_step=step)
-    assert notices[:count] == [f"{path} is broken and left out" for path in states[::-1][:count]]
-    assert len(notices) == count + (count == 2)  # and that the run starts from its beginning
-    assert seen == list(range(5 if count == 1 else 1, 9))
+    assert notices == [f"{states[-1]} is broken and left out"]
+    assert seen == list(range(5, 9))
     whole = run(student, photos, "whole.pth")
     assert all(torch.equal(a, b) for a, b in zip(weights_of(result.output), whole, strict=True))
+
+
+def test_where_no_state_is_whole_the_students_stay(student: Path, photos: Path) -> None:
+    folder = begun(student, photos)
+    for path in (folder / "checkpoints").glob("*.state"):
+        cut(path)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    latest = folder / "checkpoints" / "step-000005.pth"
+    with pytest.raises(CheckpointError, match=f"another run with --student {latest}"):
+        wkdc.resume(folder)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    wkdc.load_generator(latest)
+
+
+def test_a_run_with_a_range_goes_on(student: Path) -> None:
+    scenes = student.parent / "scenes"
+    scenes.mkdir()
+    values = np.random.default_rng(0).uniform(0, 4000, (4, 64, 72, 3)).astype(np.float32)
+    for number, scene in enumerate(values):
+        np.save(scenes / f"{number}.npy", scene)
+    data = ImageFolder(scenes, (0.0, 4000.0))
+    resumed = wkdc.resume(begun(student, data))
+    whole = run(student, data, "whole.pth")
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(resumed.output), whole, strict=True))
 
 
 @pytest.mark.parametrize("rate", [0.05, 1e-3])

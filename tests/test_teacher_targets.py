@@ -1,11 +1,13 @@
 """The teacher's targets on disk: taken again by the same run, and by no other."""
 
 import dataclasses
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import custom_networks
 import pytest
 import torch
 from conftest import Called, Died
@@ -14,6 +16,7 @@ from torch import Tensor
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.checkpoints.weight_files import load_sealed, save_sealed
+from wkdc.data.folders import ImageFolder
 from wkdc.distill import FAITHFUL, StepReport
 from wkdc.training.device import Compute
 from wkdc.training.teacher_targets import TargetCache, Targets
@@ -41,9 +44,8 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def run(student: Path, photos: Path, output: str = "out.pth", **options: Any) -> list[Tensor]:
     path = student.parent / output
     given = {"recipe": SMALL, "steps": 9, "cache": student.parent / "cache", "precision": "float32"}
-    wkdc.distill(
-        photos, student=student, output=path, runs=student.parent / "runs", **(given | options)
-    )
+    given |= {"data": photos, "student": student, "runs": student.parent / "runs"}
+    wkdc.distill(output=path, **(given | options))
     return list(load_generator(path).network.state_dict().values())
 
 
@@ -110,6 +112,7 @@ def test_other_targets_are_not_taken(student: Path, photos: Path, generated: lis
         {"recipe": dataclasses.replace(SMALL, crop=40)},
         {"recipe": dataclasses.replace(SMALL, features=0.0)},
         {"teacher": student.parent / "other.pth"},
+        {"data": ImageFolder(photos, (0.0, 1.0))},
         {},  # with an image less
     ]
     for number, change in enumerate(changes, 1):
@@ -198,3 +201,27 @@ def test_the_command_keeps_them_in_its_cache(
     assert len(list(home.glob("targets-*.pth"))) == 1
     call_wkdc("distill", *settings, "--cache", "mine")
     assert len(list((tmp_path / "mine").iterdir())) == 1
+
+
+def test_a_cache_on_a_disk_that_is_only_read(
+    student: Path, photos: Path, generated: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute(student, photos)
+    generated.clear()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    compute(student, photos)
+    assert generated == []
+
+
+def test_nothing_is_kept_of_a_network_of_ones_own_code(photos: Path, tmp_path: Path) -> None:
+    """Nothing says whether its code is still the same."""
+    arch = "custom_networks:Stylist"
+    torch.save(custom_networks.Stylist().state_dict(), tmp_path / "teacher.pth")
+    teacher = wkdc.load_generator(tmp_path / "teacher.pth", arch=arch)
+    student = wkdc.prune(teacher, ratio=2, output=tmp_path / "student.pth", calibrate=0).output
+    compute(student, photos, arch=arch)
+    assert not (tmp_path / "cache").exists()

@@ -471,3 +471,19 @@ def test_npm_without_a_registry(call_wkdc: Call, teacher: Path, monkeypatch: Any
     assert "npm cannot fetch onnxruntime-web@" in error
     assert "--runtime-files" in error
     assert list(teacher.parent.iterdir()) == [teacher]
+
+
+def test_a_damaged_archive_in_the_cache_is_fetched_again(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut left of it."""
+    kept = tmp_path / "kept.tgz"
+    kept.write_bytes(archive.read_bytes()[:100_000])
+
+    def fetch() -> Path:
+        if not kept.exists():
+            shutil.copy(archive, kept)
+        return kept
+
+    monkeypatch.setattr("wkdc.deploy.web_runtime.fetch_archive", fetch)
+    assert find_runtime() == find_runtime(archive)

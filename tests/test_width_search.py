@@ -189,3 +189,18 @@ def test_a_width_of_nothing_is_a_skip(tmp_path: Path) -> None:
     with torch.no_grad():
         skipped = nn.Sequential(*[m for n, m in enumerate(teacher.model) if n != 11])(images)
         assert torch.equal(network(images), skipped)
+
+
+def test_a_network_of_many_groups_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One layer matters more than the others, which make up for it."""
+    monkeypatch.setattr("wkdc.pruning.width_search.MOVES", 16)  # as few beside 19 groups
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Conv2d(8 if n else 3, 8, 1) for n in range(20)))
+    groups, cost, _, _ = priced(network)
+    damage = [harm(group.channels, 3.0 if n == 4 else 1.0) for n, group in enumerate(groups)]
+    target = cost.of("params", [group.channels for group in groups]) / 2
+    even = uniform_widths(groups, cost, "params", target)
+    found = search_widths(groups, cost, damage, "params", target, pace=math.inf, step=1)
+    assert found[4] > even[4]
+    harmed = [sum(float(d[k]) for d, k in zip(damage, w, strict=True)) for w in (even, found)]
+    assert harmed[1] < harmed[0]

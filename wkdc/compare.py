@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from wkdc.checkpoints.reading import Reading
-from wkdc.data.folders import Data
-from wkdc.data.image_writing import save_pixels
-from wkdc.data.images import SUFFIXES, as_rgb, grid
+from wkdc.data.folders import Data, evenly_spread
+from wkdc.data.image_writing import endings_for, save_pixels
+from wkdc.data.images import as_rgb, grid
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
 from wkdc.errors import OptionError
-from wkdc.inference.comparison import evenly_spread, open_comparison
+from wkdc.inference.comparison import open_comparison
 from wkdc.metrics.fidelity import most_different_square, psnr_db
 from wkdc.networks.layers import Norm
 from wkdc.system.files import check_writable
@@ -99,8 +99,11 @@ def compare(
         CheckpointError, DeviceError, DatasetError, ImageError, OutputError: see there.
     """
     path = Path(output)
-    if path.suffix.lower() not in SUFFIXES:
-        raise OptionError(f"output {path} does not end like an image, such as .png")
+    endings = endings_for(3, torch.uint8)
+    if path.suffix.lower() not in endings:
+        raise OptionError(
+            f"output {path} does not end like an image that is written; choose {' '.join(endings)}"
+        )
     if count < 1:
         raise OptionError(f"count is {count}; give 1 image or more")
     check_writable(path)

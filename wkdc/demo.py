@@ -1,5 +1,7 @@
 """The whole chain on a real generator and the bundled photos, without a network."""
 
+import filecmp
+import functools
 import importlib.util
 import shutil
 import time
@@ -10,8 +12,9 @@ from pathlib import Path
 import torch
 
 from wkdc.checkpoints.checkpoint import Generator, load_generator
+from wkdc.data.folders import files_in
 from wkdc.data.image_writing import save_pixels
-from wkdc.data.images import grid, load_square
+from wkdc.data.images import SUFFIXES, grid, load_square
 from wkdc.data.photos import photo_paths
 from wkdc.distill import DistillResult, StepReport, check_length, distill
 from wkdc.errors import MissingExtraError, OutputError
@@ -19,6 +22,7 @@ from wkdc.export import ExportResult, export
 from wkdc.profile import ProfileResult, profile
 from wkdc.prune import PruneResult, prune
 from wkdc.system.devices import check_device
+from wkdc.system.files import write_atomically
 
 RATIO = 7.0
 
@@ -27,6 +31,9 @@ MINUTES = 3.7
 
 AFTERWARDS = 0.8
 """Of these, minutes for export and profile; training gets what pruning leaves."""
+
+MADE = ("student.pth", "student.onnx", "comparison.png")
+"""What an earlier demo left at its end, of which nothing is lost in silence."""
 
 SHOWN = (
     "categorization_fish5.jpg",
@@ -74,7 +81,8 @@ def demo(
     Raises:
         OptionError, DeviceError: an invalid length or device; nothing is written.
         MissingExtraError: the package vintagify is not installed.
-        OutputError: the folder holds files already, or cannot be written.
+        OutputError: the folder holds files already, of an earlier demo or others, or cannot be
+            written.
     """
     started = time.monotonic()
     folder = Path(folder)
@@ -143,19 +151,26 @@ def teacher_file() -> Path:
 
 
 def _lay_out(folder: Path, teacher: Path, overwrite: bool) -> None:
-    """Copy the teacher and the photos into `folder`: trainA for training, testA to show."""
-    made = [name for name in ("student.pth", "student.onnx") if (folder / name).exists()]
+    """Copy the teacher and the photos into `folder`: trainA for training, testA to show.
+
+    What an earlier demo made is replaced if `overwrite`; files of other names and contents never.
+    """
+    made = [name for name in MADE if (folder / name).exists()]
     if made and not overwrite:
         raise OutputError(
             f"{folder / made[0]} exists; name another folder, or replace it with --overwrite"
         )
+    parts = {photo: "testA" if photo.name in SHOWN else "trainA" for photo in photo_paths()}
+    copies = {folder / "photos" / part / photo.name: photo for photo, part in parts.items()}
+    copies[folder / "teacher.pth"] = teacher
+    there = files_in(folder / "photos", SUFFIXES)
+    for path in [*there, *filter(Path.exists, [folder / "teacher.pth"])]:
+        if path not in copies or not filecmp.cmp(path, copies[path], shallow=False):
+            raise OutputError(f"{path} is not of the demo; name another folder")
     try:
-        for part in ("trainA", "testA"):
-            (folder / "photos" / part).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(teacher, folder / "teacher.pth")
-        for photo in photo_paths():
-            part = "testA" if photo.name in SHOWN else "trainA"
-            shutil.copyfile(photo, folder / "photos" / part / photo.name)
+        for path, source in copies.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, functools.partial(shutil.copyfile, source))
     except OSError as error:
         raise OutputError(
             f"cannot write into {folder}: {error.strerror}; name another folder"

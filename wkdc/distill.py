@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wkdc.checkpoints.card import relative_to
-from wkdc.checkpoints.checkpoint import Generator
+from wkdc.checkpoints.checkpoint import Generator, load_discriminator
 from wkdc.data.folders import Data, as_folder
 from wkdc.data.layouts import Direction, Layout
 from wkdc.metrics.fidelity import Fidelity
@@ -21,6 +21,7 @@ from wkdc.training.session import Outcome, Session
 from wkdc.training.setup import (
     RunFiles,
     check_outputs,
+    discriminator_settings,
     open_files,
     pruned_discriminator,
     read_config,
@@ -131,7 +132,8 @@ def distill(
     Args:
         data: a folder in one of the layouts of `wkdc.data.layouts.read_layout`.
         student: a file of `prune`; `teacher` its teacher, by default the one on its card.
-        discriminator: to start from, first made `disc_ratio` times smaller; None for a fresh one.
+        discriminator: to start from, first made `disc_ratio` times smaller, in the run's folder;
+            None for a fresh one.
         output: the file to write, by default `student` itself.
         reverse_student: trained along in the other direction, after `reverse_teacher`, which
             alone closes the cycle and stays as it is.
@@ -189,7 +191,7 @@ def _begin(
     check_tracker(config.tracker)
     processes = Processes.join(check_device(config.device))
     choose_dtype(config.precision, processes.device)
-    files = pruned_discriminator(files, config, processes, callbacks.on_notice)
+    smaller = discriminator_settings(files, config)
     found = open_files(files, config, callbacks.on_notice)
     outputs = [Path(files.output or files.student)]
     outputs += [pair.student.path for pair in found.pairs[1:]]
@@ -206,8 +208,16 @@ def _begin(
         reverse_teacher=_absolute(others[0].teacher if others else found.closing),
         reverse_output=str(outputs[1].resolve()) if others else None,
     )
+    small: bytes | None = None
+    if smaller is not None and first.discriminator is not None:
+        small = pruned_discriminator(first.discriminator, smaller, processes, callbacks.on_notice)
     with RunFolder.new(runs, "distill", processes) as run:
-        session = Session(found.pairs, config, run, processes, found.closing, callbacks)
+        if small is not None:
+            run.keep_discriminator(small, processes)
+            first = replace(first, discriminator=load_discriminator(run.discriminator))
+            config = replace(config, discriminator=_absolute(first.discriminator))
+        pairs = (first, *others)
+        session = Session(pairs, config, run, processes, found.closing, callbacks)
         session.begin()
         outcome = session.train()
     return _result(outcome, outputs, run, first.layout)
@@ -244,7 +254,7 @@ def resume(
         files = RunFiles(
             student=folder.start_of(),
             teacher=config.teacher,
-            discriminator=config.discriminator,
+            discriminator=own if (own := folder.discriminator).is_file() else config.discriminator,
             reverse_student=reverse,
             reverse_teacher=config.reverse_teacher,
         )

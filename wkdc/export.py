@@ -11,13 +11,12 @@ from torch import Tensor
 from wkdc.benchmark.precision_times import PrecisionTimes, time_precision
 from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.data.calibration import CALIBRATE, LEAST, read_calibration
-from wkdc.data.folders import Data, ImageFolder, as_folder
+from wkdc.data.folders import Data, ImageFolder, as_folder, evenly_spread
 from wkdc.data.images import resize_short_side
 from wkdc.data.inputs import Reader, check_reads
 from wkdc.data.layouts import Direction, read_layout
 from wkdc.data.photos import photo_paths
 from wkdc.errors import OptionError
-from wkdc.inference.comparison import evenly_spread
 from wkdc.onnx.conversion import write_generator
 from wkdc.onnx.file import OPSET, OnnxNetwork, check_onnx
 from wkdc.onnx.parity import Parity, check_parity, example_images, measure_parity, parity_sizes
@@ -225,7 +224,7 @@ def _write_checked(job: _Job, path: Path, images: Sequence[Tensor]) -> _Written:
 def _warnings(
     checks: Sequence[Parity], times: PrecisionTimes, precision: Precision
 ) -> tuple[str, ...]:
-    found = []
+    found = list(times.left_out)
     worst = min(checks, key=lambda check: check.psnr_db)
     if precision != "float32" and worst.psnr_db < VISIBLE_DB:
         found.append(

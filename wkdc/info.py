@@ -110,10 +110,10 @@ def _info_of_onnx(path: Path, size: tuple[int, int] | None) -> InfoResult:
         architecture = Architecture(said["family"], said["options"])
         side = measured_size(size, architecture)
         if architecture.family != "custom":  # whose code is the user's
-            channels = int(architecture.options["in_channels"])
             try:
+                channels = int(architecture.options["in_channels"])
                 cost = measure_complexity(architecture.build_empty(), channels, side)
-            except BROKEN:
+            except (*BROKEN, CheckpointError):
                 raise CheckpointError(
                     f"{path}: what wkdc wrote into it is broken; export it again"
                 ) from None

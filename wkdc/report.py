@@ -9,12 +9,12 @@ from typing import Any
 from wkdc.analyze import analyze
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.checkpoints.reading import Reading
-from wkdc.data.folders import Data, ImageFolder, as_folder
+from wkdc.data.folders import Data, ImageFolder, as_folder, evenly_spread
 from wkdc.data.inputs import Reader
 from wkdc.data.layouts import Direction
-from wkdc.errors import MissingExtraError, OptionError
+from wkdc.errors import CheckpointError, MissingExtraError, OptionError, ParityError
 from wkdc.evaluate import evaluate
-from wkdc.inference.comparison import SMALLEST, evenly_spread, open_comparison
+from wkdc.inference.comparison import SMALLEST, open_comparison
 from wkdc.metrics.fidelity import most_different_square, psnr_db
 from wkdc.metrics.wavelet import LEVELS
 from wkdc.networks.layers import Norm
@@ -247,10 +247,15 @@ def _exported(subject: Subject) -> tuple[Exported | None, list[str]]:
     student, path = subject.student, subject.onnx_path
     if not path.is_file():
         return None, []
-    network = OnnxNetwork(path)
-    if network.metadata.get("source_sha256") != student.sha256:
-        return None, [f"{path} was made from another file than {student.path}; export it again"]
-    checks = measure_parity(student, network, example_images(student))
+    try:
+        network = OnnxNetwork(path)
+        if network.metadata.get("source_sha256") != student.sha256:
+            return None, [f"{path} was made from another file than {student.path}; export it again"]
+        checks = measure_parity(student, network, example_images(student))
+    except CheckpointError as error:
+        return None, [str(error)]
+    except ParityError:
+        return None, [f"{path} makes images of another size than {student.path}; export it again"]
     differences = tuple((f"{one.height}×{one.width}", one.max_abs_error) for one in checks)
     precision = network.metadata.get("precision", "float32")
     file = File(path.name, sha256_of(path), path.stat().st_size)

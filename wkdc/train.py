@@ -19,7 +19,7 @@ from wkdc.networks.layers import Norm, initialise
 from wkdc.networks.stock import Network, stock_architecture
 from wkdc.system.devices import check_device
 from wkdc.system.files import check_writable
-from wkdc.training.checks import check_features, check_losses
+from wkdc.training.checks import check_features, check_losses, usable_weights
 from wkdc.training.device import choose_dtype
 from wkdc.training.direction import Pair
 from wkdc.training.distributed import Processes
@@ -181,10 +181,15 @@ def _begin(
     config = replace(config, recipe=recipe)
     layout = _read(config, callbacks.on_notice)
     channels = _check(layout, recipe, architecture)
+    unpaired = layout.kind == "unpaired"
+    recipe = usable_weights(
+        recipe, layout, alike=True, cycle=unpaired, on_notice=callbacks.on_notice
+    )
     architecture = replace(architecture, options=architecture.options | {"in_channels": channels})
     processes.check_image_count(len(layout.train))
     config = replace(
         config,
+        recipe=recipe,
         budget=length.budget(recipe, len(layout.train), processes),
         output=str(outputs[0].resolve()),
         reverse_output=str(outputs[1].resolve()) if outputs[1:] else None,

@@ -374,7 +374,7 @@ def measured(student: Path, options: argparse.Namespace, data: Path) -> dict[str
     model = to_plain(scores[-1])
     return {
         "student": {
-            **model["to_teacher"],
+            **near(model),
             "from_teacher": model["from_teacher"],
             "from_domain": model["from_domain"],
             "error": bands.models[-1].error,
@@ -403,8 +403,13 @@ def timed(student: Path, options: argparse.Namespace, data: Path) -> dict[str, A
             "warnings": times.warnings,
         }
     int8 = wkdc.evaluate([output], data, teacher=options.teacher, features=None).scores[-1]
-    found["int8"] |= to_plain(int8)["to_teacher"]
+    found["int8"] |= near(to_plain(int8))
     return {"time": found}
+
+
+def near(score: Mapping[str, Any]) -> dict[str, Any]:
+    """How near to the teacher's images, of an entry of `evaluate`."""
+    return {name: score["to_teacher"][name] for name in ("psnr_db", "high_band_error")}
 
 
 def set_aside(data: Path, folder: Path) -> Path:

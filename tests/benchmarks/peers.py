@@ -37,7 +37,8 @@ from torch import Tensor, nn
 
 from wkdc.checkpoints.reading import Reading
 from wkdc.data.images import load_square, pixels_to_images
-from wkdc.data.layouts import part_loader, read_layout
+from wkdc.data.inputs import part_loader
+from wkdc.data.layouts import read_layout
 from wkdc.metrics.fidelity import mean_fidelity
 from wkdc.metrics.wavelet import decompose
 from wkdc.networks.layers import initialise

@@ -13,10 +13,10 @@ from wkdc.benchmark.calls import (
     PHONES,
     Call,
     Engine,
-    HalfPrecision,
     file_call,
     torch_call,
 )
+from wkdc.checkpoints.card import BROKEN
 from wkdc.checkpoints.checkpoint import Generator, load_beside
 from wkdc.checkpoints.reading import Reading
 from wkdc.errors import CheckpointError, DeviceError, OptionError
@@ -28,6 +28,7 @@ from wkdc.networks.complexity import (
     measure_complexity,
 )
 from wkdc.onnx.file import OnnxNetwork, count_onnx_params, write_onnx
+from wkdc.onnx.precision import to_float16
 from wkdc.phones import litert, ncnn
 from wkdc.system.files import sha256_of
 
@@ -168,7 +169,7 @@ def as_onnx(entry: Entry, folder: Path, *, half: bool = False) -> Path:
     """The entry as .onnx: its own file, or one that is written into `folder`.
 
     Args:
-        half: whether the written one computes in float16.
+        half: whether the written one computes in float16, as `wkdc export --fp16` has it.
     """
     generator = entry.generator
     if generator is None:
@@ -176,7 +177,7 @@ def as_onnx(entry: Entry, folder: Path, *, half: bool = False) -> Path:
     path = folder / f"{generator.sha256}{'-fp16' if half else ''}.onnx"
     if not path.exists():
         write_onnx(
-            HalfPrecision(generator.network) if half else generator.network,
+            generator.network,
             path,
             in_channels=generator.in_channels,
             multiple=generator.architecture.multiple,
@@ -184,6 +185,8 @@ def as_onnx(entry: Entry, folder: Path, *, half: bool = False) -> Path:
             strict=generator.architecture.strict,
             metadata={},
         )
+        if half:
+            to_float16(path)
     return path
 
 
@@ -250,10 +253,15 @@ def _call(
 def complexity_of(entry: Entry, size: tuple[int, int]) -> Complexity | None:
     """Parameters and MACs of one image; None if the architecture is not known."""
     architecture, generator = entry.architecture, entry.generator
+    if generator is not None:
+        return measure_complexity(generator.network, entry.channels, size)
     if architecture is None:
         return None
-    network = architecture.build() if generator is None else generator.network
-    return measure_complexity(network, entry.channels, size)
+    try:  # without memory: the file may say anything
+        channels = int(architecture.options["in_channels"])
+        return measure_complexity(architecture.build_empty(), channels, size)
+    except (*BROKEN, CheckpointError):
+        return None
 
 
 def peak_memory(entry: Entry, images: Tensor, device: torch.device) -> int | None:

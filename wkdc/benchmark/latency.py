@@ -11,7 +11,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from wkdc.onnx.file import OnnxNetwork, write_onnx
+from wkdc.onnx.file import onnx_feed, write_onnx
+from wkdc.onnx.providers import open_session, provider_on
 from wkdc.system.temporary import scratch_folder
 
 FASTER = 0.98
@@ -145,7 +146,9 @@ class _Record:
         values = self.times
         return Latency(
             statistics.median(values),
-            statistics.quantiles(values, n=10)[-1] if len(values) > 1 else values[0],
+            statistics.quantiles(values, n=10, method="inclusive")[-1]
+            if len(values) > 1
+            else values[0],
             min(values),
             len(values),
             tuple(values),
@@ -237,7 +240,7 @@ def onnx_calls(
         DeviceError: from the function, if ONNX Runtime cannot use the device.
     """
     image = torch.rand(1, in_channels, *size) * 2 - 1
-    threads = torch.get_num_threads()
+    threads, on = torch.get_num_threads(), torch.device(device)
     with scratch_folder() as folder:
 
         def call_of(network: nn.Module) -> Callable[[], object]:
@@ -251,7 +254,8 @@ def onnx_calls(
                 strict=strict,
                 metadata={},
             )
-            runtime = OnnxNetwork(path, threads=threads, device=device)
-            return lambda: runtime(image)
+            session = open_session(path, threads=threads, device=on, provider=provider_on(on))
+            feed = onnx_feed(image, pixels=False)
+            return lambda: session.run(None, feed)
 
         yield call_of

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wkdc.benchmark.latency import time_in_turn
+from wkdc.errors import WkdcError
 from wkdc.inference.runtimes import OpenVinoNetwork, runtimes_on
 from wkdc.onnx.file import OnnxNetwork
 
@@ -23,11 +24,13 @@ class PrecisionTimes:
         latency_ms, float32_latency_ms: median of one call, by runtime: `onnx-cpu` and, where
             OpenVINO is installed, `openvino-cpu`.
         float32_size_bytes: of the file in float32.
+        left_out: a sentence for each runtime that failed.
     """
 
     latency_ms: dict[str, float]
     float32_latency_ms: dict[str, float]
     float32_size_bytes: int
+    left_out: tuple[str, ...] = ()
 
     def slower_in(self) -> list[str]:
         """The runtimes that are not faster than in float32."""
@@ -42,17 +45,24 @@ def time_precision(path: Path, float32: Path, images: Tensor) -> PrecisionTimes:
     """Time both files on `images`, N×C×H×W in [-1, 1], with as many threads as PyTorch uses.
 
     Raises:
-        CheckpointError: a runtime cannot read a file.
+        CheckpointError: ONNX Runtime cannot read a file.
     """
     now: dict[str, float] = {}
     before: dict[str, float] = {}
+    left_out: list[str] = []
     for runtime in runtimes_on(torch.device("cpu")):
         if runtime in ("onnx", "openvino"):
-            calls = {file: _call(runtime == "onnx", file, images) for file in (path, float32)}
-            timed = time_in_turn(calls, ROUNDS)
+            try:
+                calls = {file: _call(runtime == "onnx", file, images) for file in (path, float32)}
+                timed = time_in_turn(calls, ROUNDS)
+            except WkdcError as error:
+                if runtime == "onnx":
+                    raise
+                left_out.append(f"{error}; it is not timed in OpenVINO")
+                continue
             now[f"{runtime}-cpu"] = timed[path].median
             before[f"{runtime}-cpu"] = timed[float32].median
-    return PrecisionTimes(now, before, float32.stat().st_size)
+    return PrecisionTimes(now, before, float32.stat().st_size, tuple(left_out))
 
 
 def _call(in_onnxruntime: bool, file: Path, images: Tensor) -> Callable[[], Tensor]:

@@ -170,13 +170,14 @@ def find_teacher(student: Path, named: Card) -> tuple[Path, bool]:
         named: `path` and `sha256`, from the card.
     """
     folder, wanted = student.parent, Path(named["path"])
-    above = [one / wanted for one in list(folder.parents)[:3]]
-    looked_at = [folder / wanted, folder / wanted.name, *above]
+    above = [*list(folder.parents)[:3], *folder.resolve().parents[:3]]
+    looked_at = [folder / wanted, folder / wanted.name, *(one / wanted for one in above)]
     there = [path for path in looked_at if path.is_file()]
     for path in there:
         if sha256_of(path) == named["sha256"]:
             return path, True
-    return (there or looked_at)[0], False
+    near = [path for path in there if path in looked_at[:2]]
+    return (near or looked_at)[0], False
 
 
 def relative_to(path: Path, folder: Path) -> str:

@@ -54,12 +54,13 @@ def taught_by(student: Generator, record: Record) -> bool:
 
 
 def record_of(student: Generator) -> Record | None:
-    """The run on the student's card, if its folder is still there."""
+    """The run on the student's card, if its folder is still there, as its direction has it."""
     for folder in _candidates(student, last_options(student).get("run")):
         if (folder / "options.json").is_file():
             record = read_record(folder)
-            if taught_by(student, record):
-                return record
+            for one in (record, record.reversed()):
+                if taught_by(student, one):
+                    return one
     return None
 
 

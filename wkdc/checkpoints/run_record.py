@@ -1,12 +1,17 @@
 """What a run folder tells, also while its run goes on: read only, without its lock."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from wkdc.checkpoints.card import check_texts
 from wkdc.errors import CheckpointError, OptionError
+
+T = TypeVar("T")
+
+BACK = "reverse_"
+"""What the names of the second direction's figures begin with."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,25 @@ class Record:
     validation: tuple[dict[str, float | None], ...]
     start: Path | None
     latest: Path | None
+
+    def reversed(self) -> Self:
+        """The same run as its second direction has it; see docs/commands/distill.md."""
+
+        def own(line: dict[str, T]) -> dict[str, T]:
+            names = [name for name in line if name.startswith(BACK) or name in ("step", "seconds")]
+            return {name.removeprefix(BACK): line[name] for name in names}
+
+        start = self.path / "checkpoints" / "start-reverse.pth"
+        saved = [p for p in saved_steps(self.path, ".pth") if p.stem.endswith("-reverse")]
+        known = start if start.is_file() else None
+        return replace(
+            self,
+            options=self.options | {"digests": own(self.options.get("digests", {}))},
+            losses=tuple(map(own, self.losses)),
+            validation=tuple(map(own, self.validation)),
+            start=known,
+            latest=saved[-1] if saved else known,
+        )
 
 
 def read_record(path: Path) -> Record:

@@ -25,9 +25,7 @@ def demo(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            help="Minutes of training.", show_default="so that the whole takes less than 5"
-        ),
+        typer.Option(help="Minutes of training.", show_default="so that the whole takes about 4"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demo's files.")
@@ -76,7 +74,7 @@ def _show(result: "DemoResult", seconds: float) -> None:
         f"{units.duration(seconds)} in all; look at {result.comparison}: "
         "input | teacher | student at start | student"
     )
-    render.say_next(f"wkdc translate {result.exported.output} YOUR_PHOTOS -o vintage")
+    render.say_next("wkdc", "translate", result.exported.output, "YOUR_PHOTOS", "-o", "vintage")
 
 
 def _as_json(result: "DemoResult", seconds: float) -> dict[str, object]:

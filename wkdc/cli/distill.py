@@ -1,6 +1,7 @@
 """wkdc distill."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -135,7 +136,7 @@ def distill(
     if json:
         render.print_json(_as_json(result))
     else:
-        _show(result, options.arch_again(arch))
+        _show(result, options.again(arch))
     if result.interrupted:
         raise typer.Exit(130)
 
@@ -245,7 +246,7 @@ def _nearness(before: "Fidelity", after: "Fidelity", *, held_out: bool) -> dict[
     }
 
 
-def _show(result: "DistillResult", arch: str) -> None:
+def _show(result: "DistillResult", again: list[str]) -> None:
     if not result.steps:
         render.tell(f"stopped before the first step; {result.output} is untouched")
         return
@@ -282,8 +283,9 @@ def _show(result: "DistillResult", arch: str) -> None:
         f"{result.images_per_second:.1f} images/s; run folder {result.run}"
     )
     if result.interrupted:
-        render.tell(f"to go on: wkdc distill --resume {result.run}")
-    render.say_next(f"wkdc export {result.output} --onnx{arch}")
+        words = ["wkdc", "distill", "--resume", str(result.run), *again]
+        render.tell(f"to go on: {shlex.join(words)}")
+    render.say_next("wkdc", "export", result.output, "--onnx", *again)
 
 
 def _show_profile(table: str) -> None:

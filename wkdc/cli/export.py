@@ -115,7 +115,9 @@ def export(
     import wkdc
 
     precision = _precision(fp16=fp16, bf16=bf16, int8=int8)
-    _check_targets({"output": output, "web": web, "triton": triton}, runtime_files, max_batch)
+    _check_targets(
+        {"output": output, "web": web, "triton": triton}, runtime_files, max_batch, onnx=onnx
+    )
     if web is not None and (uint8_io or precision != "float32"):
         raise OptionError(
             "a page takes float32; give --web without --uint8-io, --fp16, --bf16 and --int8"
@@ -123,10 +125,11 @@ def export(
     generator = wkdc.load_generator(
         model, norm=norm, block_padding=padding, upsampling=upsampling, key=key, arch=arch
     )
-    folder = options.find_images_if_any(data, data_url, range_)
+    folder = options.find_images_if_any(data, data_url, range_, direction=direction)
     shared: dict[str, Any] = {"tolerance": tolerance, "data": folder, "direction": direction}
     form: dict[str, Any] = {"pixels": uint8_io, "precision": precision}
     more: dict[str, Any] = {}
+    then: list[str | Path]
     formats = phones.asked(litert=litert, coreml=coreml, ncnn=ncnn)
     if formats or size:
         phones.check(formats, precision, {"output": output, "web": web, "triton": triton}, onnx)
@@ -144,16 +147,16 @@ def export(
         shared["on_progress"] = lambda text, share: meter.show(share, text)
         if web is not None:
             page = wkdc.export_web(generator, web, runtime_files=runtime_files, **shared)
-            result, then = page.exported, f"python3 -m http.server --directory {web}"
+            result, then = page.exported, ["python3", "-m", "http.server", "--directory", web]
             more = {"web": {"size_bytes": page.size_bytes, "runtime": page.runtime}}
         elif triton is not None:
             form |= {} if max_batch is None else {"max_batch": max_batch}
             served = wkdc.export_triton(generator, triton, **form, **shared)
-            result, then = served.exported, f"tritonserver --model-repository {triton}"
+            result, then = served.exported, ["tritonserver", "--model-repository", triton]
             more = {"triton": {"repository": served.repository, "config": served.config}}
         else:
             result = wkdc.export(generator, output=output, **form, **shared)
-            then = f"wkdc profile{options.arch_again(arch)}"
+            then = ["wkdc", "profile", *options.again(arch)]
     render.say_notes(result.notes)
     for warning in result.warnings:
         render.say(f"note: {warning}")
@@ -161,16 +164,24 @@ def export(
         render.print_json(_as_json(result) | more)
         return
     _show(model, result)
-    render.say_next(then)
+    render.say_next(*then)
 
 
 def _check_targets(
-    targets: dict[str, Path | None], runtime_files: Path | None, max_batch: int | None
+    targets: dict[str, Path | None],
+    runtime_files: Path | None,
+    max_batch: int | None,
+    *,
+    onnx: bool,
 ) -> None:
     """Raises: OptionError: there are several targets, or an option belongs to another one."""
     named = [name for name, path in targets.items() if path is not None]
     if len(named) > 1:
         raise OptionError(f"give one of --{' and --'.join(named)}: each says where the file goes")
+    if onnx and named and named != ["output"]:
+        raise OptionError(
+            f"--{named[0]} writes a .onnx file into its folder; for another give --onnx alone"
+        )
     if targets["web"] is None and runtime_files is not None:
         raise OptionError("--runtime-files are those of a page; give --web DIR, too")
     if targets["triton"] is None and max_batch is not None:

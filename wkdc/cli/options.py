@@ -141,9 +141,11 @@ def tiling(
     return None
 
 
-def arch_again(arch: str | None) -> str:
-    """`--arch` as the next command needs it, too."""
-    return "" if arch is None else f" --arch {arch}"
+def again(arch: str | None, direction: str = "AtoB", value_range: str | None = None) -> list[str]:
+    """`--arch`, `--direction` and `--range` as the next command needs them, too."""
+    given = {"--arch": arch, "--range": value_range}
+    given["--direction"] = None if direction == "AtoB" else direction
+    return [word for name, value in given.items() if value is not None for word in (name, value)]
 
 
 def targets_folder(cache: str | None) -> Path | None:
@@ -176,6 +178,7 @@ def find_images_if_any(
     mirror: str | None,
     value_range: str | None,
     bands: str | None = None,
+    direction: str | None = None,
 ) -> "ImageFolder | None":
     """The folder of a command's images, where it is named; see `find_data`.
 
@@ -186,6 +189,8 @@ def find_images_if_any(
         return find_data(data, mirror, value_range, bands)
     if value_range is not None or bands is not None:
         raise OptionError("--range and --bands are those of images; give --data FOLDER with them")
+    if direction not in (None, "AtoB"):
+        raise OptionError(f"--direction {direction} is that of images; give --data FOLDER with it")
     return None
 
 

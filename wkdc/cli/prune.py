@@ -10,6 +10,7 @@ from wkdc.cli import options, render, values
 from wkdc.system import units
 
 if TYPE_CHECKING:
+    from wkdc.data.folders import ImageFolder
     from wkdc.prune import PruneResult
 
 
@@ -176,7 +177,9 @@ def prune(
 
     source = load_network(teacher, Reading(norm, padding, upsampling, key, arch))
     # Images that nobody would look at are not fetched.
-    folder = options.find_images_if_any(data, data_url, range_) if calibrate else data
+    folder: ImageFolder | str | None = data
+    if calibrate:
+        folder = options.find_images_if_any(data, data_url, range_, direction=direction)
     with render.meter() as meter:
         result = wkdc.prune(
             source,
@@ -207,7 +210,7 @@ def prune(
     if json:
         render.print_json(_as_json(result))
     else:
-        _show(teacher, result, data, options.arch_again(arch))
+        _show(teacher, result, data, options.again(arch, direction, range_))
 
 
 def _as_json(result: "PruneResult") -> dict[str, Any]:
@@ -239,7 +242,7 @@ def _as_json(result: "PruneResult") -> dict[str, Any]:
     }
 
 
-def _show(teacher: Path, result: "PruneResult", data: str | None, arch: str) -> None:
+def _show(teacher: Path, result: "PruneResult", data: str | None, again: list[str]) -> None:
     before, after = result.teacher, result.student
     height, width = result.size
     rows = [
@@ -276,13 +279,14 @@ def _show(teacher: Path, result: "PruneResult", data: str | None, arch: str) -> 
     render.table(title, ("", "teacher", "student", "ratio"), rows)
     render.tell(_calibration(result))
     if result.output is None:
-        render.say_next("the same without --dry-run")
+        render.tell("next: the same without --dry-run")
         return
+    named: list[str | Path] = []
     if result.architecture.is_discriminator:
-        named = f" --recipe paper --discriminator {result.output}"
-    else:
-        named = "" if result.output == Path("student.pth") else f" --student {result.output}"
-    render.say_next(f"wkdc distill --data {data or 'FOLDER'}{named}{arch}")
+        named = ["--recipe", "paper", "--discriminator", result.output]
+    elif result.output != Path("student.pth"):
+        named = ["--student", result.output]
+    render.say_next("wkdc", "distill", "--data", data or "FOLDER", *named, *again)
 
 
 def _calibration(result: "PruneResult") -> str:

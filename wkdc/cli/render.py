@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -47,9 +49,9 @@ def say_notes(notes: Sequence[str]) -> None:
         say(f"assumed, as the file cannot tell: {'; '.join(notes)}")
 
 
-def say_next(command: str) -> None:
-    """Print the command that usually comes next."""
-    out.print(Text.assemble("next: ", (printable(command), "bold")))
+def say_next(*words: str | Path) -> None:
+    """Print the command that usually comes next, as a shell reads it."""
+    out.print(Text.assemble("next: ", (printable(shlex.join(map(str, words))), "bold")))
 
 
 def print_json(result: Any) -> None:

@@ -1,6 +1,7 @@
 """wkdc train."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -265,5 +266,5 @@ def _show(result: "TrainResult") -> None:
         f"{result.run / 'samples'}"
     )
     if result.interrupted:
-        render.tell(f"to go on: wkdc train --resume {result.run}")
-    render.say_next(f"wkdc prune {result.output} --ratio 7")
+        render.tell(f"to go on: {shlex.join(['wkdc', 'train', '--resume', str(result.run)])}")
+    render.say_next("wkdc", "prune", result.output, "--ratio", "7")

@@ -25,10 +25,26 @@ def changed(recipe: "Recipe", context: typer.Context) -> "Recipe":
     """The recipe with the settings that were given as options.
 
     Raises:
-        OptionError: a value out of range.
+        OptionError: a value out of range, or one that would not be used.
     """
     given: dict[str, Any] = {name: context.params.get(name) for name in RECIPE}
-    return dataclasses.replace(recipe, **{k: v for k, v in given.items() if v is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    made = dataclasses.replace(recipe, **given)
+    for weight, value, names in (
+        ("wavelet-weight", made.wavelet_weight, ("wavelet", "levels", "bands", "measure")),
+        ("adversarial weight", made.adversarial, ("gan", "ndf", "scales")),
+    ):
+        unused = [name for name in names if name in given]
+        if unused and not value:
+            raise OptionError(
+                f"{unused[0]} {given[unused[0]]} would not be used: the {weight} is 0"
+            )
+    if given.get("jitter") and not made.jittered:
+        raise OptionError(
+            f"jitter {given['jitter']:g} would not be used: beside losses to true images "
+            "(adversarial, truth, cycle, identity) crops keep their colours"
+        )
+    return made
 
 
 def check_alone(context: typer.Context) -> None:

@@ -41,6 +41,31 @@ class Bands(NamedTuple):
     alpha: bool = False
 
 
+ORIENTATION = 0x0112
+"""The tag of EXIF and TIFF that says how an image is turned."""
+
+
+def upright(pixels: Tensor, orientation: int) -> Tensor:
+    """C×H×W turned upright, by its orientation (EXIF 2.3, 4.6.4): 1 where it is already."""
+    match orientation:
+        case 2:
+            return pixels.flip(2)
+        case 3:
+            return pixels.flip(1, 2)
+        case 4:
+            return pixels.flip(1)
+        case 5:
+            return pixels.transpose(1, 2).contiguous()
+        case 6:
+            return pixels.rot90(-1, (1, 2))
+        case 7:
+            return pixels.transpose(1, 2).flip(1, 2)
+        case 8:
+            return pixels.rot90(1, (1, 2))
+        case _:
+            return pixels
+
+
 def deep_pixels(path: Path, value_range: Range | None = None) -> Bands | None:
     """What a file holds that Pillow would cut to 8 bits or cannot read; None for any other.
 
@@ -57,8 +82,9 @@ def deep_pixels(path: Path, value_range: Range | None = None) -> Bands | None:
         case ".tif" | ".tiff":
             found = _tiff_array(path)
             if found is not None:
-                array, alpha = found
-                return Bands(array_to_pixels(array, path, value_range), alpha)
+                array, alpha, orientation = found
+                pixels = array_to_pixels(array, path, value_range)
+                return Bands(upright(pixels, orientation), alpha)
     return None
 
 
@@ -192,11 +218,12 @@ def _png_pixels(path: Path) -> Bands:
                 lower = _unpacked(again, rawmode.replace("16B", "16L"))
             values = _unpacked(opened, rawmode) * 256 + lower
         transparent = opened.info.get("transparency")
+        orientation = opened.getexif().get(ORIENTATION, 1)
     if transparent is not None:
         hidden = (values == transparent).all(axis=2, keepdims=True)
         values = np.concatenate([values, np.where(hidden, 0, 65535)], axis=2, dtype=np.float32)
     pixels = torch.from_numpy(values / np.float32(257)).permute(2, 0, 1).contiguous()
-    return Bands(pixels, len(pixels) in (2, 4))
+    return Bands(upright(pixels, orientation), len(pixels) in (2, 4))
 
 
 def _unpacked(opened: ImageFile.ImageFile, rawmode: str) -> np.ndarray:
@@ -213,10 +240,11 @@ COLOURS: dict[int, int] = {
 """Channels of a TIFF that are colours; what goes beyond is alpha, or more bands."""
 
 
-def _tiff_array(path: Path) -> tuple[np.ndarray, bool] | None:
+def _tiff_array(path: Path) -> tuple[np.ndarray, bool, int] | None:
     """C×H×W of a TIFF of other than 8 bits or of other bands than Pillow knows.
 
-    And whether its last channel is alpha: not where it is marked as unspecified (0).
+    And whether its last channel is alpha, not where it is marked as unspecified (0); and how it is
+    turned.
     """
     with decoding(path):
         try:
@@ -245,7 +273,12 @@ def _tiff_array(path: Path) -> tuple[np.ndarray, bool] | None:
                 raise ImageError(
                     f"{path} holds {'x'.join(map(str, array.shape))} numbers; give one image a file"
                 )
-            return array, alpha
+            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype.kind in "iu":
+                grey = slice(None) if samples == 1 else slice(1)
+                array = array.copy()
+                array[grey] = ~array[grey]  # 0 is white
+            turned = page.tags.get(ORIENTATION)
+            return array, alpha, 1 if turned is None else int(turned.value)
 
 
 def _scaled(values: np.ndarray, path: Path, value_range: Range | None) -> np.ndarray:

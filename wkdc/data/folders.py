@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wkdc.errors import OptionError
+
+Item = TypeVar("Item")
 
 LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")
 """Names, in lower case, that are passed over in silence, as those that start with a dot are."""
@@ -112,6 +114,13 @@ def files_in(
         counted = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
         on_notice(f"passed over in {folder}: {counted}; {kinds} end in {' '.join(suffixes)}")
     return sorted(found)
+
+
+def evenly_spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of `items`, evenly spaced from the first to the last."""
+    count = min(count, len(items))
+    last = max(1, count - 1)
+    return [items[number * (len(items) - 1) // last] for number in range(count)]
 
 
 def _left_behind(name: str) -> bool:

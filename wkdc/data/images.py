@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from wkdc.data.animation import is_animated
-from wkdc.data.bands import ARRAYS, Bands, Range, deep_pixels, fit_channels, other_channels
+from wkdc.data.bands import (
+    ARRAYS,
+    ORIENTATION,
+    Bands,
+    Range,
+    deep_pixels,
+    fit_channels,
+    other_channels,
+)
 from wkdc.data.decoding import decoding, opened_image
 from wkdc.data.folders import files_in
 from wkdc.data.image_writing import WRITTEN
@@ -135,16 +143,16 @@ def load_pixels(
 
 
 def load_alpha(path: Path) -> Tensor | None:
-    """The transparency of an image, uint8 1×H×W, 255 where it is opaque, turned as its pixels are.
+    """The transparency of an image, 1×H×W, 255 where it is opaque, turned as its pixels are.
 
-    None where it has none, or the file cannot be read.
+    uint8, or float32 of a file with more bits. None where it has none, or the file cannot be read.
     """
     try:
         image = _read(path)
     except ImageError:
         return None
     if isinstance(image, Bands):
-        return image.pixels[-1:].round().to(torch.uint8) if image.alpha else None
+        return image.pixels[-1:] if image.alpha else None
     if not _has_alpha(image):
         return None
     return torch.from_numpy(np.array(image.convert("RGBA").getchannel("A"))).unsqueeze(0)
@@ -158,7 +166,7 @@ def _read(path: Path, value_range: Range | None = None) -> Bands | Image.Image:
         return deep
     with opened_image(path) as opened:
         opened.load()  # Pillow turns TIFFs while it loads them
-        turn = TURNS.get(opened.getexif().get(0x0112, 1))
+        turn = TURNS.get(opened.getexif().get(ORIENTATION, 1))
         return opened.transpose(turn) if turn is not None else opened.copy()
 
 

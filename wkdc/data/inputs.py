@@ -1,7 +1,8 @@
 """Inputs as a network reads them: images in [-1, 1], or label maps as channels of 0 and 1."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,8 +24,8 @@ from wkdc.data.label_maps import (
     maps_to_images,
     may_hold_ids,
 )
-from wkdc.data.layouts import Layout, part_loader
-from wkdc.data.pairs import match_files
+from wkdc.data.layouts import Layout
+from wkdc.data.pairs import SeparatePairs, match_files
 from wkdc.errors import DatasetError, ImageError
 from wkdc.system.units import counted
 
@@ -42,7 +43,7 @@ class Reader:
     out_channels: int
 
     def load(self, path: Path) -> tuple[Tensor, ...]:
-        """The parts of an input as stored in files, see `wkdc.data.layouts.Loader`."""
+        """The parts of an input as stored in files, see `Loader`."""
         return part_loader(self.layout, self.in_channels, self.out_channels)(path)
 
     def images(self, parts: Sequence[Tensor]) -> list[Tensor]:
@@ -70,6 +71,55 @@ class Reader:
     def seen(self, images: Tensor) -> Tensor:
         """Outputs as shown to people: the bands to be shown, of more than three."""
         return as_rgb(images, self.layout.bands) if images.shape[1] > 3 else images
+
+
+Loader = Callable[[Path], tuple[Tensor, ...]]
+"""An input's file -> its parts, uint8 C×H×W each: the input, and the target where it is paired.
+
+Label maps are int32 P×H×W, see `wkdc.data.label_maps`.
+"""
+
+
+def part_loader(layout: Layout, in_channels: int, out_channels: int) -> Loader:
+    """The loader for the inputs of `layout`."""
+    load = partial(load_pixels, value_range=layout.value_range)
+    if layout.pairs is not None:
+        return partial(_load_pair, layout.pairs, load, in_channels, out_channels)
+    if layout.kind != "paired":
+        return lambda path: (load(path, channels=in_channels),)
+
+    def load_halves(path: Path) -> tuple[Tensor, Tensor]:
+        given = load(path, channels=in_channels)
+        alike = in_channels == out_channels
+        wanted = given if alike else load(path, channels=out_channels)
+        middle = given.shape[-1] // 2
+        if layout.direction == "AtoB":
+            return given[..., :middle], wanted[..., middle:]
+        return given[..., middle:], wanted[..., :middle]
+
+    return load_halves
+
+
+def _load_pair(
+    pairs: SeparatePairs,
+    load: Callable[..., Tensor],
+    in_channels: int,
+    out_channels: int,
+    path: Path,
+) -> tuple[Tensor, Tensor]:
+    target = load(pairs.targets[path], channels=out_channels)
+    if pairs.labels:
+        given = load_maps(path, pairs.instances.get(path))
+        check_labels(path, given, in_channels)
+    else:
+        given = load(path, channels=in_channels)
+    if given.shape[-2:] != target.shape[-2:]:
+        (height, width), (other_height, other_width) = given.shape[-2:], target.shape[-2:]
+        raise ImageError(
+            f"{path} is {width}x{height}, its target {pairs.targets[path]} "
+            f"{other_width}x{other_height}; both need the same size"
+        )
+    return given, target
 
 
 def check_reads(layout: Layout, path: Path, in_channels: int) -> None:

@@ -1,18 +1,14 @@
-"""Which images of a data folder play which part, and how each is read."""
+"""Which images of a data folder play which part."""
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal, Self
-
-from torch import Tensor
 
 from wkdc.data.bands import Range
 from wkdc.data.folders import Data, as_folder
 from wkdc.data.images import list_images, load_pixels, readable_images
-from wkdc.data.label_maps import check_labels, load_maps
 from wkdc.data.pairs import SeparatePairs, find_separate_pairs, has_separate_pairs
 from wkdc.errors import DatasetError, ImageError
 
@@ -92,6 +88,7 @@ def read_layout(
     smallest: int = 1,
     both: bool = False,
     select: bool = False,
+    test: bool = False,
     on_notice: Callable[[str], None] | None = None,
 ) -> Layout:
     """Find out what a data folder holds and check that every image can be used.
@@ -106,6 +103,8 @@ def read_layout(
         both: whether the other direction is trained too, so that images of both domains are held
             out for measuring.
         select: whether images are held out to select the best student by.
+        test: whether nothing is trained, so that `validation` and `real_validation` alone are
+            wanted: test images, else those that training holds out, and of a plain folder all.
         on_notice: called with one sentence for each image left out.
 
     Raises:
@@ -116,25 +115,23 @@ def read_layout(
     source = as_folder(data)
     folder = source.path
     least = (smallest, 2 * smallest if is_paired(folder) else smallest)
-    images = _Images(least, source.value_range, on_notice)
-    layout = _find_training_images(folder, direction, images)
+    images = _Images(least, source.value_range, seed, test, on_notice)
+    layout = _find_images(folder, direction, images, both=both)
     if both and layout.kind != "unpaired":
         raise DatasetError(
             f"{folder} has no images of both domains, which two directions need; give a folder "
             "with trainA and trainB"
         )
-    layout = _with_validation(layout, folder, images, seed)
-    if both:
-        layout = _with_real_validation(layout, folder, images, seed)
     if select:
         layout = _with_selection(layout, folder, seed, both=both)
     if layout.kind == "paired" and layout.pairs is None:
         paths = (*layout.train, *layout.validation, *layout.selection)
         sides = [_check_width(path, source.value_range) for path in paths]
         if on_notice is not None and all(2 * width <= 3 * height for height, width in sides):
+            part = folder / paths[0].relative_to(folder).parts[0]
             on_notice(
-                f"{folder / 'train'} is read as pairs side by side, but no image there is as wide "
-                f"as two; if they are single images, give --data {folder / 'train'}"
+                f"{part} is read as pairs side by side, but no image there is as wide as two; if "
+                f"they are single images, give --data {part}"
             )
     elif layout.kind == "inputs" and on_notice is not None and _holds_both(layout, folder):
         on_notice(
@@ -150,7 +147,16 @@ def is_paired(folder: Path) -> bool:
 
 
 def _has_domains(folder: Path) -> bool:
-    return (folder / "trainA").is_dir() or (folder / "trainB").is_dir()
+    return any((folder / name).is_dir() for name in ("trainA", "trainB", "testA", "testB"))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images of one domain: to train on, and to measure on, which may be held out of these."""
+
+    train: tuple[Path, ...]
+    validation: tuple[Path, ...]
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,10 +165,13 @@ class _Images:
 
     Attributes:
         smallest: the least height and width.
+        test: see `read_layout`.
     """
 
     smallest: tuple[int, int]
     value_range: Range | None
+    seed: int
+    test: bool
     on_notice: Callable[[str], None] | None
 
     def usable(self, paths: Sequence[Path]) -> list[Path]:
@@ -173,56 +182,64 @@ class _Images:
             on_skip=self.on_notice,
         )
 
-    def within(self, folder: Path) -> list[Path]:
-        return self.usable(list_images(folder, on_notice=self.on_notice))
+    def listed(self, folder: Path) -> list[Path]:
+        return list_images(folder, on_notice=self.on_notice)
+
+    def part(self, train: Path, *tests: Path) -> _Part:
+        """The images in `train`, and those in the first of `tests` that is there."""
+        there = [folder for folder in tests if folder.is_dir()]
+        if there and self.test:
+            return _Part((), tuple(self.usable(self.listed(there[0]))))
+        listed = self.listed(train)
+        usable = tuple(self.usable(listed))
+        if there:
+            return _Part(usable, tuple(self.usable(self.listed(there[0]))))
+        return self.split(usable, listed)
+
+    def split(self, usable: tuple[Path, ...], listed: Sequence[Path]) -> _Part:
+        """Hold a tenth out; see `_hold_out`."""
+        return _Part(*_hold_out(usable, listed, self.seed), held_out=True)
 
 
-def _find_training_images(folder: Path, direction: Direction, images: _Images) -> Layout:
-    """The layout before images are held out; its `validation` holds test images of pairs only."""
-    kind: Kind = "inputs"
-    real: list[Path] = []
+def _find_images(folder: Path, direction: Direction, images: _Images, *, both: bool) -> Layout:
+    """The layout, with a tenth of the training images held out where there are no test images."""
     if has_separate_pairs(folder):
         pairs, train, test = find_separate_pairs(
             folder, reverse=direction == "BtoA", on_notice=images.on_notice
         )
-        train, test = (pairs.complete(paths, images.usable) for paths in (train, test))
-        return Layout("paired", tuple(train), (), tuple(test), False, direction, pairs=pairs)
+        tested = tuple(pairs.complete(test, images.usable))
+        usable = () if tested and images.test else tuple(pairs.complete(train, images.usable))
+        part = _Part(usable, tested) if tested else images.split(usable, train)
+        return _layout("paired", part, direction, pairs=pairs)
     if _has_domains(folder):
         a, b = direction[0], direction[-1]
-        train = images.within(folder / f"train{a}")
-        if (folder / f"train{b}").is_dir():
-            kind, real = "unpaired", images.within(folder / f"train{b}")
-    elif is_paired(folder):
-        kind, train = "paired", images.within(folder / "train")
-    elif folder.is_dir():
-        train = images.within(folder)
-    else:
+        part = images.part(folder / f"train{a}", folder / f"test{a}")
+        places = [folder / f"train{b}", folder / f"test{b}"]
+        if not any(place.is_dir() for place in places[: 1 + images.test]):
+            return _layout("inputs", part, direction)
+        if both or images.test:
+            other = images.part(*places)
+        else:
+            other = _Part(tuple(images.usable(images.listed(places[0]))), ())
+        return replace(
+            _layout("unpaired", part, direction),
+            real=other.train,
+            real_validation=other.validation,
+            real_held_out=other.held_out,
+        )
+    if is_paired(folder):
+        tests = (folder / name for name in ("test", "val"))
+        return _layout("paired", images.part(folder / "train", *tests), direction)
+    if not folder.is_dir():
         raise DatasetError(f"{folder} is no folder; give a folder of images")
-    return Layout(kind, tuple(train), tuple(real), (), False, direction)
+    # A plain folder is where all of its test images are, too.
+    return _layout("inputs", images.part(folder, *[folder] * images.test), direction)
 
 
-def _with_validation(layout: Layout, folder: Path, images: _Images, seed: int) -> Layout:
-    """`layout` with its test images, or else with training images held out."""
-    if layout.pairs is None:
-        names = ["test", "val"] if layout.kind == "paired" else []
-        if _has_domains(folder):
-            names = [f"test{layout.direction[0]}"]
-        tests = [folder / name for name in names if (folder / name).is_dir()]
-        if tests:
-            layout = replace(layout, validation=tuple(images.within(tests[0])))
-    if layout.validation:
-        return layout
-    train, validation = _hold_out(layout.train, seed)
-    return replace(layout, train=train, validation=validation, held_out=True)
-
-
-def _with_real_validation(layout: Layout, folder: Path, images: _Images, seed: int) -> Layout:
-    """The same of the target domain."""
-    test = folder / f"test{layout.direction[-1]}"
-    if test.is_dir():
-        return replace(layout, real_validation=tuple(images.within(test)))
-    real, real_validation = _hold_out(layout.real, seed)
-    return replace(layout, real=real, real_validation=real_validation, real_held_out=True)
+def _layout(
+    kind: Kind, part: _Part, direction: Direction, pairs: SeparatePairs | None = None
+) -> Layout:
+    return Layout(kind, part.train, (), part.validation, part.held_out, direction, pairs=pairs)
 
 
 def _with_selection(layout: Layout, folder: Path, seed: int, *, both: bool) -> Layout:
@@ -237,21 +254,31 @@ def _with_selection(layout: Layout, folder: Path, seed: int, *, both: bool) -> L
             raise DatasetError(
                 f"{folder} has too few images to hold some out for --select best; give more"
             )
-    train, selection = _hold_out(layout.train, seed)
+    train, selection = _hold_out(layout.train, layout.train, seed)
     layout = replace(layout, train=train, selection=selection)
     if not both:
         return layout
-    real, real_selection = _hold_out(layout.real, seed)
+    real, real_selection = _hold_out(layout.real, layout.real, seed)
     return replace(layout, real=real, real_selection=real_selection)
 
 
-def _hold_out(paths: tuple[Path, ...], seed: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Split off a tenth, at least one image; a single image is in both parts."""
-    if len(paths) == 1:
-        return paths, paths
-    shuffled = random.Random(seed).sample(paths, len(paths))
-    count = max(1, round(HELD_OUT * len(paths)))
-    return tuple(sorted(shuffled[count:])), tuple(sorted(shuffled[:count]))
+def _hold_out(
+    usable: tuple[Path, ...], listed: Sequence[Path], seed: int
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Split off a tenth, at least one image; a single image is in both parts.
+
+    Args:
+        listed: these and those that cannot be used. The tenth is one of all, so that what training
+            holds out is not trained on wherever smaller images are usable, too.
+    """
+    if len(usable) == 1:
+        return usable, usable
+    shuffled = random.Random(seed).sample(listed, len(listed))
+    count, good = max(1, round(HELD_OUT * len(listed))), set(usable)
+    among = sum(path in good for path in shuffled[:count])
+    order = [path for path in shuffled if path in good]
+    count = min(max(1, among), len(order) - 1)
+    return tuple(sorted(order[count:])), tuple(sorted(order[:count]))
 
 
 def _holds_both(layout: Layout, folder: Path) -> bool:
@@ -273,50 +300,3 @@ def _check_width(path: Path, value_range: Range | None) -> tuple[int, int]:
             "even"
         )
     return height, width
-
-
-Loader = Callable[[Path], tuple[Tensor, ...]]
-"""An input's file -> its parts, uint8 C×H×W each: the input, and the target where it is paired.
-
-Label maps are int32 P×H×W, see `wkdc.data.label_maps`.
-"""
-
-
-def part_loader(layout: Layout, in_channels: int, out_channels: int) -> Loader:
-    """The loader for the inputs of `layout`."""
-    load = partial(load_pixels, value_range=layout.value_range)
-    if layout.pairs is not None:
-        return partial(_load_pair, layout.pairs, load, in_channels, out_channels)
-    if layout.kind != "paired":
-        return lambda path: (load(path, channels=in_channels),)
-
-    def load_halves(path: Path) -> tuple[Tensor, Tensor]:
-        given, wanted = (load(path, channels=n) for n in (in_channels, out_channels))
-        middle = given.shape[-1] // 2
-        if layout.direction == "AtoB":
-            return given[..., :middle], wanted[..., middle:]
-        return given[..., middle:], wanted[..., :middle]
-
-    return load_halves
-
-
-def _load_pair(
-    pairs: SeparatePairs,
-    load: Callable[..., Tensor],
-    in_channels: int,
-    out_channels: int,
-    path: Path,
-) -> tuple[Tensor, Tensor]:
-    target = load(pairs.targets[path], channels=out_channels)
-    if pairs.labels:
-        given = load_maps(path, pairs.instances.get(path))
-        check_labels(path, given, in_channels)
-    else:
-        given = load(path, channels=in_channels)
-    if given.shape[-2:] != target.shape[-2:]:
-        (height, width), (other_height, other_width) = given.shape[-2:], target.shape[-2:]
-        raise ImageError(
-            f"{path} is {width}x{height}, its target {pairs.targets[path]} "
-            f"{other_width}x{other_height}; both need the same size"
-        )
-    return given, target

@@ -71,6 +71,7 @@ async function openTranslator(backend, reason) {
     opened.threads = (await opened.ask("open", { backend, model })).threads;
   } catch (error) {
     opened.close();
+    one("backend").disabled = false; // so that another can be tried
     if (backend === "wasm") throw error;
     return openTranslator("wasm", `WebGPU does not work here (${error.message})`);
   }
@@ -79,6 +80,16 @@ async function openTranslator(backend, reason) {
   one("backend").disabled = false;
   one("note").textContent = `${reason ? `${reason}: WebAssembly is used. ` : ""}${threadsText()}`;
   say("Ready.");
+}
+
+// Opens the model, and translates the photo if there is one; says it where that fails.
+async function load(backend, reason) {
+  try {
+    await openTranslator(backend, reason);
+  } catch (error) {
+    return fail(`The network cannot be loaded: ${error.message}`);
+  }
+  return translate();
 }
 
 function threadsText() {
@@ -107,12 +118,17 @@ async function translate(times = 1) {
   wanted = times;
   if (translating) return;
   translating = true;
-  while (wanted && photo && translator) {
-    const now = wanted;
-    wanted = 0;
-    await translateOnce(now);
+  try {
+    while (wanted && photo && translator) {
+      const now = wanted;
+      wanted = 0;
+      await translateOnce(now);
+    }
+  } catch (error) {
+    fail(`${photo.name} could not be translated: ${error.message}`);
+  } finally {
+    translating = false;
   }
-  translating = false;
 }
 
 async function translateOnce(times) {
@@ -207,10 +223,13 @@ async function openCamera() {
 }
 
 async function shoot() {
-  const taken = take(one("video"), "camera.png");
+  const taken = createImageBitmap(one("video"));
   one("choose").focus();
-  await taken;
+  const bitmap = await taken.catch(() => null);
   closeCamera();
+  if (!bitmap) return fail("The camera gives no picture yet; try again.");
+  await take(bitmap, "camera.png");
+  bitmap.close();
 }
 
 function closeCamera() {
@@ -256,10 +275,7 @@ function listen() {
   one("save").onclick = save;
   one("measure").onclick = () => translate(MEASURED);
   one("longest").onchange = () => translate();
-  one("backend").onchange = async () => {
-    await openTranslator(one("backend").value);
-    await translate();
-  };
+  one("backend").onchange = () => load(one("backend").value);
   one("settings").onsubmit = (event) => event.preventDefault();
   const marked = (on) => document.body.classList.toggle("over-page", on);
   document.ondragover = (event) => {
@@ -294,8 +310,7 @@ async function start() {
   listen();
   const [offered, reason] = await findWebGPU();
   one("backend").options[0].disabled = !offered;
-  await openTranslator(reason === null ? "webgpu" : "wasm", reason);
-  await translate();
+  await load(reason === null ? "webgpu" : "wasm", reason);
 }
 
 start().catch((error) => fail(`The network cannot be loaded: ${error.message}`));

@@ -1,6 +1,5 @@
 """A generator -> a file for a phone or small device, checked to give the same images."""
 
-import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Literal
 from wkdc.checkpoints.checkpoint import Generator, load_generator
 from wkdc.data.folders import Data, as_folder
 from wkdc.data.layouts import Direction
-from wkdc.errors import OptionError
+from wkdc.errors import OptionError, OutputError
 from wkdc.export import checked_images
 from wkdc.networks.architecture import measured_size
 from wkdc.onnx.parity import Exported, Parity, check_parity, measure_parity, parity_sizes
@@ -119,6 +118,7 @@ def export_phone(
     if not path.name.endswith(ending) or path.name == ending:
         raise OptionError(f"output {path} does not end in {ending}, as {NAMES[form]}'s files do")
     chosen: PhonePrecision = precision or ("float16" if form == "coreml" else "float32")
+    _check_place(path)
     taken = _sizes(generator, form, sizes)
     _check_form(form, chosen, pixels)
     if tolerance is None and (form, chosen) == ("ncnn", "float32"):
@@ -201,22 +201,33 @@ def _write(job: _Job, path: Path) -> tuple[Exported | None, dict[str, int]]:
             raise OptionError(f"format {job.form!r} is not known; choose litert, coreml or ncnn")
 
 
+def _check_place(path: Path) -> None:
+    """Make sure that no folder of something else is replaced.
+
+    Raises:
+        OutputError: one would be.
+    """
+    ours = path.name.endswith(coreml.ENDING) and (path / "Manifest.json").is_file()
+    if path.is_dir() and not ours:
+        raise OutputError(f"{path} is a folder, and no export; name another with --output")
+
+
 def _move(made: Path, path: Path) -> tuple[Path, ...]:
     """Move all that was made beside `path`, `path` itself last: it is what apps open."""
-    _remove(path)
     found = sorted(made.iterdir(), key=lambda file: file.name == path.name)
     for file in found:
-        target = path.with_name(file.name)
-        _remove(target)
-        file.rename(target)
+        _check_place(path.with_name(file.name))
+    for file in found:
+        target, old = path.with_name(file.name), made / f"{file.name}.old"
+        if target.is_dir():  # a folder cannot be replaced at once
+            target.rename(old)
+        try:
+            file.replace(target)
+        except OSError:
+            if old.is_dir():
+                old.rename(target)
+            raise
     return tuple(path.with_name(file.name) for file in found)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _bytes(path: Path) -> int:

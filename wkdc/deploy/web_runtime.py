@@ -120,6 +120,13 @@ def find_runtime(source: Path | None = None) -> dict[str, bytes]:
         OutputError: the cache cannot be written.
     """
     package = fetch_archive() if source is None else source
+    if source is None:
+        try:
+            return _checked(_read_archive(package), package)
+        except PackageError:  # what a power cut left of it, perhaps
+            with writing(package):
+                package.unlink(missing_ok=True)
+            package = fetch_archive()
     if package.is_dir():
         return _checked({file.source: _read_file(package, file) for file in FILES}, package)
     if package.is_file():
@@ -181,8 +188,11 @@ def _read_file(folder: Path, file: RuntimeFile) -> bytes | None:
     """A file of an unpacked package, one in node_modules, or its `dist` alone."""
     for inside in (folder, folder / "dist", folder / "package" / "dist"):
         path = inside / file.source
-        if path.is_file() and path.stat().st_size == file.size_bytes:
-            return path.read_bytes()
+        try:
+            if path.is_file() and path.stat().st_size == file.size_bytes:
+                return path.read_bytes()
+        except OSError as error:
+            raise PackageError(f"cannot read {path}: {error.strerror}; give {_WANTED}") from None
     return None
 
 

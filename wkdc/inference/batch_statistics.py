@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wkdc.checkpoints.checkpoint import Generator
 from wkdc.checkpoints.recognition import STATISTICS
+from wkdc.data.folders import evenly_spread
 from wkdc.metrics.fidelity import psnr_db
 
 VISIBLE_DB = 30.0
@@ -57,6 +58,6 @@ def statistics_psnr_db(generator: Generator, images: Sequence[Tensor]) -> float 
     other.load_state_dict(
         {n: value for n, value in weights.items() if n.rpartition(".")[2] not in STATISTICS}
     )
-    chosen = images[:: max(1, len(images) // IMAGES)][:IMAGES]
+    chosen = evenly_spread(images, IMAGES)
     found = [psnr_db(other(image), network(image)) for image in (x.to(device) for x in chosen)]
     return sum(found) / len(found)

@@ -1,7 +1,7 @@
 """Models to compare, opened with their teacher and test images."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from wkdc.checkpoints.checkpoint import load_beside, reading_for, teacher_path
@@ -9,7 +9,7 @@ from wkdc.checkpoints.lineage import student_of
 from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_record
 from wkdc.checkpoints.weight_files import is_exported
-from wkdc.data.folders import Data, ImageFolder, as_folder
+from wkdc.data.folders import Data
 from wkdc.data.inputs import check_reads
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.errors import CheckpointError, OptionError
@@ -58,8 +58,9 @@ def open_comparison(
     Args:
         models: .pth and .onnx files; a run's folder stands for its student before and after
             training.
-        data: a folder in one of the layouts of `wkdc.data.layouts`. Its test images are used; if
-            it has none, those that training holds out by `seed`; of a plain folder, all images.
+        data: a folder in one of the layouts of `wkdc.data.layouts`, which may have test images
+            alone. These are used; if it has none, those that training holds out by `seed`; of a
+            plain folder, all images.
         teacher: by default the one that the models' cards name.
         size: height and width to compare at.
         reading: of all .pth files, see `wkdc.checkpoints.checkpoint.reading_for`.
@@ -72,7 +73,10 @@ def open_comparison(
     """
     if not models:
         raise OptionError("no models were given; give .pth or .onnx files")
-    paths = [path for model in models for path in _files_of(Path(model), reading)]
+    unique: dict[Path, Path] = {}
+    for path in (path for model in models for path in _files_of(Path(model), reading)):
+        unique.setdefault(path.resolve(), path)  # a run's may be named, too
+    paths = list(unique.values())
     guide = _teacher_of(paths, reading) if teacher is None else Path(teacher)
     if guide is not None:
         paths = [path for path in paths if path.resolve() != guide.resolve()]
@@ -89,18 +93,18 @@ def open_comparison(
     if size < smallest:
         raise OptionError(f"size {size} is too small to compare at; give {smallest} or more")
     left_out: list[str] = []
-    layout = _test_layout(as_folder(data), direction, seed, left_out.append)
+    layout = read_layout(
+        data,
+        direction=direction,
+        seed=seed,
+        smallest=SMALLEST,
+        test=True,
+        on_notice=left_out.append,
+    )
     check_reads(layout, opened[0].path, opened[0].in_channels)
     if guide is None:
         return Comparison(None, tuple(opened), layout, tuple(left_out))
     return Comparison(opened[0], tuple(opened[1:]), layout, tuple(left_out))
-
-
-def evenly_spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` of `paths`, evenly spaced from the first to the last."""
-    count = min(count, len(paths))
-    last = max(1, count - 1)
-    return [paths[number * (len(paths) - 1) // last] for number in range(count)]
 
 
 def _files_of(model: Path, reading: Reading) -> list[Path]:
@@ -117,36 +121,23 @@ def _teacher_of(models: Sequence[Path], reading: Reading) -> Path | None:
     """The teacher that the models' cards name, None if no card names one.
 
     Raises:
-        CheckpointError: the cards name several, or one that does not exist.
+        CheckpointError: the cards name several, or one that none of them leads to.
     """
-    named: dict[str, Path] = {}
+    named: dict[str, Path | CheckpointError] = {}
     for path in models:
         if not is_exported(path):
             student = load_beside(path, reading)
             if student.card is not None and student.card["teacher"] is not None:
                 digest = student.card["teacher"]["sha256"]
-                named[digest] = teacher_path(student, hint="name it with --teacher")
+                try:
+                    named[digest] = teacher_path(student, hint="name it with --teacher")
+                except CheckpointError as error:  # another one may lie where the teacher is
+                    named.setdefault(digest, error)
     if len(named) > 1:
         raise CheckpointError(
             f"the models have {len(named)} different teachers; name one with --teacher"
         )
-    return next(iter(named.values()), None)
-
-
-def _test_layout(
-    data: ImageFolder, direction: Direction, seed: int, on_notice: Callable[[str], None]
-) -> Layout:
-    """The layout with its test images; all images of a plain folder."""
-    domains = all((data.path / f"train{letter}").is_dir() for letter in "AB")
-    layout = read_layout(
-        data,
-        direction=direction,
-        seed=seed,
-        smallest=SMALLEST,
-        both=domains,
-        on_notice=on_notice,
-    )
-    if layout.kind == "inputs" and layout.held_out and not (data.path / "trainA").is_dir():
-        every = tuple(sorted({*layout.train, *layout.validation}))
-        return replace(layout, train=every, validation=every, held_out=False)
-    return layout
+    found = next(iter(named.values()), None)
+    if isinstance(found, CheckpointError):
+        raise found
+    return found

@@ -215,7 +215,7 @@ def _translate_images(jobs: Iterable[Job], translator: Translator) -> Iterator[O
         _make_folder(image.job.target.parent)
         if alpha is not None:
             scale = 1 if translator.depth == 8 else 257
-            pixels = torch.cat([pixels, (alpha.int() * scale).to(pixels.dtype)])
+            pixels = torch.cat([pixels, (alpha.float() * scale).round().to(pixels.dtype)])
         save_pixels(image.job.target, pixels, alpha=alpha is not None)
         return Outcome(image.job.target, cut=image.deep and pixels.dtype == torch.uint8)
 

@@ -24,7 +24,11 @@ def runtimes_on(device: torch.device) -> tuple[Runtime, ...]:
     """The runtimes that work on a device of this machine, the reference first."""
     if device.type != "cpu" or importlib.util.find_spec("openvino") is None:
         return ("torch", "onnx")
-    return ("torch", "onnx", "openvino", *(("openvino-bf16",) if _has_bfloat16() else ()))
+    try:
+        half: tuple[Runtime, ...] = ("openvino-bf16",) if _has_bfloat16() else ()
+    except ImportError:  # a part of it is missing
+        return ("torch", "onnx")
+    return ("torch", "onnx", "openvino", *half)
 
 
 class OpenVinoNetwork:

@@ -146,8 +146,14 @@ def measure_distance(
     """
     import torch_fidelity
 
+    # It takes the current GPU.
+    chosen = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     try:
-        with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
+        with (
+            chosen,
+            Path(os.devnull).open("w") as nothing,
+            contextlib.redirect_stdout(nothing),
+        ):
             found = torch_fidelity.calculate_metrics(
                 input1=str(folder),
                 input2=str(other),

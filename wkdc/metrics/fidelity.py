@@ -15,9 +15,12 @@ from wkdc.metrics.wavelet import LEVELS, decompose
 def psnr_db(images: Tensor, target: Tensor) -> float:
     """Peak signal-to-noise ratio of N×C×H×W images in [-1, 1] in decibels; infinite when equal.
 
-    10 log10(2² / mean squared error over all images): the peak is the width of the range, 2.
+    10 log10(2² / mean squared error over all images): the peak is the width of the range, 2. Minus
+    infinity where a number is infinite.
     """
     error = float((images.double() - target.double()).square().mean())
+    if error == math.inf:
+        return -math.inf
     return math.inf if error == 0 else 10 * math.log10(4.0 / error)
 
 

@@ -39,7 +39,9 @@ class ScoreCollector:
         """Score one pair, 1×C×H×W in [-1, 1]; skipped if the channels differ."""
         if image.shape != target.shape:
             return
-        ssim = structural_similarity_index_measure(image, target, data_range=2.0)
+        # Its luminance term is made for numbers from black at 0 upwards.
+        shown, wanted = (image + 1) / 2, (target + 1) / 2
+        ssim = structural_similarity_index_measure(shown, wanted, data_range=1.0)
         if isinstance(ssim, tuple):
             raise TypeError("SSIM came with what was not asked for")
         scores = (psnr_db(image, target), float(ssim), high_band_error(image, target))

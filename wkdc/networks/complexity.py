@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from wkdc.errors import CheckpointError, one_line
+
 
 @dataclass(frozen=True)
 class Complexity:
@@ -52,7 +54,7 @@ def measure_complexity(network: nn.Module, in_channels: int, size: tuple[int, in
         if isinstance(module, nn.ConvTranspose2d):
             module.register_forward_hook(charge)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, in_channels, *size, device="meta"))
+        _run_empty(shadow, torch.empty(1, in_channels, *size, device="meta"))
     macs = counter.get_total_flops() // 2
     return Complexity(count_params(network), macs, macs + surplus)
 
@@ -75,7 +77,7 @@ def kernel_positions(network: nn.Module, in_channels: int, size: tuple[int, int]
 
             layer.register_forward_hook(count)
     with torch.no_grad():
-        shadow(torch.empty(1, in_channels, *size, device="meta"))
+        _run_empty(shadow, torch.empty(1, in_channels, *size, device="meta"))
     return found
 
 
@@ -89,11 +91,25 @@ def measure_activation_bytes(network: nn.Module, shape: Sequence[int]) -> int:
         shape: of the input, N×C×H×W.
     """
     shadow = copy.deepcopy(network).to("meta").eval()
-    images = torch.empty(*shape, device="meta")
-    live = _LiveBytes()
+    images, live = torch.empty(*shape, device="meta"), _LiveBytes()
     with torch.inference_mode(), live:
-        shadow(images)
+        _run_empty(shadow, images)
     return live.peak
+
+
+def _run_empty(shadow: nn.Module, images: torch.Tensor) -> None:
+    """Run a network whose tensors have shapes, and no numbers.
+
+    Raises:
+        CheckpointError: it needs numbers.
+    """
+    try:
+        shadow(images)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the network cannot be counted without running it: {one_line(error)}; its forward "
+            "may not decide by values, and makes tensors on the device of its input"
+        ) from None
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -19,13 +19,14 @@ class Clock:
     """Milliseconds for one image in ONNX Runtime, teacher and student in turn.
 
     Attributes:
-        expected_ms: what the cost model, scaled by the teacher's time, says.
+        expected_ms: what the cost model, scaled by the teacher's time, says; None where it was
+            another network that was pruned, as of `--antialias`.
         wanted_ms: what was asked for; None where no time was.
     """
 
     teacher_ms: float
     student_ms: float
-    expected_ms: float
+    expected_ms: float | None
     size: tuple[int, int]
     device: str
     wanted_ms: float | None = None

@@ -1,5 +1,7 @@
 """Teacher -> student: plan, slice, reconstruct, write, measure."""
 
+import contextlib
+import itertools
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -223,7 +225,7 @@ def _write(
     """
     kept = keep_trained(output)
     if kept is not None:
-        notice(f"{output} had been trained; it is kept as {kept}")
+        notice(f"what {output} held is kept as {kept}")
     made_from = {
         "path": relative_to(teacher.path, output.parent),
         "sha256": teacher.sha256,
@@ -263,14 +265,17 @@ def _psnr_db(student: nn.Module, teacher: Observation | None, count: int) -> flo
 def keep_trained(path: Path) -> Path | None:
     """Copy a student that was trained aside, `student.pth` to `student.old.pth`; where it is now.
 
-    None where there is no such file, or it holds nothing that took time to make.
+    `student.old2.pth` and so on where there are such files. What cannot be read, such as a file of
+    a newer wkdc, may have been trained. None where there is no file, or it was not.
     """
-    try:
-        card = read_card(path) or {}
-    except CheckpointError:
+    if not path.is_file():
         return None
-    if not any(entry["command"] in ("distill", "train") for entry in card.get("history", [])):
-        return None
-    kept = path.with_suffix(f".old{path.suffix}")
+    with contextlib.suppress(CheckpointError):
+        history = (read_card(path) or {}).get("history", [])
+        if not any(entry["command"] in ("distill", "train") for entry in history):
+            return None
+    numbers = itertools.chain([""], itertools.count(2))
+    names = (path.with_suffix(f".old{number}{path.suffix}") for number in numbers)
+    kept = next(name for name in names if not name.exists())
     write_atomically(kept, lambda file: shutil.copyfile(path, file))
     return kept

@@ -263,6 +263,15 @@ def _descend(
         ]
         if not singles:
             return value, start
+        if len(singles) > 2 * MOVES:  # of many groups, pairs of the best alone
+            alone = here.repeat(len(singles), 1)
+            for row, (number, level) in enumerate(singles):
+                alone[row, number] = level
+            order = objective(alone).argsort(stable=True).tolist()
+            wider = [n for n in order if singles[n][1] > here[0, singles[n][0]]]
+            narrower = [n for n in order if singles[n][1] < here[0, singles[n][0]]]
+            # Of both, as a pair of them keeps the cost.
+            singles = [singles[n] for n in (*wider[: MOVES // 2], *narrower[: MOVES // 2])]
         changes = torch.tensor(
             list(itertools.combinations_with_replacement(range(len(singles)), 2))
         )
@@ -280,7 +289,7 @@ def _descend(
 
 def _near(levels: Sequence[int], at: int, groups: int) -> list[int]:
     """The levels to try instead of `at`: all, or fewer the further away where there are many."""
-    index, most = levels.index(at), MOVES // groups
+    index, most = levels.index(at), max(2, MOVES // groups)
     if len(levels) > most:
         steps = [sign * far for far in (1, 2, 3, 4, 6, 8, 12, 16) for sign in (-1, 1)][:most]
         near = {levels[index + s] for s in steps if 0 <= index + s < len(levels)}

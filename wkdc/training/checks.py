@@ -1,6 +1,7 @@
 """What has to hold before a run begins or goes on."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,36 @@ def check_losses(
             "nothing would be learned: the losses with a weight need other data (truth: paired "
             "images; identity: trainB; cycle: a reverse generator); give another one a weight"
         )
+
+
+def usable_weights(
+    recipe: Recipe, layout: Layout, *, alike: bool, cycle: bool, on_notice: Callable[[str], None]
+) -> Recipe:
+    """The recipe without the weights of losses that this data, or these networks, do not allow.
+
+    Args:
+        alike, cycle: see `check_losses`.
+        on_notice: called with what is left out.
+    """
+    weights = {"truth": recipe.truth, "identity": recipe.identity, "cycle": recipe.cycle}
+    lacks = {
+        "truth": None if layout.kind == "paired" else "true images of pairs",
+        "identity": "trainB" if layout.kind != "unpaired" else None if alike else "like channels",
+        "cycle": None if cycle else "a generator of the other direction",
+    }
+    dropped = {name: lack for name, lack in lacks.items() if weights[name] and lack}
+    if dropped:
+        told = "; ".join(
+            f"{name} {weights[name]:g}, which needs {lack}" for name, lack in dropped.items()
+        )
+        on_notice(f"left out of recipe {recipe.name}: {told}")
+    weights |= dict.fromkeys(dropped, 0.0)
+    return replace(
+        recipe,
+        truth=weights["truth"],
+        identity=weights["identity"],
+        cycle=weights["cycle"],
+    )
 
 
 def check_same(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from wkdc.data.images import resize_short_side
+from wkdc.data.inputs import Loader
 from wkdc.data.jitter import jitter_pixels
-from wkdc.data.layouts import Loader
 
 
 class Crops:
@@ -106,12 +106,12 @@ class ImagePool:
         out = []
         for image in images:
             if len(self._images) < self._size:
-                self._images.append(image)
+                self._images.append(image.clone())  # not a view, which keeps its whole batch
                 out.append(image)
             elif self._random.random() < 0.5:
                 index = self._random.randrange(self._size)
                 out.append(self._images[index].to(image.device))
-                self._images[index] = image
+                self._images[index] = image.clone()
             else:
                 out.append(image)
         return torch.stack(out)

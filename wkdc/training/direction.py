@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wkdc.checkpoints.card import Card, history_entry, make_card
+from wkdc.checkpoints.card import Card, find_teacher, history_entry, make_card, relative_to
 from wkdc.checkpoints.checkpoint import Generator
+from wkdc.data.folders import evenly_spread
 from wkdc.data.images import pixels_to_images
-from wkdc.data.inputs import Reader
-from wkdc.data.layouts import Layout, part_loader
+from wkdc.data.inputs import Reader, part_loader
+from wkdc.data.layouts import Layout
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.architecture import valid_side
 from wkdc.system.files import sha256_of
@@ -30,7 +31,7 @@ from wkdc.training.objective import Batch, Objective, fresh_discriminator
 from wkdc.training.recipe import Recipe
 from wkdc.training.teacher_targets import TargetCache, Targets
 from wkdc.training.trainer import Averager, Learner
-from wkdc.training.validation import Validation, spread
+from wkdc.training.validation import IMAGES, Validation
 
 FITTED = 16
 """Crops that tell how near the student starts, and that the maps of features begin from."""
@@ -85,13 +86,15 @@ class Pair:
             },
         }
 
-    def card(self, command: str, made_with: Mapping[str, Any]) -> Card:
-        """The student's card with this run added to its history."""
+    def card(self, command: str, made_with: Mapping[str, Any], file: Path) -> Card:
+        """The student's card with this run added to its history, as it is written into `file`."""
         earlier = self.student.card or {}
         teacher = earlier.get("teacher")
         if self.teacher is not None:
             if teacher is None or teacher["sha256"] != self.teacher.sha256:
-                teacher = {"path": str(self.teacher.path.resolve()), "sha256": self.teacher.sha256}
+                teacher = {"path": "", "sha256": self.teacher.sha256}
+            if not find_teacher(file, teacher)[1]:
+                teacher = {**teacher, "path": relative_to(self.teacher.path, file.parent)}
             if said := self.teacher.reading.for_card():
                 teacher = {**teacher, "reading": said}
         entry = history_entry(command, **made_with)
@@ -133,7 +136,7 @@ class TrainingDirection:
         side = valid_side(MEASURE_SIZE, *known)
         self.validation, self.selection = (
             Validation(
-                [reader.squares(path, side) for path in spread(paths)],
+                [reader.squares(path, side) for path in evenly_spread(paths, IMAGES)],
                 self.teacher,
                 compute.generate,
                 reader.shown,
@@ -240,7 +243,7 @@ class TrainingDirection:
             "teacher": self.pair.teacher.sha256,
             "architecture": dataclasses.asdict(self.pair.teacher.architecture),
             "data": self.pair.digests["data_sha256"],
-            "pictures": [layout.kind, layout.direction, len(layout.train)],
+            "pictures": [layout.kind, layout.direction, len(layout.train), layout.value_range],
             "features": None if self._features is None else self._features.described,
             "crop": [recipe.load_size, recipe.crop, recipe.batch, self._seed, recipe.jittered],
             "process": [self._processes.index, self._processes.count, torch.get_num_threads()],

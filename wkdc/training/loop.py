@@ -21,6 +21,9 @@ from wkdc.training.trainer import Trainer
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+MARKS = 10
+"""Equal parts of a run, after each of which its students are looked at and saved."""
+
 SAVE_EVERY = 5.0
 """Minutes between two states that a run can be continued from."""
 
@@ -163,20 +166,19 @@ def run_steps(
     on_mark: Callable[[int], None],
     on_save: Callable[[int], None],
     on_profile: Callable[[str], None] | None = None,
-    marks: int = 10,
 ) -> None:
     """Train until `budget` is spent.
 
     Args:
-        ranks: the processes of the run, which all call this; the first one's clock counts.
+        processes: those of the run, which all call this; the first one's clock counts.
         next_batches: the images of step 0, 1, 2, ...; see `Trainer.step`.
         started: `time.monotonic()` of the run's start, which time budgets count from.
         first: how many steps were done before.
         save_every: seconds between two calls of `on_save`, which also follows each `on_mark`.
         on_step: called after each step.
         on_profile: called once, after a step that was profiled, with where its time went.
-        on_mark: called with the steps done, evenly, `marks` - 1 times in a whole run; at the same
-            steps, however often the run is stopped.
+        on_mark: called with the steps done, at the `MARKS` of a run but its end; at the same steps,
+            however often the run is stopped.
 
     Raises:
         FloatingPointError: see `Trainer.step`.
@@ -190,7 +192,7 @@ def run_steps(
             watched = on_profile if step == first + PROFILED else None
             with _profiled(watched, processes.device):
                 losses = trainer.step(next_batches(step), progress)
-            step, passed = step + 1, _marks(progress, marks)
+            step, passed = step + 1, _marks(progress)
             images_per_second, eta = pace.tick(step, started)
             progress, waited, stopped = processes.sum(
                 [
@@ -202,7 +204,7 @@ def run_steps(
             on_step(StepReport("train", step, progress, losses, images_per_second, eta))
             if stopped:
                 raise Stopped
-            marked = passed < _marks(progress, marks) < marks
+            marked = passed < _marks(progress) < MARKS
             if marked:
                 on_mark(step)
             if marked or waited >= save_every:
@@ -210,9 +212,9 @@ def run_steps(
                 saved = time.monotonic()
 
 
-def _marks(progress: float, marks: int) -> int:
+def _marks(progress: float) -> int:
     """How many of the marks a run has reached."""
-    return int(progress * marks + 1e-9)
+    return int(progress * MARKS + 1e-9)
 
 
 @contextmanager

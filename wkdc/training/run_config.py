@@ -105,11 +105,13 @@ class RunConfig:
     value_range: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        """Check the time between states.
+        """Check the time between states, and the range.
 
         Raises:
-            OptionError: it is no positive number.
+            OptionError: no positive number, or not two numbers.
         """
+        if self.value_range is not None and len(self.value_range) != 2:
+            raise OptionError(f"range {self.value_range} is none; give two numbers")
         if not self.save_every > 0:
             raise OptionError(f"save_every is {self.save_every / 60}; give minutes, more than 0")
 
@@ -158,9 +160,12 @@ def _made(kind: Callable[..., T], values: Mapping[str, Any]) -> T:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether `value` is of a type, one of several, or one of the values of a Literal."""
+    """Whether `value` is of a type, of one of several, of a Literal's, or a sequence of such."""
     if typing.get_origin(hint) is Literal:
         return isinstance(value, str) and value in typing.get_args(hint)
+    if typing.get_origin(hint) is Sequence:
+        (item,) = typing.get_args(hint)
+        return isinstance(value, list | tuple) and all(_fits(one, item) for one in value)
     if options := typing.get_args(hint):
         return any(_fits(value, option) for option in options)
     return type(value) is hint or (hint is float and type(value) is int)

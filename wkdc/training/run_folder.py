@@ -30,7 +30,7 @@ class RunFolder:
     """The folder of one run, which no other process may use meanwhile.
 
     Args:
-        ranks: the processes of the run; the first one holds the lock, and alone writes.
+        processes: those of the run; the first one holds the lock, and alone writes.
 
     Raises:
         OptionError: another process uses it.
@@ -126,6 +126,27 @@ class RunFolder:
         """The student as it was before the run, `checkpoints/start.pth`."""
         return self.path / "checkpoints" / f"start{direction and '-' + direction}.pth"
 
+    @property
+    def discriminator(self) -> Path:
+        """The discriminator to start from, where the run made it smaller."""
+        return self.path / "checkpoints" / "discriminator.pth"
+
+    def keep_discriminator(self, content: bytes, processes: Processes) -> None:
+        """Write the file `discriminator`, for which all processes wait.
+
+        Raises:
+            OutputError: it cannot be written; in every process.
+        """
+        wrong: OutputError | None = None
+        if processes.first:
+            try:
+                write_atomically(self.discriminator, lambda file: file.write_bytes(content))
+            except OutputError as error:
+                wrong = error
+        wrong = processes.share(wrong)
+        if wrong is not None:
+            raise wrong
+
     def best_of(self, direction: str = "") -> Path | None:
         """The student that was the best so far, where one is picked."""
         found = [path for path in self._bests() if _direction_of(path) == direction]
@@ -170,16 +191,25 @@ class RunFolder:
             old.unlink()
 
     def load_state(self, on_notice: Callable[[str], None]) -> dict[str, Any] | None:
-        """The latest state that is whole; None where there is none.
+        """The latest state that is whole; None where nothing was saved yet.
 
         Args:
             on_notice: called with one sentence for each that is broken.
+
+        Raises:
+            CheckpointError: all are, and there are students that a new beginning would remove.
         """
-        for path in reversed(saved_steps(self.path, ".state")):
+        states, students = (saved_steps(self.path, suffix) for suffix in (".state", ".pth"))
+        for path in reversed(states):
             try:
                 return load_sealed(path)
             except CheckpointError:
                 on_notice(f"{path} is broken and left out")
+        if states and students:
+            raise CheckpointError(
+                f"no state in {self.path} is whole, so that the run cannot go on; its latest "
+                f"student is {students[-1]}: start another run with --student {students[-1]}"
+            )
         return None
 
     def forget_states(self) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from wkdc.checkpoints.checkpoint import Generator
+from wkdc.checkpoints.run_record import saved_steps
 from wkdc.errors import DatasetError, DivergedError, ImageError, OutputError, WkdcError
 from wkdc.inference.batch_statistics import doubt_statistics
 from wkdc.metrics.fidelity import Fidelity
@@ -260,8 +262,11 @@ class Session:
         if not self._done or not self._processes.first:
             return error
         try:
-            self._save(self._done)
-            kept = f"to go on: wkdc {self._config.command} --resume {self._run.path}"
+            if self._processes.count == 1:  # the others are in the midst of a step
+                self._save(self._done)
+            elif not saved_steps(self._run.path, ".state"):
+                raise OutputError("there is no state to go on from")
+            kept = f"to go on: {self._again}"
         except (OutputError, OSError):  # the folder is gone, or its disk full
             try:
                 self._students.keep({"steps": self._done})
@@ -269,6 +274,12 @@ class Session:
             except (OutputError, OSError):
                 kept = "what was learned since it was last saved is lost"
         return type(error)(f"{error}; stopped after step {self._done}; {kept}")
+
+    @property
+    def _again(self) -> str:
+        """The command that goes on with the run."""
+        arch = [] if self._config.arch is None else ["--arch", self._config.arch]
+        return shlex.join(["wkdc", self._config.command, "--resume", str(self._run.path), *arch])
 
     def _choose_rate(self) -> None:
         """Where the recipe leaves the rate open, it goes by how near the students start."""

@@ -19,11 +19,17 @@ from wkdc.data.layouts import Layout, read_layout
 from wkdc.errors import CheckpointError, OptionError, WkdcError
 from wkdc.inference.model import check_channels
 from wkdc.networks.architecture import valid_side
-from wkdc.pruning.discriminator import prune_discriminator
 from wkdc.pruning.settings import PruneSettings
+from wkdc.pruning.student import prune_network
 from wkdc.system.files import check_writable
+from wkdc.system.temporary import scratch_folder
 from wkdc.system.units import counted
-from wkdc.training.checks import check_features, check_losses, check_reverse
+from wkdc.training.checks import (
+    check_features,
+    check_losses,
+    check_reverse,
+    usable_weights,
+)
 from wkdc.training.direction import Pair
 from wkdc.training.distributed import Processes
 from wkdc.training.features import why_incomparable
@@ -84,6 +90,10 @@ def open_files(files: RunFiles, config: RunConfig, on_notice: Callable[[str], No
         on_notice=on_notice,
     )
     discriminator = _check_data(first[0], layout, recipe, files, back, on_notice)
+    alike = first[0].in_channels == first[0].out_channels
+    recipe = usable_weights(
+        recipe, layout, alike=alike, cycle=back is not None, on_notice=on_notice
+    )
     pairs = [Pair(*first, layout, discriminator)]
     if reverse:
         pairs.append(Pair(*reverse, layout.reversed()))
@@ -148,39 +158,49 @@ def _check_data(
     return discriminator
 
 
-def pruned_discriminator(
-    files: RunFiles, config: RunConfig, processes: Processes, on_notice: Callable[[str], None]
-) -> RunFiles:
-    """The files with a discriminator of `disc_ratio` times fewer parameters, if that is asked for.
-
-    It lies beside the student. The first process makes it, the others wait.
+def discriminator_settings(files: RunFiles, config: RunConfig) -> PruneSettings | None:
+    """How the given discriminator is made smaller; None where that is not asked for.
 
     Raises:
         OptionError: no discriminator is given, or the recipe has no adversarial loss.
-        WkdcError: see `wkdc.prune.prune`; in every process.
     """
     if files.disc_ratio is None:
-        return files
-    ratio, student = files.disc_ratio, Path(files.output or files.student)
-    if files.discriminator is None or not config.recipe.adversarial:
-        lacks = "no --discriminator is given"
-        if files.discriminator is not None:
-            lacks = "the adversarial weight is 0"
-        raise OptionError(f"disc-ratio {ratio:g} would not be used: {lacks}")
-    given = Path(files.discriminator)
-    output, wrong = student.with_name(f"{given.stem}-{ratio:g}x.pth"), None
+        return None
+    lacks = None if files.discriminator is not None else "no --discriminator is given"
+    if lacks is None and not config.recipe.adversarial:
+        lacks = "the adversarial weight is 0"
+    if lacks is not None:
+        raise OptionError(f"disc-ratio {files.disc_ratio:g} would not be used: {lacks}")
+    return PruneSettings(
+        ratio=files.disc_ratio, data=config.folder, direction=config.direction, seed=config.seed
+    )
+
+
+def pruned_discriminator(
+    given: Generator,
+    settings: PruneSettings,
+    processes: Processes,
+    on_notice: Callable[[str], None],
+) -> bytes:
+    """The file of a smaller discriminator. The first process makes it, and the others wait.
+
+    Raises:
+        WkdcError: see `wkdc.prune.prune`; in every process.
+    """
+    found: bytes | WkdcError = b""
     if processes.first:
-        settings = PruneSettings(
-            ratio=ratio, data=config.folder, direction=config.direction, seed=config.seed
-        )
         try:
-            prune_discriminator(given, output, settings, on_notice)
+            with scratch_folder() as folder:
+                output = folder / "discriminator.pth"
+                made = prune_network(given, settings, output, on_notice=on_notice)
+                found = output.read_bytes()
+            on_notice(f"{given.path}: made {made.params_ratio:.2f}x smaller for this run")
         except WkdcError as error:
-            wrong = error
-    wrong = processes.share(wrong)  # the others wait for it here
-    if wrong is not None:
-        raise wrong
-    return replace(files, discriminator=output)
+            found = error
+    found = processes.share(found)
+    if isinstance(found, WkdcError):
+        raise found
+    return found
 
 
 def _with_features(recipe: Recipe, pairs: Sequence[tuple[Generator, Generator]]) -> Recipe:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -65,7 +66,7 @@ class Students:
         if not self._processes.first:
             return
         for direction, learner, name in self.each():
-            card = self._card(direction, {"steps": step})
+            card = self._card(direction, {"steps": step}, self._run.start_of(name))
             self._run.save_checkpoint(step, learner.result, card, name)
 
     def select(self, step: int) -> None:
@@ -75,7 +76,8 @@ class Students:
         for direction, learner, name in self.each():
             found, best = direction.selection.fidelity(learner.result), self._best_of(name)
             if found is not None and (best is None or found.psnr_db > best.psnr_db):
-                card = self._card(direction, {"steps": step, "selected_psnr_db": found.psnr_db})
+                made_with = {"steps": step, "selected_psnr_db": found.psnr_db}
+                card = self._card(direction, made_with, self._run.start_of(name))
                 self._run.save_best(step, learner.result, card, name)
 
     def selected(self) -> tuple[Selected | None, ...]:
@@ -132,7 +134,7 @@ class Students:
             self._directions, self.selected(), results, self._config.outputs, figures, strict=True
         ):
             selected = {"selected": dataclasses.asdict(picked)} if picked else {}
-            card = self._card(direction, {**made_with, **selected, **found})
+            card = self._card(direction, {**made_with, **selected, **found}, output)
             save_generator(output, network, card)
 
     def check(self) -> None:
@@ -177,8 +179,9 @@ class Students:
         options = (read_card(path) or {})["history"][-1]["options"]
         return Selected(options["steps"], options["selected_psnr_db"])
 
-    def _card(self, direction: TrainingDirection, more: Mapping[str, Any]) -> Card:
+    def _card(self, direction: TrainingDirection, more: Mapping[str, Any], file: Path) -> Card:
+        """The card of a student that lies where `file` does."""
         pair = direction.pair
         made_with = {**self._made_with, **pair.described, **pair.digests, **more}
         made_with["learning_rate"] = self._trainer.rate
-        return pair.card(self._config.command, made_with)
+        return pair.card(self._config.command, made_with, file)

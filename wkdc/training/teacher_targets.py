@@ -1,9 +1,11 @@
 """The teacher's outputs on training crops: computed ahead, used several times, kept on disk."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,10 +114,13 @@ class TargetCache:
 
         Those that are damaged, or not of this key, are named and left out.
         """
-        if not self.path.exists():
-            return None
         try:
+            if not self.path.exists():
+                return None
             content = load_sealed(self.path)
+        except OSError as error:
+            self._notice(f"cannot read {self.path}: {error.strerror}; the teacher runs again")
+            return None
         except CheckpointError as error:
             self._notice(f"{error}; the teacher runs again")
             return None
@@ -126,7 +131,8 @@ class TargetCache:
             )
             return None
         parts: list[Tensor] = content["parts"]
-        self.path.touch()
+        with contextlib.suppress(OSError):  # of another user, or on a disk that is only read
+            os.utime(self.path)
         features: list[Tensor] = content["features"]
         found = Targets(tuple(parts), content["targets"], tuple(features))
         return found, float(content["seconds"])
@@ -223,8 +229,11 @@ def _open_caches(
     processes: Processes,
     on_notice: Callable[[str], None],
 ) -> tuple[int, float]:
-    """How many crops all directions of all processes have cached, and for how long a run."""
-    if config.cache is None:
+    """How many crops all directions of all processes have cached, and for how long a run.
+
+    Nothing is cached of networks of the user's own code: no digest says that it is still the same.
+    """
+    if config.cache is None or config.arch is not None:
         return 0, 0.0
     mine = [direction.open_cache(Path(config.cache), on_notice) for direction in directions]
     found = [one for process in processes.gather(mine) for one in process]

@@ -67,12 +67,12 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain types and tensors."""
-        layer_outputs = self.objective.discriminator
+        discriminator = self.objective.discriminator
         return {
             "student": self.student.state_dict(),
             "average": self.average.network.state_dict(),
             "updates": self.average.updates,
-            "discriminator": None if layer_outputs is None else layer_outputs.state_dict(),
+            "discriminator": None if discriminator is None else discriminator.state_dict(),
             "maps": None if self.features is None else self.features.maps.state_dict(),
         }
 

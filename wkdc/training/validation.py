@@ -1,14 +1,14 @@
 """Images that a run is not trained on, and how near the student comes there."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from torch import Tensor, nn
 
+from wkdc.data.folders import evenly_spread
 from wkdc.metrics.fidelity import Fidelity, mean_band_errors, mean_fidelity
 
 IMAGES = 32
-"""At most so many images are compared, evenly spread over their names."""
+"""At most so many images are compared; see `wkdc.data.folders.evenly_spread`."""
 
 WATCHED = 8
 """Of these, at most so many are also compared on the way."""
@@ -56,8 +56,7 @@ class Validation:
         self, network: nn.Module
     ) -> tuple[Fidelity | None, dict[str, float], list[list[Tensor]]]:
         """Of a few images: how near, the error in each band, and rows for a sample grid."""
-        apart = max(1, len(self.inputs) // WATCHED)
-        chosen = range(len(self.inputs))[::apart][:WATCHED]
+        chosen = evenly_spread(range(len(self.inputs)), WATCHED)
         generated = [self._generate(network, self.inputs[i]) for i in chosen]
         shown = [self._show(self.inputs[i]) for i in chosen]
         if self._wanted is None:
@@ -67,8 +66,3 @@ class Validation:
         pairs = list(zip(generated, wanted, strict=True))
         rows = [[given, b, a] for given, (a, b) in zip(shown, pairs, strict=True)]
         return mean_fidelity(pairs), mean_band_errors(pairs), rows[:SAMPLE_ROWS]
-
-
-def spread(paths: Sequence[Path]) -> Sequence[Path]:
-    """At most `IMAGES` of `paths`, evenly spread."""
-    return paths[:: max(1, len(paths) // IMAGES)][:IMAGES]
