@@ -1,6 +1,7 @@
 """Teacher -> student: plan, slice, reconstruct, write, measure."""
 
 import contextlib
+import filecmp
 import itertools
 import shutil
 from collections.abc import Callable, Mapping
@@ -276,6 +277,10 @@ def keep_trained(path: Path) -> Path | None:
             return None
     numbers = itertools.chain([""], itertools.count(2))
     names = (path.with_suffix(f".old{number}{path.suffix}") for number in numbers)
-    kept = next(name for name in names if not name.exists())
-    write_atomically(kept, lambda file: shutil.copyfile(path, file))
+    for kept in names:
+        if not kept.exists():
+            write_atomically(kept, lambda file: shutil.copyfile(path, file))
+            break
+        if filecmp.cmp(kept, path, shallow=False):  # by a command that failed afterwards
+            break
     return kept
