@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wkdc.checkpoints.card import relative_to
 from wkdc.checkpoints.checkpoint import Generator, load_discriminator
+from wkdc.checkpoints.run_record import REVERSE
 from wkdc.data.folders import Data, as_folder
 from wkdc.data.layouts import Direction, Layout
 from wkdc.metrics.fidelity import Fidelity
@@ -26,7 +27,7 @@ from wkdc.training.setup import (
     pruned_discriminator,
     read_config,
 )
-from wkdc.training.students import REVERSE, Selected
+from wkdc.training.students import Selected
 from wkdc.training.tracking import Tracker, check_tracker
 
 __all__ = [

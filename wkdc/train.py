@@ -8,6 +8,7 @@ import torch
 
 from wkdc.checkpoints.card import make_card, read_card, relative_to
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
+from wkdc.checkpoints.run_record import REVERSE
 from wkdc.data.folders import Data, as_folder
 from wkdc.data.inputs import channels_for, check_inputs
 from wkdc.data.layouts import Direction, Layout, is_paired, read_layout
@@ -19,7 +20,7 @@ from wkdc.networks.layers import Norm, initialise
 from wkdc.networks.stock import Network, stock_architecture
 from wkdc.system.devices import check_device
 from wkdc.system.files import check_writable
-from wkdc.training.checks import check_features, check_losses, usable_weights
+from wkdc.training.checks import check_features, usable_losses
 from wkdc.training.device import choose_dtype
 from wkdc.training.direction import Pair
 from wkdc.training.distributed import Processes
@@ -29,7 +30,6 @@ from wkdc.training.run_config import Callbacks, Length, RunConfig
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.session import Outcome, Session
 from wkdc.training.setup import MOST_ENLARGED, read_config
-from wkdc.training.students import REVERSE
 from wkdc.training.tracking import Tracker, check_tracker
 
 
@@ -180,11 +180,7 @@ def _begin(
     recipe = replace(recipe, crop=crop, load_size=max(recipe.load_size, crop))
     config = replace(config, recipe=recipe)
     layout = _read(config, callbacks.on_notice)
-    channels = _check(layout, recipe, architecture)
-    unpaired = layout.kind == "unpaired"
-    recipe = usable_weights(
-        recipe, layout, alike=True, cycle=unpaired, on_notice=callbacks.on_notice
-    )
+    recipe, channels = _check(layout, recipe, architecture, callbacks.on_notice)
     architecture = replace(architecture, options=architecture.options | {"in_channels": channels})
     processes.check_image_count(len(layout.train))
     config = replace(
@@ -202,27 +198,33 @@ def _begin(
     return _result(outcome, outputs, run)
 
 
-def _check(layout: Layout, recipe: Recipe, architecture: Architecture) -> int:
-    """Make sure that something is learned from this data; the channels of its inputs."""
+def _check(
+    layout: Layout, recipe: Recipe, architecture: Architecture, on_notice: Callable[[str], None]
+) -> tuple[Recipe, int]:
+    """Make sure that something is learned; the recipe for this data, and its inputs' channels."""
     unpaired = layout.kind == "unpaired"
-    check_losses(recipe, layout, alike=True, teacher=False, cycle=unpaired)
+    recipe = usable_losses(
+        recipe, layout, alike=True, teacher=False, cycle=unpaired, on_notice=on_notice
+    )
     check_features(recipe, layout, None)
     channels = channels_for(layout)
     check_inputs(layout, channels, int(architecture.options["out_channels"]))
-    return channels
+    return recipe, channels
 
 
 def _save_fresh(
     run: RunFolder, architecture: Architecture, count: int, seed: int, processes: Processes
 ) -> None:
     """Write the networks that the run begins with, of random weights."""
-    torch.manual_seed(seed)
-    for name in ("", REVERSE)[:count]:
-        fresh = architecture.build()
-        initialise(fresh)
-        if processes.first:
+
+    def save() -> None:
+        torch.manual_seed(seed)
+        for name in ("", REVERSE)[:count]:
+            fresh = architecture.build()
+            initialise(fresh)
             save_generator(run.start_of(name), fresh, make_card(architecture, None, []))
-    processes.wait()  # for the files
+
+    processes.by_first(save)
 
 
 def resume_training(

@@ -10,8 +10,8 @@ from wkdc.errors import CheckpointError, OptionError
 
 T = TypeVar("T")
 
-BACK = "reverse_"
-"""What the names of the second direction's figures begin with."""
+REVERSE = "reverse"
+"""Marks the second direction's files and figures."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class Record:
     def reversed(self) -> Self:
         """The same run as its second direction has it; see docs/commands/distill.md."""
 
-        def own(line: dict[str, T]) -> dict[str, T]:
-            names = [name for name in line if name.startswith(BACK) or name in ("step", "seconds")]
-            return {name.removeprefix(BACK): line[name] for name in names}
+        mark = f"{REVERSE}_"
 
-        start = self.path / "checkpoints" / "start-reverse.pth"
-        saved = [p for p in saved_steps(self.path, ".pth") if p.stem.endswith("-reverse")]
+        def own(line: dict[str, T]) -> dict[str, T]:
+            names = [name for name in line if name.startswith(mark) or name in ("step", "seconds")]
+            return {name.removeprefix(mark): line[name] for name in names}
+
+        start = self.path / "checkpoints" / f"start-{REVERSE}.pth"
+        saved = [p for p in saved_steps(self.path, ".pth") if p.stem.endswith(f"-{REVERSE}")]
         known = start if start.is_file() else None
         return replace(
             self,

@@ -115,9 +115,8 @@ def export(
     import wkdc
 
     precision = _precision(fp16=fp16, bf16=bf16, int8=int8)
-    _check_targets(
-        {"output": output, "web": web, "triton": triton}, runtime_files, max_batch, onnx=onnx
-    )
+    targets = {"output": output, "web": web, "triton": triton}
+    _check_targets(targets, runtime_files, max_batch, onnx=onnx)
     if web is not None and (uint8_io or precision != "float32"):
         raise OptionError(
             "a page takes float32; give --web without --uint8-io, --fp16, --bf16 and --int8"
@@ -132,7 +131,7 @@ def export(
     then: list[str | Path]
     formats = phones.asked(litert=litert, coreml=coreml, ncnn=ncnn)
     if formats or size:
-        phones.check(formats, precision, {"output": output, "web": web, "triton": triton}, onnx)
+        phones.check(formats, precision, targets, onnx)
         sizes = [values.parse_size(one) for one in size or []]
         for name in formats:
             made = phones.write(generator, name, output, sizes, form, shared)

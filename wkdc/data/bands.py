@@ -14,7 +14,13 @@ import torch
 from PIL import ImageFile
 from torch import Tensor
 
-from wkdc.data.decoding import check_promise, check_sides, decoding, opened_image
+from wkdc.data.decoding import (
+    ORIENTATION,
+    check_promise,
+    check_sides,
+    decoding,
+    opened_image,
+)
 from wkdc.errors import ImageError
 from wkdc.system.units import counted
 
@@ -35,35 +41,11 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Bands(NamedTuple):
-    """`pixels` C×H×W, and whether their last channel is alpha."""
+    """`pixels` C×H×W as they are stored, whether their last channel is alpha, and `ORIENTATION`."""
 
     pixels: Tensor
     alpha: bool = False
-
-
-ORIENTATION = 0x0112
-"""The tag of EXIF and TIFF that says how an image is turned."""
-
-
-def upright(pixels: Tensor, orientation: int) -> Tensor:
-    """C×H×W turned upright, by its orientation (EXIF 2.3, 4.6.4): 1 where it is already."""
-    match orientation:
-        case 2:
-            return pixels.flip(2)
-        case 3:
-            return pixels.flip(1, 2)
-        case 4:
-            return pixels.flip(1)
-        case 5:
-            return pixels.transpose(1, 2).contiguous()
-        case 6:
-            return pixels.rot90(-1, (1, 2))
-        case 7:
-            return pixels.transpose(1, 2).flip(1, 2)
-        case 8:
-            return pixels.rot90(1, (1, 2))
-        case _:
-            return pixels
+    orientation: int = 1
 
 
 def deep_pixels(path: Path, value_range: Range | None = None) -> Bands | None:
@@ -83,8 +65,7 @@ def deep_pixels(path: Path, value_range: Range | None = None) -> Bands | None:
             found = _tiff_array(path)
             if found is not None:
                 array, alpha, orientation = found
-                pixels = array_to_pixels(array, path, value_range)
-                return Bands(upright(pixels, orientation), alpha)
+                return Bands(array_to_pixels(array, path, value_range), alpha, orientation)
     return None
 
 
@@ -223,7 +204,7 @@ def _png_pixels(path: Path) -> Bands:
         hidden = (values == transparent).all(axis=2, keepdims=True)
         values = np.concatenate([values, np.where(hidden, 0, 65535)], axis=2, dtype=np.float32)
     pixels = torch.from_numpy(values / np.float32(257)).permute(2, 0, 1).contiguous()
-    return Bands(upright(pixels, orientation), len(pixels) in (2, 4))
+    return Bands(pixels, len(pixels) in (2, 4), orientation)
 
 
 def _unpacked(opened: ImageFile.ImageFile, rawmode: str) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""What decoders of images and videos do with broken files, and what they may take."""
+"""What decoders of images and videos do with broken files, what they may take; turned images."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageFile, UnidentifiedImageError
+from torch import Tensor
 
 from wkdc.errors import ImageError, WkdcError, one_line
 
@@ -16,6 +17,9 @@ MOST_RATIO = 100
 
 LONGEST_SIDE = 65_535
 """Of an image: as a JPEG's. Longer ones are headers that were damaged, and take minutes to read."""
+
+ORIENTATION = 0x0112
+"""The tag of EXIF and TIFF that says how an image is turned."""
 
 
 @contextmanager
@@ -66,3 +70,24 @@ def check_promise(path: Path, promised_bytes: int) -> None:
             f"{path} promises {promised_bytes} bytes of numbers in a file of {held}; save it "
             "without compression if it is right"
         )
+
+
+def upright(pixels: Tensor, orientation: int) -> Tensor:
+    """C×H×W turned upright, by its orientation (EXIF 2.3, 4.6.4): 1 where it is already."""
+    match orientation:
+        case 2:
+            return pixels.flip(2)
+        case 3:
+            return pixels.flip(1, 2)
+        case 4:
+            return pixels.flip(1)
+        case 5:
+            return pixels.transpose(1, 2).contiguous()
+        case 6:
+            return pixels.rot90(-1, (1, 2)).contiguous()
+        case 7:
+            return pixels.transpose(1, 2).flip(1, 2).contiguous()
+        case 8:
+            return pixels.rot90(1, (1, 2)).contiguous()
+        case _:
+            return pixels

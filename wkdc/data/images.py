@@ -17,31 +17,19 @@ from torch.nn import functional
 from wkdc.data.animation import is_animated
 from wkdc.data.bands import (
     ARRAYS,
-    ORIENTATION,
     Bands,
     Range,
     deep_pixels,
     fit_channels,
     other_channels,
 )
-from wkdc.data.decoding import decoding, opened_image
+from wkdc.data.decoding import ORIENTATION, decoding, opened_image, upright
 from wkdc.data.folders import files_in
 from wkdc.data.image_writing import WRITTEN
 from wkdc.errors import ImageError
 
 SUFFIXES = (*WRITTEN, ".gif", *ARRAYS)
 """Endings of files that count as images; case does not matter."""
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The transposition that turns an image upright, by its EXIF orientation."""
 
 
 def list_images(
@@ -127,7 +115,12 @@ def load_pixels(
     Raises:
         ImageError: the file is no image, is broken, or has other channels.
     """
-    image = _read(path, value_range)
+    image, orientation = _read(path, value_range)
+    return upright(_with_channels(image, channels, path), orientation)
+
+
+def _with_channels(image: Bands | Image.Image, channels: int | None, path: Path) -> Tensor:
+    """The pixels as stored, C×H×W; see `load_pixels`."""
     if isinstance(image, Bands):
         return image.pixels if channels is None else fit_channels(image, channels, path)
     if channels not in (None, 1, 3):
@@ -148,26 +141,26 @@ def load_alpha(path: Path) -> Tensor | None:
     uint8, or float32 of a file with more bits. None where it has none, or the file cannot be read.
     """
     try:
-        image = _read(path)
+        image, orientation = _read(path)
     except ImageError:
         return None
     if isinstance(image, Bands):
-        return image.pixels[-1:] if image.alpha else None
+        return upright(image.pixels[-1:], orientation) if image.alpha else None
     if not _has_alpha(image):
         return None
-    return torch.from_numpy(np.array(image.convert("RGBA").getchannel("A"))).unsqueeze(0)
+    alpha = torch.from_numpy(np.array(image.convert("RGBA").getchannel("A")))
+    return upright(alpha.unsqueeze(0), orientation)
 
 
-def _read(path: Path, value_range: Range | None = None) -> Bands | Image.Image:
-    """What the file of an image holds, as Pillow reads it or, of what it cannot read, as bands."""
+def _read(path: Path, value_range: Range | None = None) -> tuple[Bands | Image.Image, int]:
+    """What a file holds, as Pillow or `deep_pixels` reads it, and how it is turned."""
     with decoding(path):
         deep = deep_pixels(path, value_range) if path.is_file() else None
     if deep is not None:
-        return deep
+        return deep, deep.orientation
     with opened_image(path) as opened:
         opened.load()  # Pillow turns TIFFs while it loads them
-        turn = TURNS.get(opened.getexif().get(ORIENTATION, 1))
-        return opened.transpose(turn) if turn is not None else opened.copy()
+        return opened.copy(), opened.getexif().get(ORIENTATION, 1)
 
 
 def _has_alpha(image: Image.Image) -> bool:

@@ -54,14 +54,21 @@ def check_reverse(forward: Generator, back: Generator) -> None:
         )
 
 
-def check_losses(
-    recipe: Recipe, layout: Layout, *, alike: bool, teacher: bool, cycle: bool
-) -> None:
-    """Make sure that something is learned from this data.
+def usable_losses(
+    recipe: Recipe,
+    layout: Layout,
+    *,
+    alike: bool,
+    teacher: bool,
+    cycle: bool,
+    on_notice: Callable[[str], None],
+) -> Recipe:
+    """Make sure that something is learned; the recipe without what this data does not allow.
 
     Args:
         alike: whether outputs have as many channels as inputs.
         teacher: whether there is one to learn from; `cycle` whether one leads back.
+        on_notice: called with the losses with a weight that are left out.
 
     Raises:
         OptionError: a loss needs a teacher that is not there, or all with a weight need other data.
@@ -70,45 +77,27 @@ def check_losses(
         raise OptionError(
             "the wavelet, pixel and features losses need a teacher; set their weights to 0"
         )
+    truth, identity, cycled = recipe.truth, recipe.identity, recipe.cycle
+    dropped = []
+    if truth and layout.kind != "paired":
+        dropped.append(f"truth {truth:g}, which needs true images of pairs")
+        truth = 0.0
+    if identity and not (layout.kind == "unpaired" and alike):
+        lack = "like channels" if layout.kind == "unpaired" else "trainB"
+        dropped.append(f"identity {identity:g}, which needs {lack}")
+        identity = 0.0
+    if cycled and not cycle:
+        dropped.append(f"cycle {cycled:g}, which needs a generator of the other direction")
+        cycled = 0.0
     counts = [recipe.adversarial, recipe.wavelet_weight, recipe.pixel, recipe.features]
-    counts += [recipe.truth] if layout.kind == "paired" else []
-    counts += [recipe.identity] if layout.kind == "unpaired" and alike else []
-    counts += [recipe.cycle] if cycle else []
-    if not any(counts):
+    if not any((*counts, truth, identity, cycled)):
         raise OptionError(
             "nothing would be learned: the losses with a weight need other data (truth: paired "
             "images; identity: trainB; cycle: a reverse generator); give another one a weight"
         )
-
-
-def usable_weights(
-    recipe: Recipe, layout: Layout, *, alike: bool, cycle: bool, on_notice: Callable[[str], None]
-) -> Recipe:
-    """The recipe without the weights of losses that this data, or these networks, do not allow.
-
-    Args:
-        alike, cycle: see `check_losses`.
-        on_notice: called with what is left out.
-    """
-    weights = {"truth": recipe.truth, "identity": recipe.identity, "cycle": recipe.cycle}
-    lacks = {
-        "truth": None if layout.kind == "paired" else "true images of pairs",
-        "identity": "trainB" if layout.kind != "unpaired" else None if alike else "like channels",
-        "cycle": None if cycle else "a generator of the other direction",
-    }
-    dropped = {name: lack for name, lack in lacks.items() if weights[name] and lack}
     if dropped:
-        told = "; ".join(
-            f"{name} {weights[name]:g}, which needs {lack}" for name, lack in dropped.items()
-        )
-        on_notice(f"left out of recipe {recipe.name}: {told}")
-    weights |= dict.fromkeys(dropped, 0.0)
-    return replace(
-        recipe,
-        truth=weights["truth"],
-        identity=weights["identity"],
-        cycle=weights["cycle"],
-    )
+        on_notice(f"left out of recipe {recipe.name}: {'; '.join(dropped)}")
+    return replace(recipe, truth=truth, identity=identity, cycle=cycled)
 
 
 def check_same(

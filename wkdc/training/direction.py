@@ -91,10 +91,11 @@ class Pair:
         earlier = self.student.card or {}
         teacher = earlier.get("teacher")
         if self.teacher is not None:
+            here = relative_to(self.teacher.path, file.parent)
             if teacher is None or teacher["sha256"] != self.teacher.sha256:
-                teacher = {"path": "", "sha256": self.teacher.sha256}
-            if not find_teacher(file, teacher)[1]:
-                teacher = {**teacher, "path": relative_to(self.teacher.path, file.parent)}
+                teacher = {"path": here, "sha256": self.teacher.sha256}
+            elif not find_teacher(file, teacher)[1]:
+                teacher = {**teacher, "path": here}
             if said := self.teacher.reading.for_card():
                 teacher = {**teacher, "reading": said}
         entry = history_entry(command, **made_with)

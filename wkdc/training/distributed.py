@@ -1,15 +1,17 @@
 """The processes that train one student together, as torchrun starts them."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from wkdc.errors import DeviceError, OptionError
+from wkdc.errors import DeviceError, OptionError, WkdcError
 from wkdc.system.units import counted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,23 @@ class Processes:
         from accelerate.utils import gather_object
 
         return list(gather_object([content]))
+
+    def by_first(self, make: Callable[[], T]) -> T:
+        """What `make` returns in the first process, for which the others wait.
+
+        Raises:
+            WkdcError: what it raises there; in every process.
+        """
+        found: T | WkdcError | None = None
+        if self.first:
+            try:
+                found = make()
+            except WkdcError as error:
+                found = error
+        found = self.share(found)
+        if isinstance(found, WkdcError):
+            raise found
+        return cast("T", found)
 
     def share(self, content: Any) -> Any:
         """What the first process has."""

@@ -1,6 +1,7 @@
 """What a run was asked to do, as it is kept in its folder."""
 
 import dataclasses
+import shlex
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +131,11 @@ class RunConfig:
     def outputs(self) -> list[Path]:
         """What the run writes, a file for each direction."""
         return [Path(path) for path in (self.output, self.reverse_output) if path is not None]
+
+    def resumed(self, run: Path) -> str:
+        """The command that goes on with the run in the folder `run`, as a shell reads it."""
+        arch = [] if self.arch is None else ["--arch", self.arch]
+        return shlex.join(["wkdc", self.command, "--resume", str(run), *arch])
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""

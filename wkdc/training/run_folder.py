@@ -60,8 +60,7 @@ class RunFolder:
         Raises:
             OutputError: it cannot be made.
         """
-        path = processes.share(_make(root, command) if processes.first else None)
-        return cls(path, processes)
+        return cls(processes.by_first(lambda: _make(root, command)), processes)
 
     def write_options(self, options: Mapping[str, Any]) -> None:
         """Write `options.json`: what the run was asked to do, and with what."""
@@ -137,15 +136,8 @@ class RunFolder:
         Raises:
             OutputError: it cannot be written; in every process.
         """
-        wrong: OutputError | None = None
-        if processes.first:
-            try:
-                write_atomically(self.discriminator, lambda file: file.write_bytes(content))
-            except OutputError as error:
-                wrong = error
-        wrong = processes.share(wrong)
-        if wrong is not None:
-            raise wrong
+        file = self.discriminator
+        processes.by_first(lambda: write_atomically(file, lambda one: one.write_bytes(content)))
 
     def best_of(self, direction: str = "") -> Path | None:
         """The student that was the best so far, where one is picked."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from wkdc.checkpoints.checkpoint import Generator
-from wkdc.checkpoints.run_record import saved_steps
+from wkdc.checkpoints.run_record import REVERSE, saved_steps
 from wkdc.errors import DatasetError, DivergedError, ImageError, OutputError, WkdcError
 from wkdc.inference.batch_statistics import doubt_statistics
 from wkdc.metrics.fidelity import Fidelity
@@ -24,7 +23,7 @@ from wkdc.training.objective import Batch
 from wkdc.training.recipe import RATES, rate_for
 from wkdc.training.run_config import Callbacks, RunConfig, describe_run
 from wkdc.training.run_folder import RunFolder
-from wkdc.training.students import REVERSE, Selected, Students
+from wkdc.training.students import Selected, Students
 from wkdc.training.teacher_targets import batches_of, compute_ahead
 from wkdc.training.trainer import Trainer
 
@@ -266,7 +265,7 @@ class Session:
                 self._save(self._done)
             elif not saved_steps(self._run.path, ".state"):
                 raise OutputError("there is no state to go on from")
-            kept = f"to go on: {self._again}"
+            kept = f"to go on: {self._config.resumed(self._run.path)}"
         except (OutputError, OSError):  # the folder is gone, or its disk full
             try:
                 self._students.keep({"steps": self._done})
@@ -274,12 +273,6 @@ class Session:
             except (OutputError, OSError):
                 kept = "what was learned since it was last saved is lost"
         return type(error)(f"{error}; stopped after step {self._done}; {kept}")
-
-    @property
-    def _again(self) -> str:
-        """The command that goes on with the run."""
-        arch = [] if self._config.arch is None else ["--arch", self._config.arch]
-        return shlex.join(["wkdc", self._config.command, "--resume", str(self._run.path), *arch])
 
     def _choose_rate(self) -> None:
         """Where the recipe leaves the rate open, it goes by how near the students start."""
@@ -324,12 +317,7 @@ class Session:
     @functools.cached_property
     def digests(self) -> dict[str, str | None]:
         """Of all files that the run began with, by what they are."""
-        found = {
-            learner.prefix + key: value
-            for direction, learner, _ in self._students.each()
-            for key, value in direction.pair.digests.items()
-        }
-        return found | self._closing_digest()
+        return self._students.digests() | self._closing_digest()
 
     def _closing_digest(self) -> dict[str, str]:
         return {"reverse_teacher_sha256": self._closing.sha256} if self._closing else {}

@@ -16,7 +16,7 @@ from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_options
 from wkdc.data.inputs import check_inputs, check_reads
 from wkdc.data.layouts import Layout, read_layout
-from wkdc.errors import CheckpointError, OptionError, WkdcError
+from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.model import check_channels
 from wkdc.networks.architecture import valid_side
 from wkdc.pruning.settings import PruneSettings
@@ -26,9 +26,8 @@ from wkdc.system.temporary import scratch_folder
 from wkdc.system.units import counted
 from wkdc.training.checks import (
     check_features,
-    check_losses,
     check_reverse,
-    usable_weights,
+    usable_losses,
 )
 from wkdc.training.direction import Pair
 from wkdc.training.distributed import Processes
@@ -89,11 +88,7 @@ def open_files(files: RunFiles, config: RunConfig, on_notice: Callable[[str], No
         select=config.select == "best",
         on_notice=on_notice,
     )
-    discriminator = _check_data(first[0], layout, recipe, files, back, on_notice)
-    alike = first[0].in_channels == first[0].out_channels
-    recipe = usable_weights(
-        recipe, layout, alike=alike, cycle=back is not None, on_notice=on_notice
-    )
+    recipe, discriminator = _check_data(first[0], layout, recipe, files, back, on_notice)
     pairs = [Pair(*first, layout, discriminator)]
     if reverse:
         pairs.append(Pair(*reverse, layout.reversed()))
@@ -136,8 +131,11 @@ def _check_data(
     files: RunFiles,
     back: Generator | None,
     on_notice: Callable[[str], None],
-) -> Generator | None:
-    """Make sure that the student learns something from this data; the discriminator, if given."""
+) -> tuple[Recipe, Generator | None]:
+    """Make sure that the student learns something from this data.
+
+    The recipe without what it does not allow, and the discriminator, if one is given.
+    """
     check_reads(layout, student.path, student.in_channels)
     check_inputs(layout, student.in_channels, student.out_channels)
     whole = 2**recipe.levels
@@ -147,7 +145,9 @@ def _check_data(
             "levels halve: the transform pads them with zeros"
         )
     alike = student.in_channels == student.out_channels
-    check_losses(recipe, layout, alike=alike, teacher=True, cycle=back is not None)
+    recipe = usable_losses(
+        recipe, layout, alike=alike, teacher=True, cycle=back is not None, on_notice=on_notice
+    )
     discriminator = None
     if files.discriminator is not None:
         paired = layout.kind == "paired"
@@ -155,7 +155,7 @@ def _check_data(
             Path(files.discriminator), recipe, student, paired=paired
         )
     check_features(recipe, layout, discriminator)
-    return discriminator
+    return recipe, discriminator
 
 
 def discriminator_settings(files: RunFiles, config: RunConfig) -> PruneSettings | None:
@@ -187,20 +187,15 @@ def pruned_discriminator(
     Raises:
         WkdcError: see `wkdc.prune.prune`; in every process.
     """
-    found: bytes | WkdcError = b""
-    if processes.first:
-        try:
-            with scratch_folder() as folder:
-                output = folder / "discriminator.pth"
-                made = prune_network(given, settings, output, on_notice=on_notice)
-                found = output.read_bytes()
+
+    def make() -> bytes:
+        with scratch_folder() as folder:
+            output = folder / "discriminator.pth"
+            made = prune_network(given, settings, output, on_notice=on_notice)
             on_notice(f"{given.path}: made {made.params_ratio:.2f}x smaller for this run")
-        except WkdcError as error:
-            found = error
-    found = processes.share(found)
-    if isinstance(found, WkdcError):
-        raise found
-    return found
+            return output.read_bytes()
+
+    return processes.by_first(make)
 
 
 def _with_features(recipe: Recipe, pairs: Sequence[tuple[Generator, Generator]]) -> Recipe:

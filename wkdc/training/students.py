@@ -9,6 +9,7 @@ from torch import nn
 
 from wkdc.checkpoints.card import Card, read_card
 from wkdc.checkpoints.checkpoint import load_generator, save_generator
+from wkdc.checkpoints.run_record import REVERSE
 from wkdc.metrics.fidelity import Fidelity
 from wkdc.training.device import Compute
 from wkdc.training.direction import TrainingDirection
@@ -16,9 +17,6 @@ from wkdc.training.distributed import Processes
 from wkdc.training.run_config import RunConfig
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.trainer import Learner, Trainer
-
-REVERSE = "reverse"
-"""Marks the second direction's files and figures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +53,14 @@ class Students:
     def each(self) -> Iterable[tuple[TrainingDirection, Learner, str]]:
         """Each direction, who learns in it, and the mark of its files."""
         return zip(self._directions, self._trainer.learners, self._names, strict=True)
+
+    def digests(self) -> dict[str, str | None]:
+        """Of the files of all directions, by what they are."""
+        return {
+            learner.prefix + key: value
+            for direction, learner, _ in self.each()
+            for key, value in direction.pair.digests.items()
+        }
 
     def keep_starts(self) -> None:
         """Copy the students as they were before the run."""
