@@ -1,6 +1,6 @@
 """Weight files and cards as they must not be: every kind of damage, one seeded choice at a time.
 
-A damaged file is refused in one line, or, where the damage does no harm, loaded.
+A damaged file is refused in one line, or, where it is still a valid one, loaded.
 """
 
 import copy
