@@ -23,7 +23,7 @@ import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.folders import Data, ImageFolder
 from wkdc.distill import FAITHFUL, StepReport
-from wkdc.errors import CheckpointError, OptionError, OutputError, WkdcError
+from wkdc.errors import CheckpointError, DeviceError, OptionError, OutputError, WkdcError
 from wkdc.training.distributed import Processes
 from wkdc.training.loop import Deferred
 from wkdc.training.recipe import CYCLEGAN
@@ -396,6 +396,15 @@ def test_a_run_folder_names_no_code_that_runs(student: Path, photos: Path) -> No
     options["request"]["arch"] = "no_such_module:make"
     (folder / "options.json").write_text(json.dumps(options))
     with pytest.raises(OptionError, match="begun with --arch no_such_module:make; give the same"):
+        wkdc.resume(folder)
+
+
+def test_a_run_of_a_machine_with_more_gpus_is_told(student: Path, photos: Path) -> None:
+    folder = begun(student, photos, at=1)
+    options = json.loads((folder / "options.json").read_text())
+    options["request"]["device"] = "cuda:99"
+    (folder / "options.json").write_text(json.dumps(options))
+    with pytest.raises(DeviceError, match=r"distill-001 was begun on cuda:99, .*; go on where"):
         wkdc.resume(folder)
 
 

@@ -13,6 +13,7 @@ from originals import resnet_state_dict, unet_state_dict
 
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.checkpoints.run_record import read_record
 from wkdc.data.image_writing import save_pixels
 from wkdc.data.images import load_pixels
 from wkdc.distill import StepReport
@@ -157,6 +158,15 @@ def test_a_killed_training_goes_on_bit_for_bit(unpaired: Path, tmp_path: Path) -
         with pytest.raises(OutputError, match="is not what this run left there"):
             wkdc.resume_training(folder)
         path.unlink()
+    assert read_record(folder).start is None  # random weights are no student
+
+    def stop(report: StepReport) -> None:
+        if report.step == 4:
+            raise KeyboardInterrupt
+
+    # It knows its own output again, whatever its folder is called.
+    spelled = folder.parent / ".." / "runs" / folder.name
+    assert wkdc.resume_training(spelled, on_step=stop).interrupted
     assert wkdc.resume_training(folder).steps == 5
     run("whole.pth")
     for ending in (".pth", "-reverse.pth"):
@@ -168,8 +178,10 @@ def test_what_cannot_be_trained(photos: Path, unpaired: Path, tmp_path: Path) ->
     runs = tmp_path / "runs"
     with pytest.raises(DatasetError, match="there is no teacher to learn from"):
         train(photos, recipe=small(CYCLEGAN), steps=1, runs=runs)
-    with pytest.raises(OptionError, match="both need 1 or more"):
+    with pytest.raises(OptionError, match="ngf 0 asked for; 1 or more is needed"):
         train(unpaired, ngf=0, steps=1, runs=runs)
+    with pytest.raises(OptionError, match="and a U-Net has none"):
+        train(unpaired, network="unet", blocks=5, steps=1, runs=runs)
     with pytest.raises(OptionError, match="a run has one length"):
         train(unpaired, steps=1, minutes=1, runs=runs)
     nothing = {"adversarial": 0.0, "cycle": 0.0, "identity": 0.0, "truth": 1.0}

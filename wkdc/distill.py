@@ -22,6 +22,7 @@ from wkdc.training.session import Outcome, Session
 from wkdc.training.setup import (
     RunFiles,
     check_outputs,
+    device_of,
     discriminator_settings,
     open_files,
     pruned_discriminator,
@@ -218,9 +219,7 @@ def _begin(
             first = replace(first, discriminator=load_discriminator(run.discriminator))
             config = replace(config, discriminator=_absolute(first.discriminator))
         pairs = (first, *others)
-        session = Session(pairs, config, run, processes, found.closing, callbacks)
-        session.begin()
-        outcome = session.train()
+        outcome = Session(pairs, config, run, processes, found.closing, callbacks).run()
     return _result(outcome, outputs, run, first.layout)
 
 
@@ -248,7 +247,7 @@ def resume(
     """
     callbacks = Callbacks(on_step, None, on_notice or (lambda _: None))
     _, config = read_config(Path(run), "distill", arch)
-    processes = Processes.join(check_device(config.device))
+    processes = Processes.join(device_of(config, Path(run)))
     with RunFolder(Path(run), processes) as folder:
         begun, config = read_config(folder.path, "distill", arch)  # it may have ended meanwhile
         reverse = None if config.reverse_output is None else folder.start_of(REVERSE)
@@ -262,8 +261,9 @@ def resume(
         found = open_files(files, config, callbacks.on_notice)
         outputs = [Path(relative_to(path, Path.cwd())) for path in config.outputs]
         check_outputs(outputs, found)
-        session = Session(found.pairs, config, folder, processes, found.closing, callbacks)
-        outcome = session.resume(begun)
+        outcome = Session(
+            found.pairs, config, folder, processes, found.closing, callbacks, begun
+        ).run()
     return _result(outcome, outputs, folder, found.pairs[0].layout)
 
 

@@ -29,8 +29,11 @@ from wkdc.training.recipe import CYCLEGAN, PIX2PIX, PIX2PIXHD, Precision, Recipe
 from wkdc.training.run_config import Callbacks, Length, RunConfig
 from wkdc.training.run_folder import RunFolder
 from wkdc.training.session import Outcome, Session
-from wkdc.training.setup import MOST_ENLARGED, read_config
+from wkdc.training.setup import MOST_ENLARGED, device_of, read_config
 from wkdc.training.tracking import Tracker, check_tracker
+
+BLOCKS = 9
+"""Residual blocks of the papers' generators for images of 256x256."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def train(
     output: str | Path = "teacher.pth",
     network: Network | None = None,
     ngf: int = 64,
-    blocks: int = 9,
+    blocks: int | None = None,
     norm: Norm | None = None,
     recipe: Recipe | None = None,
     steps: int | None = None,
@@ -89,12 +92,14 @@ def train(
     `resume_training` goes on.
 
     Args:
-        data: a folder with `trainA` and `trainB`, with `train` (side by side), or with
-            `train_label` and `train_img`; see `wkdc.data.layouts.read_layout`.
-        network: `resnet`, the default for unpaired data; `unet`, for pairs side by side; or
-            `pix2pixhd`, its global generator, for pairs in folders of their own.
-        ngf: channels of the first layer; `blocks` residual blocks, of all but a U-Net.
-        norm: by default `batch` for pairs side by side, else `instance`, as in the papers.
+        data: a folder with `trainA` and `trainB`; with pairs in `train` (side by side) or in
+            `A/train` and `B/train`; or with pix2pixHD's, `train_label` and `train_img`; see
+            `wkdc.data.layouts.read_layout`.
+        network: `resnet`, the default for unpaired data; `unet`, for pairs; or `pix2pixhd`, its
+            global generator, for pairs in pix2pixHD's folders.
+        ngf: channels of the first layer; `blocks` residual blocks, by default 9. A U-Net has none.
+        norm: by default `instance`, but `batch` for pairs outside of pix2pixHD's folders, as in the
+            papers.
         recipe: by default `CYCLEGAN`, `PIX2PIX` or `PIX2PIXHD`.
         steps, epochs, minutes, direction, device, precision, seed, runs, compiled, save_every,
             tracker, on_step, on_notice: see `wkdc.distill.distill`.
@@ -105,8 +110,9 @@ def train(
         DivergedError: the loss or an image became NaN.
         OutputError: `output` exists, or something cannot be written.
     """
-    if ngf < 1 or blocks < 1:
-        raise OptionError(f"ngf {ngf} and {blocks} blocks were asked for; both need 1 or more")
+    if ngf < 1 or (blocks is not None and blocks < 1):
+        shown = "" if blocks is None else f" and {blocks} blocks"
+        raise OptionError(f"ngf {ngf}{shown} asked for; 1 or more is needed")
     folder = as_folder(data)
     config = RunConfig(
         command="train",
@@ -133,7 +139,7 @@ class _Wanted:
 
     network: Network | None
     ngf: int
-    blocks: int
+    blocks: int | None
     norm: Norm | None
     output: Path
 
@@ -154,11 +160,21 @@ class _Wanted:
         return paths
 
     def architecture(self, *, paired: bool, apart: bool, side: int) -> Architecture:
-        """The network for pairs, for pairs `apart` as in pix2pixHD, or for unpaired images."""
+        """The network for pairs, for pairs `apart` as in pix2pixHD, or for unpaired images.
+
+        Raises:
+            OptionError: blocks of a U-Net, which has none.
+        """
+        network = self.network or ("pix2pixhd" if apart else "unet" if paired else "resnet")
+        if network == "unet" and self.blocks is not None:
+            raise OptionError(
+                f"{self.blocks} residual blocks were asked for, and a U-Net has none: leave blocks "
+                "out, or choose another network, such as resnet"
+            )
         return stock_architecture(
-            self.network or ("pix2pixhd" if apart else "unet" if paired else "resnet"),
+            network,
             ngf=self.ngf,
-            blocks=self.blocks,
+            blocks=BLOCKS if self.blocks is None else self.blocks,
             norm=self.norm or ("batch" if paired and not apart else "instance"),
             side=side,
         )
@@ -192,9 +208,7 @@ def _begin(
     )
     with RunFolder.new(runs, "train", processes) as run:
         _save_fresh(run, architecture, len(outputs), config.seed, processes)
-        session = Session(_pairs(run, layout), config, run, processes, None, callbacks)
-        session.begin()
-        outcome = session.train()
+        outcome = Session(_pairs(run, layout), config, run, processes, None, callbacks).run()
     return _result(outcome, outputs, run)
 
 
@@ -240,15 +254,15 @@ def resume_training(
     """
     callbacks = Callbacks(on_step, None, on_notice or (lambda _: None))
     _, config = read_config(Path(run), "train", None)
-    processes = Processes.join(check_device(config.device))
+    processes = Processes.join(device_of(config, Path(run)))
     outputs = [Path(relative_to(path, Path.cwd())) for path in config.outputs]
     with RunFolder(Path(run), processes) as folder:
         begun, config = read_config(folder.path, "train", None)  # it may have ended meanwhile
         layout = _read(config, callbacks.on_notice)
-        session = Session(_pairs(folder, layout), config, folder, processes, None, callbacks)
         for path in outputs:
             _check_own(path, begun["run"])
-        outcome = session.resume(begun)
+        pairs = _pairs(folder, layout)
+        outcome = Session(pairs, config, folder, processes, None, callbacks, begun).run()
     return _result(outcome, outputs, folder)
 
 

@@ -43,8 +43,8 @@ def make_card(
     """The card of a student: format, architecture, its teacher, and the commands that made it.
 
     Args:
-        teacher: `path` and `sha256` of the teacher, `params` and `macs` of its network; None for a
-            network that was not pruned from one.
+        teacher: `path` and `sha256` of the teacher, and `params` and `macs` of its network where
+            the student was pruned from it; None for a network that has none.
         history: one entry per command, from `history_entry`, oldest first.
     """
     return {

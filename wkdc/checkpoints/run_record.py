@@ -22,7 +22,7 @@ class Record:
         options: what the run was asked to do, and with what; `finished` whether it came to its end.
         losses, validation: one entry for each line that was logged, with its `step`.
         start: the student as it was before the run; None for one that is trained from scratch.
-        latest: the checkpoint that was saved last, or `start`.
+        latest: the checkpoint that was saved last, or `start`; None where there is neither.
     """
 
     path: Path
@@ -65,7 +65,8 @@ def read_record(path: Path) -> Record:
     options = read_options(path)
     start = path / "checkpoints" / "start.pth"
     saved = saved_steps(path, ".pth")
-    known = start if start.is_file() else None
+    fresh = options.get("request", {}).get("command") == "train"
+    known = start if start.is_file() and not fresh else None
     return Record(
         path,
         options,

@@ -154,6 +154,13 @@ def _run(context: typer.Context) -> "DistillResult":
                 f"{name} {given[name]} would not be used: {discriminator} has its own"
             )
     recipe = training.changed(recipe_named(given["recipe"]), context)
+    if given["cache"] not in (None, "off") and (recipe.reuse == 1 or given["arch"]):
+        why = (
+            "the teacher translates each crop anew (--reuse 1)"
+            if recipe.reuse == 1
+            else "nothing says whether code of --arch is still the same"
+        )
+        raise OptionError(f"cache {given['cache']} would not be used: {why}")
     folder = options.find_data(data, given["data_url"], given["range_"])
     device = default_device() if given["device"] is None else given["device"]
     length = {name: given[name] for name in ("steps", "epochs", "minutes")}

@@ -178,7 +178,7 @@ def prune(
     source = load_network(teacher, Reading(norm, padding, upsampling, key, arch))
     # Images that nobody would look at are not fetched.
     folder: ImageFolder | str | None = data
-    if calibrate:
+    if calibrate or data is None:
         folder = options.find_images_if_any(data, data_url, range_, direction=direction)
     with render.meter() as meter:
         result = wkdc.prune(

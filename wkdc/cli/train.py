@@ -28,21 +28,24 @@ Network = Annotated[
     typer.Option(
         help="Which generator to train.",
         rich_help_panel=NETWORK,
-        show_default="resnet; unet for pairs side by side, pix2pixhd for others",
+        show_default="resnet; of pairs unet, of pix2pixHD's folders pix2pixhd",
     ),
 ]
 Ngf = Annotated[
     int, typer.Option(help="Channels of the generator's first layer.", rich_help_panel=NETWORK)
 ]
 Blocks = Annotated[
-    int, typer.Option(help="Residual blocks, of all but a U-Net.", rich_help_panel=NETWORK)
+    int | None,
+    typer.Option(
+        help="Residual blocks; a U-Net has none.", rich_help_panel=NETWORK, show_default="9"
+    ),
 ]
 Norm = Annotated[
     Literal["instance", "batch", "none"] | None,
     typer.Option(
         help="Normalisation of the generator.",
         rich_help_panel=NETWORK,
-        show_default="batch for pairs side by side, else instance",
+        show_default="batch for pairs, but instance in pix2pixHD's folders and without pairs",
     ),
 ]
 
@@ -75,7 +78,7 @@ Gan = Annotated[
     run.option(
         "Form of the adversarial loss: try another where training is unstable.",
         run.LOSSES,
-        default="lsgan, for pairs side by side vanilla",
+        default="lsgan; of pairs vanilla, but not in pix2pixHD's folders",
     ),
 ]
 Ndf = Annotated[
@@ -132,7 +135,7 @@ def train(
     output: Output = Path("teacher.pth"),
     network: Network = None,
     ngf: Ngf = 64,
-    blocks: Blocks = 9,
+    blocks: Blocks = None,
     norm: Norm = None,
     steps: run.Steps = None,
     epochs: Epochs = None,

@@ -44,7 +44,7 @@ class Crops:
         self._jitter = jitter
 
     def at(self, i: int) -> tuple[Tensor, ...]:
-        """Crop `i`: uint8 C×crop×crop for each part."""
+        """Crop `i`: C×crop×crop for each part, of the type that `load` gives."""
         path = self._paths[shuffled(len(self._paths), i, self._seed)]
         parts = [resize_short_side(part, self._load_size) for part in self._load(path)]
         rng = random.Random(f"crop {i} of {self._seed}")
@@ -58,7 +58,7 @@ class Crops:
         return tuple(cut)
 
     def batch(self, start: int, count: int) -> tuple[Tensor, ...]:
-        """Crops `start` to `start + count`: uint8 `count`×C×crop×crop for each part."""
+        """Crops `start` to `start + count`: `count`×C×crop×crop for each part."""
         crops = [self.at(i) for i in range(start, start + count)]
         return tuple(torch.stack(part) for part in zip(*crops, strict=True))
 

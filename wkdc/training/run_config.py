@@ -177,10 +177,8 @@ def _fits(value: object, hint: Any) -> bool:
     return type(value) is hint or (hint is float and type(value) is int)
 
 
-def describe_run(
-    config: RunConfig, compute: Compute, processes: Processes, run: Path
-) -> dict[str, Any]:
-    """What a run is made with, in plain types; `run` is its folder."""
+def describe_run(config: RunConfig, compute: Compute, processes: Processes) -> dict[str, Any]:
+    """What a run is made with, in plain types."""
     return {
         "recipe": dataclasses.asdict(config.recipe),
         "budget": dataclasses.asdict(config.budget),
@@ -192,5 +190,4 @@ def describe_run(
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "seed": config.seed,
-        "run": str(run),
     }

@@ -54,6 +54,7 @@ class Session:
         run: an open run folder, to be written into.
         processes: those that train together; the first one writes.
         closing: a frozen generator of the other direction, which closes the cycle of a single one.
+        begun: the options that the run began with, where it is gone on with.
     """
 
     def __init__(
@@ -64,12 +65,13 @@ class Session:
         processes: Processes,
         closing: Generator | None = None,
         callbacks: Callbacks | None = None,
+        begun: Mapping[str, Any] | None = None,
     ) -> None:
         self._started = time.monotonic()  # teachers translate what is measured on already here
         recipe = config.recipe
         torch.manual_seed(config.seed)
         self._config, self._recipe, self._run, self._closing = config, recipe, run, closing
-        self._processes, self._callbacks = processes, callbacks or Callbacks()
+        self._processes, self._callbacks, self._begun = processes, callbacks or Callbacks(), begun
         self._compute = Compute.of(
             processes.device, config.precision, recipe.batch, compiled=config.compiled
         )
@@ -88,9 +90,10 @@ class Session:
         ]
         self._trainer = Trainer(learners, recipe, processes, self._compute.scaler())
         self.made_with = {
-            **describe_run(config, self._compute, processes, run.path),
+            **describe_run(config, self._compute, processes),
             **pairs[0].described,
             "directions": len(pairs),
+            "run": str(run.path) if begun is None else begun["run"],
         }
         """For the run's folder and the students' cards."""
         made_with = self.made_with | self._closing_digest()
@@ -98,10 +101,22 @@ class Session:
             self._directions, self._trainer, config, run, processes, self._compute, made_with
         )
         self._losses: list[dict[str, float]] = []
-        self._done, self._targets = 0, 0
+        self._first, self._done, self._targets = 0, 0, 0
         torch.manual_seed(config.seed + processes.index)  # so that no two have the same noise
 
-    def begin(self) -> None:
+    def run(self) -> Outcome:
+        """Train from the beginning, or from the latest state of a run that was begun.
+
+        Raises:
+            CheckpointError, OptionError: see `check_same`.
+            DivergedError, ImageError, DatasetError, OutputError: see `_train`.
+        """
+        if self._begun is not None:
+            return self._train(self._find_state(self._begun))
+        self._begin()
+        return self._train(None)
+
+    def _begin(self) -> None:
         """Write down what the run is made with, and keep the students as they were."""
         if not self._processes.first:
             return
@@ -112,25 +127,21 @@ class Session:
                 self._callbacks.on_notice(doubt)
         self._write_options(finished=False)  # last: a folder that has them can be resumed
 
-    def resume(self, begun: Mapping[str, Any]) -> Outcome:
-        """Continue from the latest state in the run folder.
-
-        Args:
-            begun: the options that the run began with.
+    def _find_state(self, begun: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The latest state in the run folder; None where none was saved yet.
 
         Raises:
             CheckpointError, OptionError: see `check_same`.
-            DivergedError: see `train`.
         """
         notice = self._callbacks.on_notice
         check_same(self._run.path, begun, self.digests, self.made_with, notice)
         mine = self._run.load_state(notice) if self._processes.first else None
-        state = self._processes.share(mine)
+        state: Mapping[str, Any] | None = self._processes.share(mine)
         if state is None:
             notice(f"{self._run.path} holds no state yet; the run starts from its beginning")
-        return self.train(state)
+        return state
 
-    def train(self, state: Mapping[str, Any] | None = None) -> Outcome:
+    def _train(self, state: Mapping[str, Any] | None) -> Outcome:
         """Measure, let the teachers translate ahead, train, write the output, measure again.
 
         Args:
@@ -142,25 +153,26 @@ class Session:
             OutputError: the run's folder, or an output, can no longer be written.
         """
         before = self._students.fidelity([one.student for one in self._directions])
-        first = self._done = 0 if state is None else int(state["step"])
-        self._open_logs(first)
+        self._first = self._done = 0 if state is None else int(state["step"])
+        self._open_logs()
         if state is not None:
             self._trainer.load_state_dict(state["trainer"])
+            self._started = time.monotonic() - float(state["seconds"])
         interrupted, began = False, self._started
         try:
             try:
                 self._prepare(state)
                 began = time.monotonic()
-                if state is not None:
+                if state is not None:  # what is computed again does not count
                     self._started = began - float(state["seconds"])
-                self._learn(first)
+                self._learn()
             except Stopped:
                 interrupted = True
                 self._save(self._done)
             except KeyboardInterrupt:
                 interrupted = True
             self._students.check()
-            return self._outcome(before, first, began, interrupted)
+            return self._outcome(before, began, interrupted)
         except FloatingPointError as error:
             raise DivergedError(
                 f"{error} after step {self._done}; the last good student is {self._run.latest}, "
@@ -169,12 +181,12 @@ class Session:
         except (ImageError, DatasetError, OutputError) as error:
             raise self._kept(error) from error
 
-    def _open_logs(self, first: int) -> None:
-        """Take away what was logged after step `first`, and watch the beginning of a run."""
+    def _open_logs(self) -> None:
+        """Take away what was logged after the first step, and watch the beginning of a run."""
         if self._processes.first:
-            self._losses = self._run.rewind(first)
-            self._run.track(self._config.tracker, first, self._settings())
-        if not first:
+            self._losses = self._run.rewind(self._first)
+            self._run.track(self._config.tracker, self._first, self._settings())
+        if not self._first:
             self._students.watch(0)
 
     def _prepare(self, state: Mapping[str, Any] | None) -> None:
@@ -194,14 +206,14 @@ class Session:
                 if learner.features is not None:
                     direction.fit_maps(learner.features)
 
-    def _learn(self, first: int) -> None:
+    def _learn(self) -> None:
         run_steps(
             self._trainer,
             self._batches,
             self._config.budget,
             self._processes,
             started=self._started,
-            first=first,
+            first=self._first,
             save_every=self._config.save_every,
             on_step=self._stepped,
             on_mark=self._marked,
@@ -235,9 +247,9 @@ class Session:
             self._run.save_state(step, state)
 
     def _outcome(
-        self, before: tuple[Fidelity | None, ...], first: int, began: float, interrupted: bool
+        self, before: tuple[Fidelity | None, ...], began: float, interrupted: bool
     ) -> Outcome:
-        """Write and measure the students; step `first` was at the moment `began`."""
+        """Write and measure the students; steps began at the moment `began`."""
         now, done = time.monotonic(), self._done
         seconds, trained = now - self._started, now - began
         if not done:  # stopped before anything was learned
@@ -248,7 +260,7 @@ class Session:
         return Outcome(
             done,
             seconds,
-            (done - first) * self._recipe.images_per_step * self._processes.count / trained,
+            (done - self._first) * self._recipe.images_per_step * self._processes.count / trained,
             mean_losses(self._losses[-max(1, done // 10) :]),
             before,
             self._finish(done, seconds, before, interrupted),
@@ -261,7 +273,8 @@ class Session:
         if not self._done or not self._processes.first:
             return error
         try:
-            if self._processes.count == 1:  # the others are in the midst of a step
+            # Other processes are in the midst of a step; before a step there is nothing new.
+            if self._processes.count == 1 and self._done > self._first:
                 self._save(self._done)
             elif not saved_steps(self._run.path, ".state"):
                 raise OutputError("there is no state to go on from")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wkdc.checkpoints.card import BROKEN
 from wkdc.checkpoints.checkpoint import (
     Generator,
@@ -16,11 +18,12 @@ from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_options
 from wkdc.data.inputs import check_inputs, check_reads
 from wkdc.data.layouts import Layout, read_layout
-from wkdc.errors import CheckpointError, OptionError
+from wkdc.errors import CheckpointError, DeviceError, OptionError
 from wkdc.inference.model import check_channels
 from wkdc.networks.architecture import valid_side
 from wkdc.pruning.settings import PruneSettings
 from wkdc.pruning.student import prune_network
+from wkdc.system.devices import check_device
 from wkdc.system.files import check_writable
 from wkdc.system.temporary import scratch_folder
 from wkdc.system.units import counted
@@ -227,8 +230,8 @@ def load_pair(
     """
     learner = load_beside(student, reading)
     if teacher is None:
-        teacher = teacher_path(learner, hint=hint)
-    guide = load_beside(teacher, reading, [learner])
+        teacher = teacher_path(learner.path, learner.card, hint=hint)
+    guide = load_beside(teacher, reading, [learner.card])
     ours, theirs = ((g.in_channels, g.out_channels) for g in (learner, guide))
     if ours != theirs:
         raise CheckpointError(
@@ -289,7 +292,9 @@ def read_config(run: Path, command: Command, arch: str | None) -> tuple[dict[str
     begun = read_options(run)
     try:
         config = RunConfig.from_plain(begun["request"])
-        if not {"processes", "threads", "precision", "torch"} <= set(begun):
+        if not {"processes", "threads", "precision", "torch"} <= set(begun) or not isinstance(
+            begun["run"], str
+        ):
             raise KeyError("what the run began with")
     except BROKEN:
         raise CheckpointError(
@@ -303,3 +308,18 @@ def read_config(run: Path, command: Command, arch: str | None) -> tuple[dict[str
         said = "without --arch" if config.arch is None else f"with --arch {config.arch}"
         raise OptionError(f"{run} was begun {said}; give the same")
     return begun, config
+
+
+def device_of(config: RunConfig, run: Path) -> torch.device:
+    """The device that a run was begun on, to go on with it.
+
+    Raises:
+        DeviceError: this machine has none such.
+    """
+    try:
+        return check_device(config.device)
+    except DeviceError:
+        raise DeviceError(
+            f"{run} was begun on {config.device}, which PyTorch does not see here; go on where it "
+            "was begun, or start another run"
+        ) from None

@@ -44,7 +44,7 @@ class Targets:
     teacher always sees the very crop that the student is trained on.
 
     Attributes:
-        parts: uint8 N×C×crop×crop, the inputs, and the truth where the data is paired.
+        parts: N×C×crop×crop as `Crops` gives them: the inputs, and the truth of paired data.
         targets: float16 N×C×crop×crop in [-1, 1].
         features: of the teacher there, float16, of the layers that are compared.
     """
@@ -79,7 +79,7 @@ class Targets:
     def batch(
         self, start: int, count: int, seed: int
     ) -> tuple[tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]:
-        """Parts (uint8), targets and features (float32); each pass through all is a new order."""
+        """Parts, targets and features (float32); each pass through all is a new order."""
         picked = [shuffled(len(self.targets), i, seed) for i in range(start, start + count)]
         features = tuple(one[picked].float() for one in self.features)
         return tuple(part[picked] for part in self.parts), self.targets[picked].float(), features
