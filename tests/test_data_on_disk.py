@@ -165,6 +165,26 @@ def test_a_and_b_may_be_validated_on_val(tmp_path: Path) -> None:
     assert len(layout.train) == 2
 
 
+@pytest.mark.parametrize("name", ["A/test", "test_A", "val_label"])
+def test_pairs_in_two_folders_to_test_on_alone(tmp_path: Path, name: str) -> None:
+    other = {"A/test": "B/test", "test_A": "test_B", "val_label": "val_img"}[name]
+    with pytest.raises(ImageError):
+        read_layout(tmp_path, test=True)
+    for number in range(2):
+        photo(tmp_path / name / f"{number}.png", number)
+    with pytest.raises(DatasetError, match="no training set, and its test set lacks a part"):
+        read_layout(tmp_path, test=True)
+    for number in range(2):
+        photo(tmp_path / other / f"{number}.png", number)
+    layout = read_layout(tmp_path, test=True)
+    assert layout.pairs is not None
+    assert (layout.train, len(layout.validation)) == ((), 2)
+    assert [layout.pairs.targets[path].parent for path in layout.validation] == [
+        tmp_path / other,
+        tmp_path / other,
+    ]
+
+
 def test_pairs_of_different_sizes_are_told(tmp_path: Path, teacher: Path) -> None:
     both_parts(tmp_path, ["1.png", "2.png"], ["1.png"])
     photo(tmp_path / "B" / "train" / "2.png", size=(44, 32))
@@ -175,11 +195,12 @@ def test_pairs_of_different_sizes_are_told(tmp_path: Path, teacher: Path) -> Non
 def test_single_images_where_pairs_are_read_are_told(tmp_path: Path) -> None:
     """The stock code cuts them in halves, too, and says nothing."""
     said: list[str] = []
-    photo(tmp_path / "train" / "pair.png", size=(80, 40))
+    for number in range(2):
+        photo(tmp_path / "train" / f"{number}.png", size=(80, 40))
     assert read_layout(tmp_path, on_notice=said.append).kind == "paired"
     assert said == []
-    (tmp_path / "train" / "pair.png").unlink()
-    photo(tmp_path / "train" / "single.png", size=(48, 40))
+    for number in range(2):
+        photo(tmp_path / "train" / f"{number}.png", size=(48, 40))
     assert read_layout(tmp_path, on_notice=said.append).kind == "paired"
     assert said == [
         f"{tmp_path}/train is read as pairs side by side, but no image there is as wide as two; "

@@ -333,7 +333,10 @@ def test_small_images_are_left_out_and_named(tmp_path: Path) -> None:
     assert [notice.split(",")[0] for notice in notices] == [
         f"skipped: {tmp_path}/plain/b.png is 99x15",
         f"skipped: {tmp_path}/plain/c.png is 15x99",
+        f"{tmp_path}/plain/a.png is the only image",
     ]
+    assert layout.train == layout.validation
+    assert not layout.held_out
 
 
 def test_what_is_held_out_is_so_for_every_size_that_is_asked_for(tmp_path: Path) -> None:
@@ -372,6 +375,8 @@ def test_test_images_alone(unpaired: Path, paired: Path, tmp_path: Path) -> None
         read_layout(unpaired)
     found = read_layout(paired, test=True)
     assert (found.kind, found.train, len(found.validation)) == ("paired", (), 1)
+    shutil.rmtree(paired / "train")
+    assert read_layout(paired, test=True) == found
     for n in range(3):
         save_noise(tmp_path / "plain", f"{n}.png", 8, 8)
     found = read_layout(tmp_path / "plain", test=True)
@@ -384,8 +389,9 @@ def test_of_paired_images_each_half_must_be_large_enough(tmp_path: Path) -> None
     notices: list[str] = []
     layout = read_layout(tmp_path / "set", smallest=16, on_notice=notices.append)
     assert [path.name for path in layout.train] == ["a.png"]
-    assert len(notices) == 2
-    assert all("smaller than the 32x16 needed" in notice for notice in notices)
+    assert len(notices) == 3
+    assert all("smaller than the 32x16 needed" in notice for notice in notices[:2])
+    assert "the only image" in notices[2]
 
 
 def test_the_bundled_photos_are_large_enough_for_every_recipe() -> None:

@@ -347,10 +347,16 @@ class TestReadableImages:
         (tmp_path / "b.png").write_text("no image")
         return list_images(tmp_path)
 
-    def test_what_decodes_is_kept_in_order_and_the_rest_is_told(self, paths: list[Path]) -> None:
+    def test_what_decodes_is_kept_with_its_size_and_the_rest_is_told(
+        self, paths: list[Path]
+    ) -> None:
         told: list[str] = []
         kept = readable_images(paths, on_skip=told.append)
-        assert [path.name for path in kept] == ["a.png", "c.png", "d.png"]
+        assert {path.name: size for path, size in kept.items()} == {
+            "a.png": (8, 8),
+            "c.png": (8, 3),
+            "d.png": (20, 8),
+        }
         assert told == [f"skipped: {paths[1]} is no image that can be read"]
 
     def test_both_sides_must_be_large_enough(self, paths: list[Path]) -> None:
@@ -360,7 +366,7 @@ class TestReadableImages:
         assert told[1:] == [f"skipped: {paths[2]} is 3x8, smaller than the 8x8 needed; see --crop"]
 
     def test_nobody_need_be_told(self, paths: list[Path]) -> None:
-        assert readable_images(paths[::-1]) == [paths[3], paths[2], paths[0]]
+        assert list(readable_images(paths[::-1])) == [paths[3], paths[2], paths[0]]
 
     def test_nothing_left_names_the_first_that_failed(self, paths: list[Path]) -> None:
         with pytest.raises(

@@ -62,8 +62,8 @@ def readable_images(
     smallest: tuple[int, int] = (1, 1),
     value_range: Range | None = None,
     on_skip: Callable[[str], None] | None = None,
-) -> list[Path]:
-    """Those of `paths` that can be decoded and are large enough to train on.
+) -> dict[Path, tuple[int, int]]:
+    """Those of `paths` that can be decoded and are large enough to train on: height and width.
 
     Args:
         smallest: the smallest height and width; `value_range` see `load_pixels`.
@@ -72,7 +72,7 @@ def readable_images(
     Raises:
         ImageError: none can be used; the message names the first that failed.
     """
-    good: list[Path] = []
+    good: dict[Path, tuple[int, int]] = {}
     problems: list[str] = []
     for path in paths:
         try:
@@ -88,7 +88,7 @@ def readable_images(
                 "see --crop"
             )
             continue
-        good.append(path)
+        good[path] = (height, width)
     if not good:
         first = problems[0] if problems else "no images were given"
         none = f"none of {len(paths)} images can be used: " if len(paths) > 1 else ""
@@ -219,7 +219,7 @@ def center_crop(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 def pixels_to_square(pixels: Tensor, size: int) -> Tensor:
-    """uint8 C×H×W -> resized and cropped to the central square: 1×C×`size`×`size` in [-1, 1]."""
+    """Pixels C×H×W -> resized and cropped to the central square: 1×C×`size`×`size` in [-1, 1]."""
     pixels = resize_short_side(pixels, size)
     return pixels_to_images(center_crop(pixels, size, size)).unsqueeze(0)
 

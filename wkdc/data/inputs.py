@@ -74,9 +74,10 @@ class Reader:
 
 
 Loader = Callable[[Path], tuple[Tensor, ...]]
-"""An input's file -> its parts, uint8 C×H×W each: the input, and the target where it is paired.
+"""An input's file -> its parts, C×H×W each: the input, and the target where it is paired.
 
-Label maps are int32 P×H×W, see `wkdc.data.label_maps`.
+Images are uint8, or float32 from 0 to 255 of a file with more bits. Label maps are int32 P×H×W, see
+`wkdc.data.label_maps`.
 """
 
 

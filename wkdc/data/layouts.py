@@ -1,14 +1,14 @@
 """Which images of a data folder play which part."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
 
 from wkdc.data.bands import Range
 from wkdc.data.folders import Data, as_folder
-from wkdc.data.images import list_images, load_pixels, readable_images
+from wkdc.data.images import list_images, readable_images
 from wkdc.data.pairs import SeparatePairs, find_separate_pairs, has_separate_pairs
 from wkdc.errors import DatasetError, ImageError
 
@@ -114,7 +114,7 @@ def read_layout(
     """
     source = as_folder(data)
     folder = source.path
-    least = (smallest, 2 * smallest if is_paired(folder) else smallest)
+    least = (smallest, 2 * smallest if is_paired(folder, test=test) else smallest)
     images = _Images(least, source.value_range, seed, test, on_notice)
     layout = _find_images(folder, direction, images, both=both)
     if both and layout.kind != "unpaired":
@@ -126,7 +126,8 @@ def read_layout(
         layout = _with_selection(layout, folder, seed, both=both)
     if layout.kind == "paired" and layout.pairs is None:
         paths = (*layout.train, *layout.validation, *layout.selection)
-        sides = [_check_width(path, source.value_range) for path in paths]
+        _check_widths(paths, images.sizes)
+        sides = [images.sizes[path] for path in paths]
         if on_notice is not None and all(2 * width <= 3 * height for height, width in sides):
             part = folder / paths[0].relative_to(folder).parts[0]
             on_notice(
@@ -138,12 +139,22 @@ def read_layout(
             f"{folder}: images of A and B are all read as inputs; for pairs give A/train and "
             "B/train"
         )
+    if on_notice is not None and layout.train and layout.train == layout.validation:
+        on_notice(
+            f"{layout.train[0]} is the only image, to learn from and to measure on: the numbers "
+            "say nothing of others; give more images"
+        )
     return replace(layout, value_range=source.value_range, bands=source.bands)
 
 
-def is_paired(folder: Path) -> bool:
-    """Whether images in `folder` hold an input and its target side by side."""
-    return not _has_domains(folder) and (folder / "train").is_dir()
+def is_paired(folder: Path, *, test: bool = False) -> bool:
+    """Whether images in `folder` hold an input and its target side by side.
+
+    Args:
+        test: whether test images alone are enough.
+    """
+    names = ("train", *(("test", "val") if test else ()))
+    return not _has_domains(folder) and any((folder / name).is_dir() for name in names)
 
 
 def _has_domains(folder: Path) -> bool:
@@ -166,6 +177,7 @@ class _Images:
     Attributes:
         smallest: the least height and width.
         test: see `read_layout`.
+        sizes: height and width of what was found.
     """
 
     smallest: tuple[int, int]
@@ -173,14 +185,17 @@ class _Images:
     seed: int
     test: bool
     on_notice: Callable[[str], None] | None
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     def usable(self, paths: Sequence[Path]) -> list[Path]:
-        return readable_images(
+        found = readable_images(
             paths,
             smallest=self.smallest,
             value_range=self.value_range,
             on_skip=self.on_notice,
         )
+        self.sizes.update(found)
+        return list(found)
 
     def listed(self, folder: Path) -> list[Path]:
         return list_images(folder, on_notice=self.on_notice)
@@ -198,14 +213,17 @@ class _Images:
 
     def split(self, usable: tuple[Path, ...], listed: Sequence[Path]) -> _Part:
         """Hold a tenth out; see `_hold_out`."""
-        return _Part(*_hold_out(usable, listed, self.seed), held_out=True)
+        return _Part(*_hold_out(usable, listed, self.seed), held_out=len(usable) > 1)
 
 
 def _find_images(folder: Path, direction: Direction, images: _Images, *, both: bool) -> Layout:
     """The layout, with a tenth of the training images held out where there are no test images."""
-    if has_separate_pairs(folder):
+    if has_separate_pairs(folder, test=images.test):
         pairs, train, test = find_separate_pairs(
-            folder, reverse=direction == "BtoA", on_notice=images.on_notice
+            folder,
+            reverse=direction == "BtoA",
+            test=images.test,
+            on_notice=images.on_notice,
         )
         tested = tuple(pairs.complete(test, images.usable))
         usable = () if tested and images.test else tuple(pairs.complete(train, images.usable))
@@ -227,7 +245,7 @@ def _find_images(folder: Path, direction: Direction, images: _Images, *, both: b
             real_validation=other.validation,
             real_held_out=other.held_out,
         )
-    if is_paired(folder):
+    if is_paired(folder, test=images.test):
         tests = (folder / name for name in ("test", "val"))
         return _layout("paired", images.part(folder / "train", *tests), direction)
     if not folder.is_dir():
@@ -287,16 +305,15 @@ def _holds_both(layout: Layout, folder: Path) -> bool:
     return {path.relative_to(folder).parts[0] for path in paths} == {"A", "B"}
 
 
-def _check_width(path: Path, value_range: Range | None) -> tuple[int, int]:
-    """Height and width of an image of two side by side.
+def _check_widths(paths: Sequence[Path], sizes: Mapping[Path, tuple[int, int]]) -> None:
+    """Make sure that images of two side by side can be cut in halves.
 
     Raises:
-        ImageError: they cannot be of one width.
+        ImageError: one cannot.
     """
-    _, height, width = load_pixels(path, channels=None, value_range=value_range).shape
-    if width % 2:
-        raise ImageError(
-            f"{path} is {width} pixels wide; paired images lie side by side, so the width must be "
-            "even"
-        )
-    return height, width
+    for path in paths:
+        if sizes[path][1] % 2:
+            raise ImageError(
+                f"{path} is {sizes[path][1]} pixels wide; paired images lie side by side, so the "
+                "width must be even"
+            )

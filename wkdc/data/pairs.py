@@ -9,6 +9,9 @@ from wkdc.data.images import list_images
 from wkdc.errors import DatasetError, ImageError
 from wkdc.system.units import counted
 
+PHASES = ("train", "test", "val")
+"""The parts of a data set; `val` counts where there is no `test`."""
+
 
 @dataclass(frozen=True)
 class SeparatePairs:
@@ -47,33 +50,49 @@ class SeparatePairs:
         return complete
 
 
-def has_separate_pairs(folder: Path) -> bool:
-    """Whether pairs in `folder` lie in separate folders: `train_label`, `train_A` or `A/train`."""
-    return has_pix2pixhd_pairs(folder) or (folder / "A/train").is_dir()
+def has_separate_pairs(folder: Path, *, test: bool = False) -> bool:
+    """Whether pairs in `folder` lie in separate folders: `train_label`, `train_A` or `A/train`.
+
+    Args:
+        test: whether test images alone are enough.
+    """
+    inside = any((folder / "A" / phase).is_dir() for phase in _phases(test))
+    return inside or has_pix2pixhd_pairs(folder, test=test)
 
 
-def has_pix2pixhd_pairs(folder: Path) -> bool:
+def has_pix2pixhd_pairs(folder: Path, *, test: bool = False) -> bool:
     """Whether they lie as pix2pixHD has them, and not as pix2pix's `combine_A_and_B.py`."""
-    return any((folder / name).is_dir() for name in ("train_label", "train_A"))
+    return any(_has(folder, name, test) for name in ("label", "A"))
+
+
+def _has(folder: Path, name: str, test: bool) -> bool:
+    return any((folder / f"{phase}_{name}").is_dir() for phase in _phases(test))
+
+
+def _phases(test: bool) -> tuple[str, ...]:
+    """The parts of a set that say what it is."""
+    return PHASES if test else PHASES[:1]
 
 
 def find_separate_pairs(
     folder: Path,
     *,
     reverse: bool = False,
+    test: bool = False,
     on_notice: Callable[[str], None] | None = None,
 ) -> tuple[SeparatePairs, list[Path], list[Path]]:
     """Which files belong together, the training inputs, and the test inputs where there are any.
 
     Args:
         reverse: whether inputs and targets change places.
+        test: whether test images alone are enough.
         on_notice: called with what else than images is there.
 
     Raises:
         DatasetError: the parts do not belong together, or label maps are to be generated.
         ImageError: a folder is missing or holds no images.
     """
-    labels = (folder / "train_label").is_dir()
+    labels = _has(folder, "label", test)
     given, wanted = ("label", "img") if labels else ("A", "B")
     if reverse:
         if labels:
@@ -82,21 +101,28 @@ def find_separate_pairs(
                 "inputs; leave --direction out"
             )
         given, wanted = wanted, given
-    has_instances = labels and (folder / "train_inst").is_dir()
+    has_instances = labels and _has(folder, "inst", test)
     targets: dict[Path, Path] = {}
     instances: dict[Path, Path] = {}
     inputs: dict[str, list[Path]] = {"train": [], "test": []}
     names = [given, wanted, *["inst"] * has_instances]
-    inside = (folder / "A" / "train").is_dir() and not labels
-    for phase in ("train", "test", "val"):
+    inside = not has_pix2pixhd_pairs(folder, test=test)
+    for phase in PHASES:
         parts = [folder / (f"{n}/{phase}" if inside else f"{phase}_{n}") for n in names]
         paths = inputs["train" if phase == "train" else "test"]
         if phase != "train" and (paths or not all(part.is_dir() for part in parts)):
+            continue
+        if test and not parts[0].is_dir():
             continue
         paths += list_images(parts[0], on_notice=on_notice)
         targets |= match_files(paths, parts[1])
         if has_instances:
             instances |= match_files(paths, parts[2])
+    if not targets:
+        raise DatasetError(
+            f"{folder} has no training set, and its test set lacks a part; give test images with "
+            "their targets, or the folder of the inputs alone"
+        )
     return SeparatePairs(labels, targets, instances), inputs["train"], inputs["test"]
 
 

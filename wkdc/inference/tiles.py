@@ -128,7 +128,7 @@ def _pooled(
 
 
 def _samples(pixels: Tensor, tile: int, model: ImageModel) -> Tensor:
-    """Crops of uint8 C×H×W, evenly spread: N×C×S×S in [-1, 1]."""
+    """Crops of pixels C×H×W, evenly spread: N×C×S×S in [-1, 1]."""
     step = model.multiple
     side = math.ceil(max(2 * tile // SAMPLES, model.smallest) / step) * step
     count = 2 * tile // side
