@@ -1188,24 +1188,24 @@ def test_a_card_cannot_hold_what_would_not_load_again(tmp_path: Path, teacher: G
 
 def test_the_teacher_is_found_from_the_student(tmp_path: Path, teacher: Generator) -> None:
     student = load_generator(student_of(teacher, tmp_path / "student.pth"))
-    assert teacher_path(student) == teacher.path
+    assert teacher_path(student.path, student.card) == teacher.path
     teacher.path.write_bytes(b"something else")
     with pytest.raises(CheckpointError, match="changed"):
-        teacher_path(student)
+        teacher_path(student.path, student.card)
     teacher.path.unlink()
     with pytest.raises(CheckpointError, match="is not there; look in the cellar"):
-        teacher_path(student, hint="look in the cellar")
+        teacher_path(student.path, student.card, hint="look in the cellar")
 
 
 def test_teacher_and_student_may_move_together(tmp_path: Path, teacher: Generator) -> None:
     named = {"path": "/gone/latest_net_G.pth", "sha256": teacher.sha256, "params": 1, "macs": 2}
     student = load_generator(student_of(teacher, tmp_path / "student.pth", teacher=named))
-    assert teacher_path(student) == teacher.path
+    assert teacher_path(student.path, student.card) == teacher.path
 
 
 def test_a_stock_file_has_no_teacher(teacher: Generator) -> None:
     with pytest.raises(CheckpointError, match="does not say who its teacher is; name the teacher"):
-        teacher_path(teacher)
+        teacher_path(teacher.path, teacher.card)
 
 
 # --- A generator that was really trained -------------------------------------------------------

@@ -21,6 +21,7 @@ from torch_fidelity.sample_similarity_lpips import SampleSimilarityLPIPS
 import wkdc
 from wkdc.data.images import load_square
 from wkdc.data.photos import photo_paths
+from wkdc.errors import OptionError
 from wkdc.metrics.bootstrap import bootstrap_interval
 from wkdc.metrics.distribution import Distance, find_extractor, measure_distance
 from wkdc.metrics.fidelity import mean_fidelity
@@ -161,6 +162,12 @@ def test_an_onnx_file_scores_as_its_source(student: Path, onnx_student: Path, ph
     # They agree to 1e-4; a few pixels fall on the other side of a half.
     assert ours.psnr_db.mean == pytest.approx(theirs.psnr_db.mean, abs=0.05)
     assert ours.ssim.mean == pytest.approx(theirs.ssim.mean, abs=1e-3)
+    # Its card names the same teacher, unless that was left behind.
+    alone = wkdc.evaluate([onnx_student], photos, size=64, limit=3)
+    assert alone.scores[2].to_teacher == theirs
+    (student.parent / "teacher.pth").unlink()
+    with pytest.raises(OptionError, match="nothing to compare with"):
+        wkdc.evaluate([onnx_student], photos, size=64)
 
 
 def test_paired_data_brings_the_truth(teacher: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from wkdc.data.example_input import example_input
 from wkdc.errors import DeviceError, OptionError
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.layers import Norm
+from wkdc.onnx.file import card_of
 from wkdc.onnx.layer_times import time_layers
 from wkdc.reporting.results import Made
 from wkdc.system.devices import check_device
@@ -122,7 +123,9 @@ def profile(
     target = _checked(device, size, layers)
     _check_counts(batch=batch, rounds=rounds, threads=1 if threads is None else threads)
     reading = Reading(norm=norm, key=key, arch=arch)
-    entries = [open_entry(Path(path), reading, beside=list(map(Path, models))) for path in models]
+    paths = [Path(path) for path in models]
+    cards = [card_of(path) for path in paths]
+    entries = [open_entry(path, reading, cards=cards) for path in paths]
     for entry in entries:
         check_size(entry, size)
         _check_phone(entry, target, layers)

@@ -15,6 +15,7 @@ import torch
 from wkdc.benchmark.latency import onnx_calls, time_in_turn
 from wkdc.networks.complexity import kernel_positions
 from wkdc.networks.resnet import ResnetGenerator
+from wkdc.networks.stock import stock_architecture
 from wkdc.pruning.channels import channel_groups
 from wkdc.pruning.cost_model import Cost
 
@@ -29,7 +30,8 @@ def main() -> None:
     whole = [[ngf, 2 * ngf, 4 * ngf, 2 * ngf, ngf, *[4 * ngf] * 9] for ngf in (64, 32, 24, 16)]
     drawn = [[draw.choice(widths) for widths in CHOICES] for _ in range(NETWORKS)]
     networks = [(widths, built(widths)) for widths in [*whole, *drawn]]
-    with onnx_calls(in_channels=3, multiple=4, smallest=8, strict=False, size=SIZE) as call_of:
+    common = stock_architecture("resnet", ngf=64, blocks=9, norm="instance", side=SIZE[0])
+    with onnx_calls(common, SIZE) as call_of:
         calls = {number: call_of(network) for number, (_, network) in enumerate(networks)}
         times = time_in_turn(calls, ROUNDS)
     took = [times[number].fastest for number in calls]

@@ -60,9 +60,7 @@ def main() -> None:
     )
     networks |= {path.stem: load_generator(path).network for path in options.students}
 
-    with onnx_calls(
-        in_channels=3, multiple=4, smallest=8, strict=False, size=(SIDE, SIDE)
-    ) as call_of:
+    with onnx_calls(teacher.architecture, (SIDE, SIDE)) as call_of:
         times = time_in_turn({name: call_of(made) for name, made in networks.items()}, ROUNDS)
     whole = measure_complexity(teacher.network, 3, (SIDE, SIDE))
     pictures = [load_square(path, SIDE) for path in sorted((options.data / "testA").iterdir())]

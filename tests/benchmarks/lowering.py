@@ -38,13 +38,7 @@ def forms(path: Path) -> dict[str, Callable[[], object]]:
     for name, tests in left_out.items():
         with (
             contextlib.ExitStack() as patches,
-            onnx_calls(
-                in_channels=generator.in_channels,
-                multiple=architecture.multiple,
-                smallest=architecture.smallest,
-                strict=architecture.strict,
-                size=(side, side),
-            ) as call_of,
+            onnx_calls(architecture, (side, side)) as call_of,
         ):
             for test in tests:
                 patches.enter_context(mock.patch.object(lowering, test, return_value=False))

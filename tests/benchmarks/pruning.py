@@ -165,10 +165,8 @@ class Table:
 
     def clock(self, files: list[Path]) -> None:
         """Time all files in ONNX Runtime, in turn with their teacher."""
-        with onnx_calls(
-            in_channels=3, multiple=4, smallest=8, strict=False, size=(256, 256)
-        ) as call_of:
-            paths = [self._options.teacher, *files]
+        paths = [self._options.teacher, *files]
+        with onnx_calls(load_generator(paths[0]).architecture, (256, 256)) as call_of:
             calls = {path: call_of(load_generator(path).network) for path in paths}
             times = time_in_turn(calls, ROUNDS)
         teacher, *took = (times[path].fastest for path in paths)

@@ -16,7 +16,7 @@ from wkdc.benchmark.calls import (
     file_call,
     torch_call,
 )
-from wkdc.checkpoints.card import BROKEN
+from wkdc.checkpoints.card import BROKEN, Card
 from wkdc.checkpoints.checkpoint import Generator, load_beside
 from wkdc.checkpoints.reading import Reading
 from wkdc.errors import CheckpointError, DeviceError, OptionError
@@ -60,12 +60,12 @@ class Entry:
     size: tuple[int, int] | None = None
 
 
-def open_entry(path: Path, reading: Reading, *, beside: Sequence[Path] = ()) -> Entry:
+def open_entry(path: Path, reading: Reading, *, cards: Sequence[Card | None] = ()) -> Entry:
     """Open a file to profile.
 
     Args:
         reading: see `wkdc.checkpoints.checkpoint.reading_for`.
-        beside: all that are profiled; a student's card says how its teacher is read.
+        cards: of all that are profiled; a student's says how its teacher is read.
 
     Raises:
         CheckpointError: the file cannot be used.
@@ -77,7 +77,7 @@ def open_entry(path: Path, reading: Reading, *, beside: Sequence[Path] = ()) -> 
     if name.endswith(ncnn.ENDING):
         return _open_ncnn(path)
     if not name.endswith(".onnx"):
-        generator = load_beside(path, reading, beside)
+        generator = load_beside(path, reading, cards)
         return Entry(
             path,
             generator,
@@ -176,15 +176,7 @@ def as_onnx(entry: Entry, folder: Path, *, half: bool = False) -> Path:
         return entry.path
     path = folder / f"{generator.sha256}{'-fp16' if half else ''}.onnx"
     if not path.exists():
-        write_onnx(
-            generator.network,
-            path,
-            in_channels=generator.in_channels,
-            multiple=generator.architecture.multiple,
-            smallest=generator.architecture.smallest,
-            strict=generator.architecture.strict,
-            metadata={},
-        )
+        write_onnx(generator.network, path, generator.architecture)
         if half:
             to_float16(path)
     return path

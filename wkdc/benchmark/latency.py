@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from wkdc.networks.architecture import Architecture
 from wkdc.onnx.file import onnx_feed, write_onnx
 from wkdc.onnx.providers import open_session, provider_on
 from wkdc.system.temporary import scratch_folder
@@ -220,40 +221,26 @@ def _burst_medians(latency: Latency, lengths: Sequence[int]) -> list[float]:
 
 @contextmanager
 def onnx_calls(
-    *,
-    in_channels: int,
-    multiple: int,
-    smallest: int,
-    strict: bool,
-    size: tuple[int, int],
-    device: str = "cpu",
+    architecture: Architecture, size: tuple[int, int], device: str = "cpu"
 ) -> Iterator[Callable[[nn.Module], Callable[[], object]]]:
     """For the time of the block, a function network -> a call of it in ONNX Runtime.
 
     The call translates one image of `size` (height, width), with as many threads as PyTorch uses.
 
     Args:
-        multiple, smallest, strict: see `write_onnx`.
+        architecture: of the networks, see `write_onnx`.
         device: `cpu` or `cuda`.
 
     Raises:
         DeviceError: from the function, if ONNX Runtime cannot use the device.
     """
-    image = torch.rand(1, in_channels, *size) * 2 - 1
+    image = torch.rand(1, int(architecture.options["in_channels"]), *size) * 2 - 1
     threads, on = torch.get_num_threads(), torch.device(device)
     with scratch_folder() as folder:
 
         def call_of(network: nn.Module) -> Callable[[], object]:
             path = folder / "network.onnx"
-            write_onnx(
-                network,
-                path,
-                in_channels=in_channels,
-                multiple=multiple,
-                smallest=smallest,
-                strict=strict,
-                metadata={},
-            )
+            write_onnx(network, path, architecture)
             session = open_session(path, threads=threads, device=on, provider=provider_on(on))
             feed = onnx_feed(image, pixels=False)
             return lambda: session.run(None, feed)

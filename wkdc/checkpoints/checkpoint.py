@@ -1,6 +1,6 @@
 """Any .pth file <-> a network and its card."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -145,31 +145,23 @@ def load_network(
     )
 
 
-def load_beside(
-    path: str | Path, reading: Reading, students: Sequence[str | Path | Generator] = ()
-) -> Generator:
+def load_beside(path: str | Path, reading: Reading, cards: Iterable[Card | None] = ()) -> Generator:
     """Load a generator, read as `reading_for` says."""
-    return check_generates(load_network(path, reading_for(path, reading, students)))
+    return check_generates(load_network(path, reading_for(path, reading, cards)))
 
 
-def reading_for(
-    path: str | Path, reading: Reading, students: Sequence[str | Path | Generator] = ()
-) -> Reading:
+def reading_for(path: str | Path, reading: Reading, cards: Iterable[Card | None] = ()) -> Reading:
     """How one of several files is to be read: as is said, else as its student's card says.
 
     Which of several networks a student was made of, its card alone says.
 
     Args:
         reading: what is said of all of them; a file of wkdc holds one network, which has no key.
-        students: files whose cards may name `path` as their teacher.
+        cards: of students, which may name `path` as their teacher.
     """
     if reading.key is not None and not is_exported(path) and read_card(Path(path)) is not None:
         reading = replace(reading, key=None)
-    for student in students:
-        if isinstance(student, Generator):
-            card = student.card
-        else:
-            card = None if is_exported(student) else read_card(Path(student))
+    for card in cards:
         named = None if card is None else card["teacher"]
         said = named.get("reading") if named is not None else None
         if named and said and Path(path).is_file() and sha256_of(Path(path)) == named["sha256"]:
@@ -265,27 +257,28 @@ def save_generator(path: str | Path, network: nn.Module, card: Card) -> None:
     save_plain(path, {"wkdc": card, "state_dict": weights})
 
 
-def teacher_path(student: Generator, *, hint: str = "name the teacher") -> Path:
+def teacher_path(student: Path, card: Card | None, *, hint: str = "name the teacher") -> Path:
     """Where the teacher of `student` lies: the path on its card, as seen from the student's folder.
 
     Args:
+        card: the student's.
         hint: what to try where the card does not help.
 
     Raises:
         CheckpointError: no card, no such file, or a file that is not the teacher any more.
     """
-    if student.card is None or student.card["teacher"] is None:
-        raise CheckpointError(f"{student.path} does not say who its teacher is; {hint}")
-    path, same = find_teacher(student.path, student.card["teacher"])
+    if card is None or card["teacher"] is None:
+        raise CheckpointError(f"{student} does not say who its teacher is; {hint}")
+    path, same = find_teacher(student, card["teacher"])
     if same:
         return path
     if path.is_file():
         raise CheckpointError(
-            f"{path} has changed since {student.path} was pruned from it; put the original back, "
+            f"{path} has changed since {student} was pruned from it; put the original back, "
             f"or {hint}"
         )
-    named = student.card["teacher"]["path"]
-    raise CheckpointError(f"the teacher of {student.path}, {named}, is not there; {hint}")
+    named = card["teacher"]["path"]
+    raise CheckpointError(f"the teacher of {student}, {named}, is not there; {hint}")
 
 
 def _checked(content: Mapping[str, Any]) -> dict[str, Tensor]:

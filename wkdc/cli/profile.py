@@ -53,12 +53,13 @@ def profile(
 ) -> None:
     """Size and speed of models side by side: by default student.pth and its teacher."""
     import wkdc
+    from wkdc.checkpoints.card import read_card
     from wkdc.checkpoints.checkpoint import teacher_path
 
     if not models:
-        student = wkdc.load_generator("student.pth", arch=arch)
-        hint = f"name both files: wkdc profile TEACHER {student.path}"
-        models = [teacher_path(student, hint=hint), student.path]
+        student = Path("student.pth")
+        hint = f"name both files: wkdc profile TEACHER {student}"
+        models = [teacher_path(student, read_card(student), hint=hint), student]
     with render.meter() as meter:
         result = wkdc.profile(
             models,

@@ -1,10 +1,11 @@
 """Models to compare, opened with their teacher and test images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wkdc.checkpoints.checkpoint import load_beside, reading_for, teacher_path
+from wkdc.checkpoints.card import Card
+from wkdc.checkpoints.checkpoint import reading_for, teacher_path
 from wkdc.checkpoints.lineage import student_of
 from wkdc.checkpoints.reading import Reading
 from wkdc.checkpoints.run_record import read_record
@@ -14,6 +15,7 @@ from wkdc.data.inputs import check_reads
 from wkdc.data.layouts import Direction, Layout, read_layout
 from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.model import ImageModel, open_model
+from wkdc.onnx.file import card_of
 
 SMALLEST = 64
 """Least height and width that images are compared at."""
@@ -77,11 +79,12 @@ def open_comparison(
     for path in (path for model in models for path in _files_of(Path(model), reading)):
         unique.setdefault(path.resolve(), path)  # a run's may be named, too
     paths = list(unique.values())
-    guide = _teacher_of(paths, reading) if teacher is None else Path(teacher)
+    cards = {path: card_of(path) for path in paths}
+    guide = _teacher_of(cards) if teacher is None else Path(teacher)
     if guide is not None:
         paths = [path for path in paths if path.resolve() != guide.resolve()]
     opened = [
-        open_model(path, device=device, reading=reading_for(path, reading, paths))
+        open_model(path, device=device, reading=reading_for(path, reading, cards.values()))
         for path in [*([guide] if guide else []), *paths]
     ]
     if len({(one.in_channels, one.out_channels) for one in opened}) > 1:
@@ -117,21 +120,21 @@ def _files_of(model: Path, reading: Reading) -> list[Path]:
     return [*before, student.path]
 
 
-def _teacher_of(models: Sequence[Path], reading: Reading) -> Path | None:
+def _teacher_of(cards: Mapping[Path, Card | None]) -> Path | None:
     """The teacher that the models' cards name, None if no card names one.
 
     Raises:
-        CheckpointError: the cards name several, or one that none of them leads to.
+        CheckpointError: the cards name several, or one that none of them leads to; but an exported
+            file may have left its teacher behind.
     """
     named: dict[str, Path | CheckpointError] = {}
-    for path in models:
-        if not is_exported(path):
-            student = load_beside(path, reading)
-            if student.card is not None and student.card["teacher"] is not None:
-                digest = student.card["teacher"]["sha256"]
-                try:
-                    named[digest] = teacher_path(student, hint="name it with --teacher")
-                except CheckpointError as error:  # another one may lie where the teacher is
+    for path, card in cards.items():
+        if card is not None and card["teacher"] is not None:
+            digest = card["teacher"]["sha256"]
+            try:
+                named[digest] = teacher_path(path, card, hint="name it with --teacher")
+            except CheckpointError as error:  # another one may lie where the teacher is
+                if not is_exported(path):
                     named.setdefault(digest, error)
     if len(named) > 1:
         raise CheckpointError(

@@ -36,10 +36,7 @@ def write_generator(
     write_onnx(
         equalised(network, calibration) if precision == "int8" else network,
         float32,
-        in_channels=generator.in_channels,
-        multiple=generator.architecture.multiple,
-        smallest=generator.architecture.smallest,
-        strict=generator.architecture.strict,
+        generator.architecture,
         metadata={**facts_of(generator), "precision": precision},
         pixels=pixels,
     )

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wkdc.checkpoints.card import check_facts
+from wkdc.checkpoints.card import Card, check_facts, read_card
+from wkdc.checkpoints.weight_files import is_exported
 from wkdc.data.images import images_to_pixels, pixels_to_images
-from wkdc.errors import CheckpointError
+from wkdc.errors import CheckpointError, one_line
+from wkdc.networks.architecture import Architecture
 from wkdc.onnx.constants import check_constants
 from wkdc.onnx.providers import open_session, provider_on
 from wkdc.onnx.rewrites import lowered
@@ -33,12 +35,9 @@ PIXELS = "uint8 NHWC"
 def write_onnx(
     network: nn.Module,
     path: Path,
+    architecture: Architecture,
     *,
-    in_channels: int,
-    multiple: int,
-    smallest: int,
-    strict: bool,
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None = None,
     pixels: bool = False,
 ) -> None:
     """Write `network`, lowered, as one self-contained file with batch, height and width left open.
@@ -47,20 +46,21 @@ def write_onnx(
     `pixels` uint8 N×H×W×C, as cameras, files and screens have them.
 
     Args:
-        multiple, smallest: heights and widths are multiples of the one, and at least the other.
-        strict: whether `network` fails at sizes that are not multiples.
+        architecture: of `network`, or of what it was pruned from: its channels and sizes.
         metadata: plain values, stored as JSON under their names, prefixed with `wkdc.`.
     """
     import onnx
 
     batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
     # Without these bounds the exporter traces the network a second time to find them.
+    multiple, smallest = architecture.multiple, architecture.smallest
+    strict, in_channels = architecture.strict, int(architecture.options["in_channels"])
     height: Any = multiple * rows if strict else torch.export.Dim("height", min=smallest)
     width: Any = multiple * columns if strict else torch.export.Dim("width", min=smallest)
     side = max(2 * multiple, smallest)
     example = torch.zeros(2, in_channels, side, side + multiple)
     across = 2
-    body = lowered(network)
+    body, metadata = lowered(network), metadata or {}
     if pixels:
         body, across = OnPixels(body), 1
         example = torch.zeros(2, side, side + multiple, in_channels, dtype=torch.uint8)
@@ -192,9 +192,9 @@ class OnnxNetwork:
         try:
             return self._session.run(None, {self._name: images})[0]
         except Exception as error:  # ONNX Runtime raises its own, unrelated classes
-            reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{self._path} cannot translate {images.shape} {images.dtype} images: {reason}"
+                f"{self._path} cannot translate {images.shape} {images.dtype} images: "
+                f"{one_line(error)}"
             ) from None
 
 
@@ -245,6 +245,18 @@ def read_interface(path: Path) -> OnnxInterface:
         dict(operators.most_common()),
         _own_metadata(stored, path),
     )
+
+
+def card_of(path: Path) -> Card | None:
+    """The card in a .pth, or in a .onnx that was made of one; None where there is none.
+
+    Raises:
+        CheckpointError: the file is missing or broken, or its card is.
+    """
+    if path.suffix.lower() == ".onnx":
+        card: Card | None = read_interface(path).metadata.get("card")
+        return card
+    return None if is_exported(path) else read_card(path)
 
 
 def _described(value: Any) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wkdc.errors import CheckpointError
+from wkdc.errors import CheckpointError, one_line
 from wkdc.onnx.providers import Provider, open_session
 
 TYPES = {
@@ -74,9 +74,9 @@ class IoBoundNetwork:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # ONNX Runtime raises its own, unrelated classes
-            reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{self._path} cannot translate {tuple(self._images.shape)} images: {reason}"
+                f"{self._path} cannot translate {tuple(self._images.shape)} images: "
+                f"{one_line(error)}"
             ) from None
 
     def _types(self, value: Any) -> tuple[torch.dtype, Any]:

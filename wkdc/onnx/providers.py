@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from wkdc.errors import CheckpointError, DeviceError
+from wkdc.errors import CheckpointError, DeviceError, one_line
 from wkdc.system.files import text_of
 
 Provider = Literal["cpu", "cuda", "cuda-graph", "tensorrt", "tensorrt-fp16"]
@@ -78,8 +78,7 @@ def open_session(
     except Exception as error:  # ONNX Runtime raises its own, unrelated classes
         if provider != "cpu" and (reason := _load_error(first)):
             raise _not_loaded(device, first, reason) from None
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} cannot be read by ONNX Runtime: {reason}") from None
+        raise CheckpointError(f"{path} cannot be read by ONNX Runtime: {one_line(error)}") from None
     if session.get_providers()[0] != first:
         raise _not_loaded(device, first, _load_error(first) or "it gives no reason")
     return session
@@ -148,7 +147,7 @@ def _load_error(provider: str) -> str | None:
         try:
             ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
-            return str(error).splitlines()[0]
+            return one_line(error)
     return None
 
 

@@ -30,14 +30,7 @@ def stopwatch(
     teacher: Generator, size: tuple[int, int], device: str
 ) -> Iterator[Callable[[Plan], Clock]]:
     """A function that measures the student of a plan beside its teacher."""
-    with onnx_calls(
-        in_channels=teacher.in_channels,
-        multiple=teacher.architecture.multiple,
-        smallest=teacher.architecture.smallest,
-        strict=teacher.architecture.strict,
-        size=size,
-        device=device,
-    ) as call_of:
+    with onnx_calls(teacher.architecture, size, device) as call_of:
         teacher_call = call_of(teacher.network)
 
         def clock_of(plan: Plan) -> Clock:

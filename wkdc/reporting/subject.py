@@ -80,11 +80,9 @@ def find_subject(model: Path, teacher: str | Path | None, reading: Reading) -> S
     else:
         student, notice = load_beside(model, reading), None
         record = record_of(student)
-    guide = load_beside(
-        teacher_path(student, hint="name it with --teacher") if teacher is None else teacher,
-        reading,
-        [student],
-    )
+    if teacher is None:
+        teacher = teacher_path(student.path, student.card, hint="name it with --teacher")
+    guide = load_beside(teacher, reading, [student.card])
     if guide.sha256 == student.sha256:
         raise OptionError(f"{student.path} is its own teacher {guide.path}; give a student")
     start = None if record is None else record.start
