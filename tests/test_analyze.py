@@ -1,6 +1,7 @@
 """What a student misses is found where it was taken away."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,18 @@ def test_a_copy_of_the_teacher_lacks_nothing(teacher: Path, photos: Path) -> Non
     assert model.power == found.teacher_power
     assert model.largest_lack is None
     assert "lacks no detail" in model.sentence
+
+
+def test_a_limit_is_that_of_true_images_too(student: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "set" / "testA")
+    (tmp_path / "set" / "testB").mkdir()
+    first, second = sorted(photos.iterdir())[:2]
+    found = []
+    for photo in (first, second):
+        shutil.copy(photo, tmp_path / "set" / "testB")
+        found.append(wkdc.analyze([student], tmp_path / "set", size=64, limit=1).real_power)
+    assert found[0] is not None
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(

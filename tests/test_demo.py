@@ -1,6 +1,7 @@
 """The demo: the real CycleGAN generator, the bundled photos, the whole chain."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.images import load_pixels, load_square, pixels_to_images
 from wkdc.data.photos import photo_paths
 from wkdc.demo import SHOWN, teacher_file
+from wkdc.distill import StepReport
 from wkdc.inference.runtimes import runtimes_on
 from wkdc.metrics.fidelity import psnr_db
 
@@ -53,12 +55,20 @@ def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_package")
 def test_the_demo_makes_everything_it_promises(
-    call_wkdc: Callable[..., Called], tmp_path: Path
+    call_wkdc: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole chain, on a small generator."""
-    done = call_wkdc("demo", "--steps", 2, "--json")
-    assert done.code == 0, done.stderr
-    check_demo(tmp_path / "wkdc-demo", json.loads(done.stdout))
+    """The whole chain, on a small generator, with Ctrl-C while it trains."""
+
+    def stopped(meter: object, report: StepReport) -> None:
+        if report.step == 2 and report.phase == "train":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["wkdc.cli.demo"], "show_step", stopped)
+    done = call_wkdc("demo", "--steps", 99, "--json")
+    assert done.code == 130, done.stderr
+    said = json.loads(done.stdout)
+    check_demo(tmp_path / "wkdc-demo", said)
+    assert (said["steps"], said["interrupted"]) == (2, True)
     again = call_wkdc("demo", "--steps", 2)
     assert again.code == 1
     assert again.errors == [again.stderr.strip()]

@@ -260,7 +260,7 @@ def test_the_command_shows_a_table_and_the_next_step(call_wkdc: Call, teacher: P
     assert "small.onnx" in called.stdout
     for height, width in RESNET_SIZES:
         assert f"{height}x{width}" in called.stdout
-    assert called.stdout.splitlines()[-1] == "next: wkdc profile"
+    assert called.stdout.splitlines()[-1] == "next: wkdc profile teacher.pth"
     (note,) = called.stderr.splitlines()
     assert note.startswith("assumed, as the file cannot tell: ")
     assert metadata_of(output)["wkdc.family"] == "resnet"

@@ -22,8 +22,11 @@ from wkdc.errors import CheckpointError, OptionError
 from wkdc.inference.tiles import Tiling
 from wkdc.metrics.fidelity import psnr_db
 from wkdc.networks.architecture import residual_blocks
-from wkdc.networks.complexity import measure_complexity
+from wkdc.networks.complexity import kernel_positions, measure_complexity
+from wkdc.pruning.cost_model import Cost
 from wkdc.pruning.plain_sampling import Antialias, _copy, _layers, without_blurs
+from wkdc.pruning.plan import traced
+from wkdc.pruning.teacher_analysis import analyze_teacher
 from wkdc.training.loop import StepReport
 
 families = pytest.mark.parametrize("name", list(FAMILIES))
@@ -260,6 +263,15 @@ def test_widths_that_would_add_a_skip_are_kept_apart(
     equal = [12 if "block_c" in layer else 8 for layer in groups]
     with pytest.raises(OptionError, match="add a skip"):
         wkdc.prune(files["animegan"], widths=equal, calibrate=0, output=tmp_path / "s.pth")
+    # Widths that are multiples of a step stay so.
+    teacher = load_generator(files["animegan"])
+    network, _, found = traced(teacher)
+    cost = Cost(network, found, kernel_positions(teacher.network, 3, (64, 64)))
+    analysis = analyze_teacher(
+        teacher, network, found, cost, [], "magnitude", seed=0, tell=lambda *_: None
+    )
+    kept = analysis.plan([8] * len(found), step=4).kept
+    assert {len(channels) for channels in kept} == {4, 8}
 
 
 def test_group_norm_is_solved_for_what_is_left(files: dict[str, Path], tmp_path: Path) -> None:

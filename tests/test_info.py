@@ -12,6 +12,7 @@ from originals import patchgan_state_dict, unet_state_dict
 
 import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.errors import OptionError
 from wkdc.networks.complexity import count_params, measure_complexity
 
 Call = Callable[..., Called]
@@ -68,6 +69,8 @@ def test_an_onnx_file_of_somebody_else_is_told_by_its_graph(onnx_student: Path) 
     assert found.architecture is found.card is found.macs is None
     # The lowered graph holds some kernels in another shape, with zeros between.
     assert found.params >= count_params(load_generator(onnx_student.with_suffix(".pth")).network)
+    with pytest.raises(OptionError, match="no MACs are counted; leave --size out"):
+        wkdc.info(onnx_student, size=(64, 64))
 
 
 @pytest.mark.parametrize(

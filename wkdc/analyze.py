@@ -163,7 +163,8 @@ def analyze(
             f"size {size} is no multiple of {2**LEVELS}, as {LEVELS} wavelet levels need"
         )
     images = comparison.layout.validation[:limit]
-    bands, power = _measure(comparison, comparison.teacher, images, size, tell)
+    real = comparison.layout.real_validation[:limit]
+    bands, power = _measure(comparison, comparison.teacher, images, real, size, tell)
     analyses = tuple(
         Analysis(name, digest, bands[name].errors(), bands[name].shares(), power[name])
         for name, digest in _named(comparison)
@@ -195,12 +196,13 @@ def _measure(
     comparison: Comparison,
     teacher: ImageModel,
     images: Sequence[Path],
+    real: Sequence[Path],
     size: int,
     tell: Callable[[str, float], None],
 ) -> tuple[dict[str, BandEnergies], dict[str, tuple[float, ...]]]:
     """Translate `images`: each model's bands beside the teacher's, and each mean spectrum.
 
-    There are spectra of `teacher`, too, and of `real` if the data has true images.
+    There are spectra of `teacher`, too, and as "real" of the true images, beside inputs or `real`.
     """
     reader = Reader(comparison.layout, teacher.in_channels, teacher.out_channels)
     names = [name for name, _ in _named(comparison)]
@@ -222,7 +224,6 @@ def _measure(
             if image.shape == target.shape:
                 bands[name].add(image, target)
         tell("translating", number / len(images))
-    real = comparison.layout.real_validation
     for path in real:
         image = load_square(
             path,

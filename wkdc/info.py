@@ -7,7 +7,7 @@ from typing import Any, Literal
 from wkdc.checkpoints.card import BROKEN, Card, find_teacher
 from wkdc.checkpoints.checkpoint import load_network
 from wkdc.checkpoints.reading import Reading, check_unread
-from wkdc.errors import CheckpointError
+from wkdc.errors import CheckpointError, OptionError
 from wkdc.networks.architecture import Architecture, measured_size
 from wkdc.networks.complexity import Complexity, measure_complexity
 from wkdc.networks.layers import Norm
@@ -117,6 +117,10 @@ def _info_of_onnx(path: Path, size: tuple[int, int] | None) -> InfoResult:
                 raise CheckpointError(
                     f"{path}: what wkdc wrote into it is broken; export it again"
                 ) from None
+    elif size is not None:
+        raise OptionError(
+            f"{path} does not say which network it holds, so no MACs are counted; leave --size out"
+        )
     card = said.get("card")
     return InfoResult(
         path=path,

@@ -23,7 +23,7 @@ from wkdc.cli.render import say_error
 from wkdc.cli.report import report
 from wkdc.cli.train import train
 from wkdc.cli.translate import translate
-from wkdc.errors import OptionError, WkdcError
+from wkdc.errors import OptionError, WkdcError, one_line
 
 app = typer.Typer(
     name="wkdc",
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> Never:
     except Exception as error:
         if debug:
             raise
-        what = str(error).splitlines()[0] if str(error) else ""
-        say_error(f"unexpected {type(error).__name__}: {what}; wkdc --debug ... shows where")
+        what = f"{type(error).__name__}: {one_line(error)}"
+        say_error(f"unexpected {what}; wkdc --debug ... shows where")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

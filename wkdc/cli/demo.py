@@ -56,6 +56,8 @@ def demo(
         render.print_json(_as_json(result, seconds))
     else:
         _show(result, seconds)
+    if result.distilled.interrupted:
+        raise typer.Exit(130)
 
 
 def _show(result: "DemoResult", seconds: float) -> None:
@@ -92,4 +94,5 @@ def _as_json(result: "DemoResult", seconds: float) -> dict[str, object]:
         },
         "onnx_max_abs_error": result.exported.max_abs_error,
         "profile": result.profiled,
+        "interrupted": result.distilled.interrupted,
     }

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wkdc.cli import options, phones, render, values
-from wkdc.errors import OptionError
+from wkdc.errors import CheckpointError, OptionError
 from wkdc.system import units
 
 if TYPE_CHECKING:
+    from wkdc.checkpoints.checkpoint import Generator
     from wkdc.export import ExportResult
     from wkdc.onnx.precision import Precision
 
@@ -121,6 +122,9 @@ def export(
         raise OptionError(
             "a page takes float32; give --web without --uint8-io, --fp16, --bf16 and --int8"
         )
+    formats = phones.asked(litert=litert, coreml=coreml, ncnn=ncnn)
+    if formats or size:
+        phones.check(formats, precision, targets, onnx)
     generator = wkdc.load_generator(
         model, norm=norm, block_padding=padding, upsampling=upsampling, key=key, arch=arch
     )
@@ -129,19 +133,16 @@ def export(
     form: dict[str, Any] = {"pixels": uint8_io, "precision": precision}
     more: dict[str, Any] = {}
     then: list[str | Path]
-    formats = phones.asked(litert=litert, coreml=coreml, ncnn=ncnn)
-    if formats or size:
-        phones.check(formats, precision, targets, onnx)
-        sizes = [values.parse_size(one) for one in size or []]
-        for name in formats:
-            made = phones.write(generator, name, output, sizes, form, shared)
-            more[name] = phones.as_json(made)
-            if not json:
-                phones.show(model, made)
-        if not onnx:
-            if json:
-                render.print_json(more)
-            return
+    sizes = [values.parse_size(one) for one in size or []]
+    for name in formats:
+        made = phones.write(generator, name, output, sizes, form, shared)
+        more[name] = phones.as_json(made)
+        if not json:
+            phones.show(model, made)
+    if formats and not onnx:
+        if json:
+            render.print_json(more)
+        return
     with render.meter() as meter:
         shared["on_progress"] = lambda text, share: meter.show(share, text)
         if web is not None:
@@ -155,7 +156,7 @@ def export(
             more = {"triton": {"repository": served.repository, "config": served.config}}
         else:
             result = wkdc.export(generator, output=output, **form, **shared)
-            then = ["wkdc", "profile", *options.again(arch)]
+            then = ["wkdc", "profile", *_profiled(generator), *options.again(arch)]
     render.say_notes(result.notes)
     for warning in result.warnings:
         render.say(f"note: {warning}")
@@ -204,6 +205,18 @@ def _precision(*, fp16: bool, bf16: bool, int8: bool) -> "Precision":
             return "int8"
         case _:
             raise OptionError("a file has one precision; give one of --fp16, --bf16 and --int8")
+
+
+def _profiled(generator: "Generator") -> list[Path]:
+    """What `wkdc profile` has to be given to time it: nothing for student.pth and its teacher."""
+    from wkdc.checkpoints.checkpoint import teacher_path
+
+    if generator.path == Path("student.pth"):
+        return []
+    try:
+        return [teacher_path(generator.path, generator.card), generator.path]
+    except CheckpointError:  # it is a teacher, or its own is gone
+        return [generator.path]
 
 
 def _as_json(result: "ExportResult") -> dict[str, object]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wkdc.errors import MetricError, MissingExtraError, OptionError
+from wkdc.errors import MetricError, MissingExtraError, OptionError, one_line
 from wkdc.system.files import sha256_of
 
 Features = Literal["inception", "efficientnet"]
@@ -119,7 +119,7 @@ def _find_inception(weights: Path | None) -> Extractor:
         FeatureExtractorInceptionV3(INCEPTION, ["2048"], feature_extractor_weights_path=file)
     except Exception as error:
         raise MetricError(
-            f"Inception's weights could not be loaded: {_told(error)}; without a network give "
+            f"Inception's weights could not be loaded: {one_line(error)}; without a network give "
             f"{name} with --weights, or choose --features efficientnet"
         ) from error
     return Extractor(INCEPTION, weights, digest)
@@ -177,7 +177,7 @@ def measure_distance(
                 verbose=False,
             )
     except Exception as error:
-        raise MetricError(f"{extractor.name} features failed: {_told(error)}") from error
+        raise MetricError(f"{extractor.name} features failed: {one_line(error)}") from error
     return Distance(
         kid=found["kernel_inception_distance_mean"],
         kid_std=found["kernel_inception_distance_std"],
@@ -185,10 +185,6 @@ def measure_distance(
         precision=found["precision"],
         recall=found["recall"],
     )
-
-
-def _told(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @functools.cache

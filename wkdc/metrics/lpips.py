@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wkdc.data.images import as_rgb, images_to_pixels
-from wkdc.errors import MetricError
+from wkdc.errors import MetricError, one_line
 from wkdc.system.files import sha256_of
 
 LPIPS_FILES = ("weights-vgg16-lpips.pth", "vgg16-397923af.pth")
@@ -43,9 +43,8 @@ def load_lpips(device: torch.device) -> Lpips:
         with Path(os.devnull).open("w") as nothing, contextlib.redirect_stderr(nothing):
             network = SampleSimilarityLPIPS("lpips-vgg16", None, "uint8").to(device)
     except Exception as error:
-        told = " ".join(str(error).split()) or type(error).__name__
         raise MetricError(
-            f"LPIPS's weights could not be loaded: {told}; without a network put "
+            f"LPIPS's weights could not be loaded: {one_line(error)}; without a network put "
             f"{' and '.join(LPIPS_FILES)} into {folder}, or leave --lpips out"
         ) from error
 

@@ -93,16 +93,17 @@ def make_plan(
         return analysis.plan(given)
     if target is None:
         raise OptionError("nothing says how small")
+    step = constraints.round_to or 1
     if target.quantity == "latency":
         return meet_latency(
-            lambda budget: analysis.plan(_choose(analysis, "clock", budget, constraints)),
+            lambda budget: analysis.plan(_choose(analysis, "clock", budget, constraints), step),
             analysis.plan(smallest_widths(groups, drop=_most_dropped(groups, constraints))),
             target,
             size,
             device,
             lambda stage, share: tell(stage, 0.9 + 0.1 * share),
         )
-    return analysis.plan(_choose(analysis, target.quantity, target.amount or 0, constraints))
+    return analysis.plan(_choose(analysis, target.quantity, target.amount or 0, constraints), step)
 
 
 def _check_apart(analysis: TeacherAnalysis, widths: Sequence[int]) -> None:

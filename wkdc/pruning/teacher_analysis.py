@@ -38,12 +38,12 @@ class TeacherAnalysis:
     observed: Observation | None
     apart: tuple[tuple[int, int], ...]
 
-    def plan(self, widths: Sequence[int]) -> Plan:
-        """The plan of these widths, one for each group; one less where two may not be equal."""
+    def plan(self, widths: Sequence[int], step: int = 1) -> Plan:
+        """The plan of these widths, one for each group; a `step` off where two are equal."""
         widths = list(widths)
         for first, second in self.apart:
             if widths[first] == widths[second]:
-                widths[first] += -1 if widths[first] > 1 else 1
+                widths[first] += -step if widths[first] > step else step
         kept = tuple(
             sorted(ranking.order[:width])
             for ranking, width in zip(self.rankings, widths, strict=True)

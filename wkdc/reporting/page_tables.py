@@ -43,7 +43,7 @@ def summarise(facts: Facts) -> Iterator[tuple[str, str, str]]:
         yield (
             "–" if error is None else f"{error:.0%}",
             "error in fine detail",
-            f"0 % is a copy; {'; '.join(others)}",
+            "; ".join(["0 % is a copy", *others]),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wkdc.errors import DeviceError
+from wkdc.errors import DeviceError, one_line
 
 MOST = 64
 """Most compilations of one class of networks in a process, one for each network and shape. Two
@@ -38,10 +38,10 @@ def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # compilers raise nearly anything
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise DeviceError(
-                    f"torch.compile does not work on device {images.device}: {reason}; leave out "
-                    "--compile, or if a C++ compiler is missing (on a GPU Triton), install it"
+                    f"torch.compile does not work on device {images.device}: {one_line(error)}; "
+                    "leave out --compile, or if a C++ compiler is missing (on a GPU Triton), "
+                    "install it"
                 ) from None
 
     return call
