@@ -23,7 +23,14 @@ import wkdc
 from wkdc.checkpoints.checkpoint import load_generator
 from wkdc.data.folders import Data, ImageFolder
 from wkdc.distill import FAITHFUL, StepReport
-from wkdc.errors import CheckpointError, DeviceError, OptionError, OutputError, WkdcError
+from wkdc.errors import (
+    CheckpointError,
+    DeviceError,
+    ImageError,
+    OptionError,
+    OutputError,
+    WkdcError,
+)
 from wkdc.training.distributed import Processes
 from wkdc.training.loop import Deferred
 from wkdc.training.recipe import CYCLEGAN
@@ -352,6 +359,22 @@ def test_a_run_whose_images_vanish_goes_on_bit_for_bit(photos: Path) -> None:
     wkdc.resume_training(run)
     found = zip(weights_of(whole), weights_of(folder / "new.pth"), strict=True)
     assert all(torch.equal(a, b) for a, b in found)
+
+
+def test_images_that_vanish_before_the_next_step_leave_the_state(
+    student: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun(student, photos, at=3)
+    states = {path: path.read_bytes() for path in (folder / "checkpoints").glob("*.state")}
+    assert states
+
+    def lose(*_: Any, **__: Any) -> int:
+        raise ImageError("a.png cannot be read")
+
+    monkeypatch.setattr("wkdc.training.session.compute_ahead", lose)
+    with pytest.raises(ImageError, match="after step 2; to go on: wkdc distill --resume"):
+        wkdc.resume(folder)
+    assert {path: path.read_bytes() for path in states} == states
 
 
 def test_other_threads_are_said(student: Path, photos: Path) -> None:
