@@ -222,7 +222,7 @@ def test_widths_are_corrected_by_what_is_measured(
     assert clock.met == (not said)
 
 
-@pytest.mark.parametrize("kind", ["patchgan", "multiscale"])
+@pytest.mark.parametrize("kind", ["multiscale", pytest.param("patchgan", marks=pytest.mark.slow)])
 def test_a_discriminator_can_be_planned(kind: str, tmp_path: Path) -> None:
     weights = (
         patchgan_state_dict(0, ndf=16)

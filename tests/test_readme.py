@@ -34,7 +34,7 @@ def test_two_commands_are_for_a_fresh_machine() -> None:
 
 
 def test_the_four_commands_chain_in_one_folder(
-    run_wkdc: Callable[..., Called], teacher: Path, photos: Path
+    call_wkdc: Callable[..., Called], teacher: Path, photos: Path
 ) -> None:
     """Verbatim, but for a short run and the few rounds that a profile needs to answer."""
     chain = next(block for block in blocks() if block[0].startswith("wkdc prune"))
@@ -49,7 +49,7 @@ def test_the_four_commands_chain_in_one_folder(
     for line in chain:
         _, command, *arguments = shlex.split(line)
         few = {"distill": ["--steps", "2"], "profile": ["--rounds", "3", "--size", "64"]}
-        done = run_wkdc(command, *arguments, *few.get(command, []), "--json")
+        done = call_wkdc(command, *arguments, *few.get(command, []), "--json")
         assert done.code == 0, done.stderr
         said[command] = json.loads(done.stdout)
     assert said["prune"]["ratio"]["params"] == pytest.approx(7, rel=0.02)
