@@ -185,6 +185,16 @@ def test_pairs_in_two_folders_to_test_on_alone(tmp_path: Path, name: str) -> Non
     ]
 
 
+def test_a_training_set_says_what_its_test_set_holds(tmp_path: Path) -> None:
+    """Instance maps that only the test set has are none that the generator was trained with."""
+    for name in ("train_label", "train_img", "test_label", "test_inst"):
+        photo(tmp_path / name / "1.png")
+    layout = read_layout(tmp_path, test=True)
+    assert layout.pairs is not None
+    assert not layout.pairs.instances
+    assert [path.parent.name for path in layout.validation] == ["train_label"]
+
+
 def test_pairs_of_different_sizes_are_told(tmp_path: Path, teacher: Path) -> None:
     both_parts(tmp_path, ["1.png", "2.png"], ["1.png"])
     photo(tmp_path / "B" / "train" / "2.png", size=(44, 32))

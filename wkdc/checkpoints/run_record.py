@@ -44,7 +44,7 @@ class Record:
 
         start = self.path / "checkpoints" / f"start-{REVERSE}.pth"
         saved = [p for p in saved_steps(self.path, ".pth") if p.stem.endswith(f"-{REVERSE}")]
-        known = start if start.is_file() else None
+        known = start if start.is_file() and self.start is not None else None
         return replace(
             self,
             options=self.options | {"digests": own(self.options.get("digests", {}))},

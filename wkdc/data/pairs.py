@@ -56,22 +56,20 @@ def has_separate_pairs(folder: Path, *, test: bool = False) -> bool:
     Args:
         test: whether test images alone are enough.
     """
-    inside = any((folder / "A" / phase).is_dir() for phase in _phases(test))
-    return inside or has_pix2pixhd_pairs(folder, test=test)
+    return _telling_phase(folder, test=test) is not None
 
 
-def has_pix2pixhd_pairs(folder: Path, *, test: bool = False) -> bool:
+def has_pix2pixhd_pairs(folder: Path, phase: str = "train") -> bool:
     """Whether they lie as pix2pixHD has them, and not as pix2pix's `combine_A_and_B.py`."""
-    return any(_has(folder, name, test) for name in ("label", "A"))
+    return any((folder / f"{phase}_{name}").is_dir() for name in ("label", "A"))
 
 
-def _has(folder: Path, name: str, test: bool) -> bool:
-    return any((folder / f"{phase}_{name}").is_dir() for phase in _phases(test))
-
-
-def _phases(test: bool) -> tuple[str, ...]:
-    """The parts of a set that say what it is."""
-    return PHASES if test else PHASES[:1]
+def _telling_phase(folder: Path, *, test: bool) -> str | None:
+    """The part that says what the set is: the training set, else with `test` the test set."""
+    for phase in PHASES if test else PHASES[:1]:
+        if has_pix2pixhd_pairs(folder, phase) or (folder / "A" / phase).is_dir():
+            return phase
+    return None
 
 
 def find_separate_pairs(
@@ -92,7 +90,8 @@ def find_separate_pairs(
         DatasetError: the parts do not belong together, or label maps are to be generated.
         ImageError: a folder is missing or holds no images.
     """
-    labels = _has(folder, "label", test)
+    told = _telling_phase(folder, test=test) or "train"
+    labels = (folder / f"{told}_label").is_dir()
     given, wanted = ("label", "img") if labels else ("A", "B")
     if reverse:
         if labels:
@@ -101,12 +100,12 @@ def find_separate_pairs(
                 "inputs; leave --direction out"
             )
         given, wanted = wanted, given
-    has_instances = labels and _has(folder, "inst", test)
+    has_instances = labels and (folder / f"{told}_inst").is_dir()
     targets: dict[Path, Path] = {}
     instances: dict[Path, Path] = {}
     inputs: dict[str, list[Path]] = {"train": [], "test": []}
     names = [given, wanted, *["inst"] * has_instances]
-    inside = not has_pix2pixhd_pairs(folder, test=test)
+    inside = not has_pix2pixhd_pairs(folder, told)
     for phase in PHASES:
         parts = [folder / (f"{n}/{phase}" if inside else f"{phase}_{n}") for n in names]
         paths = inputs["train" if phase == "train" else "test"]

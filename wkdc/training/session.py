@@ -182,7 +182,7 @@ class Session:
             raise self._kept(error) from error
 
     def _open_logs(self) -> None:
-        """Take away what was logged after the first step, and watch the beginning of a run."""
+        """Take away what was logged after the step to go on from; watch the beginning of a run."""
         if self._processes.first:
             self._losses = self._run.rewind(self._first)
             self._run.track(self._config.tracker, self._first, self._settings())
