@@ -1,18 +1,15 @@
 """In which form copies of images teach a student colours that the images lack.
 
-    python tests/benchmarks/colours.py prune|distill --teacher teacher.pth --data FOLDER \
-        --outside OTHERS none jitter vivid
+    python tests/benchmarks/colours.py --teacher teacher.pth --data FOLDER --outside OTHERS
 
-Each form takes the place of `wkdc.data.jitter`: in the copies that `prune` looks at, or in the
-crops that `distill` learns from, each student from the start that `prune` makes by default.
-FOLDER is calibrated and trained on. Measured, to the teacher's images, on OTHERS, and on the same
-with their channels rotated: red shown as green, green as blue, blue as red. Rows go to a JSON file
-in --output as they are made, so that a run that was stopped goes on where it was.
+Each form takes the place of `wkdc.data.jitter` in the copies that `prune` looks at, of FOLDER.
+Measured, to the teacher's images, on OTHERS, and on the same with their channels rotated: red shown
+as green, green as blue, blue as red. Rows go to a JSON file in --output as they are made, so that a
+run that was stopped goes on where it was.
 """
 
 import argparse
 import contextlib
-import dataclasses
 import itertools
 import json
 import random
@@ -23,15 +20,14 @@ from typing import Any
 from unittest import mock
 
 import torch
+from pruning import measure
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 import wkdc
-from wkdc.checkpoints.checkpoint import load_generator
+from wkdc.data.calibration import JITTER
 from wkdc.data.images import load_square
 from wkdc.data.jitter import jitter_colours
-from wkdc.metrics.fidelity import mean_fidelity
-from wkdc.training.recipe import FAITHFUL
 
 PATCHES = 6
 """Rectangles of one colour that are drawn into an image."""
@@ -112,100 +108,69 @@ class Blended:
         return torch.lerp(found, before, rng.uniform(0.25, 0.75))
 
 
-def form_of(name: str) -> Form:
-    forms: dict[str, Form] = {
-        "jitter": jitter_colours,
-        "vivid": vivid,
-        "contrast": contrast,
-        "permuted": permuted,
-        "inverted": inverted,
-        "gamma": gamma,
-        "patches": patches,
-        "noise": noise,
-        "zoomed": zoomed,
-        "blended": Blended(),
-    }
-    return forms[name]
+FORMS: dict[str, Form] = {
+    "jitter": jitter_colours,
+    "vivid": vivid,
+    "contrast": contrast,
+    "permuted": permuted,
+    "inverted": inverted,
+    "gamma": gamma,
+    "patches": patches,
+    "noise": noise,
+    "zoomed": zoomed,
+}
+
+
+NAMES = ("none", *FORMS, "blended")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("where", choices=["prune", "distill"])
-    parser.add_argument("forms", nargs="+", help="none, or one of the functions here")
+    parser.add_argument("forms", nargs="*", help=f"of {', '.join(NAMES)}; all if left out")
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--outside", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("colours"))
-    parser.add_argument("--share", type=float, help="of the images or crops; the default's if none")
-    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    if unknown := set(options.forms) - set(NAMES):
+        parser.error(f"{', '.join(sorted(unknown))}: no such form; give {', '.join(NAMES)}")
     options.output.mkdir(parents=True, exist_ok=True)
-    table = options.output / f"{options.where}.json"
+    table = options.output / "colours.json"
     rows: dict[str, Any] = json.loads(table.read_text()) if table.exists() else {}
-    for seed, name in itertools.product(range(options.seeds), options.forms):
-        share = "" if options.share is None or name == "none" else f" {options.share:g}"
-        key = f"{name}{share}, seed {seed}"
+    for seed, name in itertools.product(range(options.seeds), options.forms or NAMES):
+        key = f"{name}, seed {seed}"
         if key not in rows:
-            path = options.output / f"{options.where} {key}.pth"
-            make(options, path, name, seed)
-            rows[key] = measure(options, path)
+            path = options.output / f"{key}.pth"
+            with in_form(name):
+                wkdc.prune(
+                    options.teacher,
+                    ratio=7,
+                    output=path,
+                    data=options.data,
+                    seed=seed,
+                    jitter=0.0 if name == "none" else JITTER,
+                )
+            rows[key] = measure_twice(options, path)
             table.write_text(json.dumps(rows, indent=1))
             print(key, json.dumps(rows[key]), flush=True)
     print_table(rows)
 
 
-def make(options: argparse.Namespace, path: Path, name: str, seed: int) -> None:
-    """Write the student that copies in this form give."""
-    share = {"jitter": 0.0} if name == "none" else {}
-    if name != "none" and options.share is not None:
-        share = {"jitter": options.share}
-    if options.where == "prune":
-        with in_form(name):
-            wkdc.prune(options.teacher, ratio=7, output=path, data=options.data, seed=seed, **share)
-        return
-    start = options.output / f"start {seed}.pth"
-    if not start.exists():
-        wkdc.prune(options.teacher, ratio=7, output=start, data=options.data, seed=seed)
-    with in_form(name):
-        wkdc.distill(
-            options.data,
-            student=start,
-            output=path,
-            recipe=dataclasses.replace(FAITHFUL, **share),
-            steps=options.steps,
-            seed=seed,
-            runs=options.output / "runs",
-        )
-
-
 @contextlib.contextmanager
 def in_form(name: str) -> Iterator[None]:
     """While it lasts, images are copied in this form."""
-    form = form_of("jitter" if name == "none" else name)
-    with (
-        mock.patch("wkdc.data.calibration.jitter_colours", form),
-        mock.patch("wkdc.data.jitter.jitter_colours", form),
-    ):
+    form = Blended() if name == "blended" else FORMS["jitter" if name == "none" else name]
+    with mock.patch("wkdc.data.calibration.jitter_colours", form):
         yield
 
 
-def measure(options: argparse.Namespace, path: Path) -> dict[str, float]:
+def measure_twice(options: argparse.Namespace, path: Path) -> dict[str, float]:
     """PSNR and high-band error on the other images, as they are and with channels rotated."""
-    guide, learner = load_generator(options.teacher).network, load_generator(path).network
-
-    def pairs(order: tuple[int, int, int]) -> Iterator[tuple[Tensor, Tensor]]:
-        with torch.inference_mode():
-            for file in sorted(options.outside.iterdir()):
-                image = load_square(file, 256)[:, order]
-                yield learner(image), guide(image)
-
-    plain, rotated = mean_fidelity(pairs((0, 1, 2))), mean_fidelity(pairs((2, 0, 1)))
-    return {
-        "psnr_db": plain.psnr_db,
-        "high_band_error": plain.high_band_error,
-        "rotated_psnr_db": rotated.psnr_db,
-        "rotated_high_band_error": rotated.high_band_error,
+    images = [load_square(file, 256) for file in sorted(options.outside.iterdir())]
+    rotated = measure(options.teacher, path, [image[:, (2, 0, 1)] for image in images])
+    return measure(options.teacher, path, images) | {
+        f"rotated_{score}": value for score, value in rotated.items()
     }
 
 

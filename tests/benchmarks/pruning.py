@@ -9,7 +9,7 @@ FOLDER holds trainA, to calibrate and train on, and testA, to measure on. Rows g
 import argparse
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def ratios(options: argparse.Namespace) -> None:
             data = None if how else options.data
             if not table.holds(path.stem):
                 made = wkdc.prune(options.teacher, ratio=ratio, output=path, data=data, **how)
-                table.add(path.stem, made, measure(options, path))
+                table.add(path.stem, made, measure(options.teacher, path, pictures(options)))
             files.append(path)
     table.clock(files)
     # Two rows: the input and images of the sliced, the teacher's and those of the reconstructed.
@@ -84,7 +84,7 @@ def front(options: argparse.Namespace) -> None:
                     data=options.data,
                     seed=seed,
                 )
-                before = measure(options, path)
+                before = measure(options.teacher, path, pictures(options))
                 table.add(path.stem, made, before, train(options, path, seed))
             files.append(path)
     table.clock(files)
@@ -105,20 +105,20 @@ def train(options: argparse.Namespace, path: Path, seed: int) -> dict[str, Any]:
         seed=seed,
         runs=options.output / "runs",
     )
-    return measure(options, path) | {"steps": options.steps}
+    return measure(options.teacher, path, pictures(options)) | {"steps": options.steps}
 
 
 def pictures(options: argparse.Namespace) -> list[torch.Tensor]:
     return [load_square(path, 256) for path in sorted((options.data / "testA").iterdir())]
 
 
-def measure(options: argparse.Namespace, path: Path) -> dict[str, Any]:
-    """PSNR and high-band error to the teacher's images, of all of testA."""
-    guide, learner = load_generator(options.teacher).network, load_generator(path).network
+def measure(teacher: Path, path: Path, images: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """PSNR and high-band error of a student to its teacher's images."""
+    guide, learner = load_generator(teacher).network, load_generator(path).network
 
     def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         with torch.inference_mode():
-            for image in pictures(options):
+            for image in images:
                 yield learner(image), guide(image)
 
     found = mean_fidelity(pairs())
